@@ -1,0 +1,31 @@
+"""Settings of the whole test run: made before jax is imported, since it reads them once."""
+
+import os
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ["JAX_NUMPY_DTYPE_PROMOTION"] = "strict"
+os.environ["XLA_FLAGS"] = " ".join(
+    [os.environ.get("XLA_FLAGS", ""), "--xla_force_host_platform_device_count=8"]
+).strip()
+
+import hypothesis
+import jax
+import pytest
+
+# Compilation makes the first example slow, and a failure must come back on the next run.
+hypothesis.settings.register_profile("adlab", deadline=None, derandomize=True, database=None)
+hypothesis.settings.load_profile("adlab")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _bounded_compilation_caches():
+    """Forget a module's compiled programs after it: they would pile up over the run."""
+    yield
+    jax.clear_caches()
+
+
+@pytest.fixture
+def x64():
+    """Run the test with 64-bit types."""
+    with jax.enable_x64(True):
+        yield
