@@ -1,1 +1,22 @@
-"""Placeholder."""
+"""Gradients, exact and estimated, behind one signature: `fun` in, a `GradientFn` out."""
+
+from adlab.core.cost import Cost
+from adlab.gradients.autodiff import forward_mode, reverse_mode
+from adlab.gradients.base import GradientFn
+from adlab.gradients.custom import custom
+from adlab.gradients.finite_differences import finite_difference
+from adlab.gradients.host import from_host
+from adlab.gradients.zero_order import forward_gradient, one_sided, two_point
+
+__all__ = [
+    "Cost",
+    "GradientFn",
+    "custom",
+    "finite_difference",
+    "forward_gradient",
+    "forward_mode",
+    "from_host",
+    "one_sided",
+    "reverse_mode",
+    "two_point",
+]

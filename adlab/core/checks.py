@@ -1,0 +1,96 @@
+"""Argument checks: what a user may get wrong, said in one form.
+
+Every message reads "<name> must be <condition>, got <value>"; a misspelt name also gets the nearest
+match. Values that are traced can't be read, so checks of values let tracers pass.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+__all__ = [
+    "at_least",
+    "concrete",
+    "nearest",
+    "one_of",
+    "positive",
+    "require_inexact",
+    "require_key",
+]
+
+
+def concrete(value: Any) -> bool:
+    """Tell whether every leaf of `value` can be read now, that is, none is being traced."""
+    return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value))
+
+
+def nearest(value: Any, choices: Iterable[str]) -> str:
+    """Say " (did you mean 'x'?)" for the choice nearest to `value`, or nothing.
+
+    >>> nearest("spere", ["sphere", "gaussian"])
+    " (did you mean 'sphere'?)"
+    """
+    match = difflib.get_close_matches(str(value), list(choices), n=1)
+    return f" (did you mean {match[0]!r}?)" if match else ""
+
+
+def one_of(name: str, value: Any, choices: Iterable[str]) -> None:
+    """Raise ValueError unless `value` is one of `choices`; the message names the nearest match."""
+    choices = list(choices)
+    if value not in choices:
+        listed = ", ".join(map(repr, choices))
+        raise ValueError(f"{name} must be one of {listed}, got {value!r}{nearest(value, choices)}")
+
+
+def positive(name: str, value: Any) -> None:
+    """Raise unless `value` is a positive finite number (ValueError) at all (TypeError).
+
+    A traced value passes: whoever uses it turns a bad one into NaN.
+    """
+    if not concrete(value):
+        return
+    if isinstance(value, bool | str) or np.ndim(value) != 0 or np.iscomplexobj(value):
+        raise TypeError(f"{name} must be a positive real number, got {value!r}")
+    if not (np.isfinite(value) and value > 0):
+        raise ValueError(f"{name} must be positive and finite, got {value!r}")
+
+
+def at_least(name: str, value: Any, bound: int) -> None:
+    """Raise unless `value` is an integer (TypeError) of `bound` or more (ValueError)."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise TypeError(f"{name} must be an integer >= {bound}, got {value!r}")
+    if value < bound:
+        raise ValueError(f"{name} must be >= {bound}, got {value!r}")
+
+
+def require_key(function: str, key: Any) -> None:
+    """Raise TypeError unless the function named got a random key."""
+    if key is None:
+        raise TypeError(
+            f"{function} draws random probes: key must be a jax.random key, got None; "
+            "call it with key=jax.random.key(0)"
+        )
+
+
+def require_inexact(function: str, x: Any) -> None:
+    """Raise TypeError unless all leaves of `x` are real floating-point; name the first that isn't.
+
+    Also raises ValueError when `x` has no leaves, or only empty ones.
+    """
+    leaves = jax.tree_util.tree_leaves_with_path(x)
+    for path, leaf in leaves:
+        dtype = jnp.result_type(leaf)
+        if not jnp.issubdtype(dtype, jnp.floating):
+            place = jax.tree_util.keystr(path) or "x"
+            raise TypeError(
+                f"{function}: {place} must be real floating-point, got {dtype}; convert it, or "
+                "close over it so that only floating-point leaves are differentiated"
+            )
+    if sum(int(np.size(leaf)) for _, leaf in leaves) == 0:
+        raise ValueError(f"{function}: x must hold at least one number, got {x!r}")

@@ -1,0 +1,97 @@
+"""Vector algebra on pytrees, which are treated as one long vector."""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+__all__ = [
+    "add_scaled",
+    "cast_like",
+    "common_dtype",
+    "probe_like",
+    "ravel",
+    "size",
+    "unravel",
+    "vdot",
+    "wide_dtype",
+]
+
+PyTree = Any
+
+
+def size(tree: PyTree) -> int:
+    """Count the numbers in `tree`, from shapes alone.
+
+    >>> size({"a": np.zeros((2, 3)), "b": 1.0})
+    7
+    """
+    return sum(math.prod(np.shape(leaf)) for leaf in jax.tree.leaves(tree))
+
+
+def wide_dtype(leaf: Any) -> np.dtype:
+    """Return the dtype that sums over `leaf` are taken in: its own, but at least float32."""
+    return np.promote_types(jnp.result_type(leaf), np.float32)
+
+
+def common_dtype(tree: PyTree) -> np.dtype:
+    """Return the widest dtype among the leaves of `tree`, but at least float32."""
+    return functools.reduce(np.promote_types, map(wide_dtype, jax.tree.leaves(tree)))
+
+
+def probe_like(tree: PyTree) -> PyTree:
+    """Return shapes and dtypes of a probe for `tree`: its own shapes, dtypes at least float32."""
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(np.shape(leaf), wide_dtype(leaf)), tree)
+
+
+def vdot(a: PyTree, b: PyTree) -> jax.Array:
+    """Return the inner product of two real trees of one structure, summed in at least float32."""
+    dtype = common_dtype((a, b))
+    pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    return functools.reduce(
+        jnp.add, (jnp.vdot(jnp.asarray(u, dtype), jnp.asarray(v, dtype)) for u, v in pairs)
+    )
+
+
+def add_scaled(x: PyTree, scale: Any, u: PyTree) -> PyTree:
+    """Return x + scale * u, computed in the dtype of `u` and rounded to the dtype of `x`."""
+
+    def leaf_add(a: Any, b: Any) -> jax.Array:
+        b = jnp.asarray(b)
+        return (jnp.asarray(a, b.dtype) + jnp.asarray(scale, b.dtype) * b).astype(
+            jnp.result_type(a)
+        )
+
+    return jax.tree.map(leaf_add, x, u)
+
+
+def cast_like(tree: PyTree, like: PyTree) -> PyTree:
+    """Round every leaf of `tree` to the dtype of its counterpart in `like`."""
+    return jax.tree.map(lambda leaf, other: leaf.astype(jnp.result_type(other)), tree, like)
+
+
+def ravel(tree: PyTree) -> jax.Array:
+    """Lay the leaves of `tree` end to end in one vector of their common (wide) dtype."""
+    leaves = jax.tree.leaves(tree)
+    dtype = common_dtype(tree)
+    if len(leaves) == 1:
+        return jnp.asarray(leaves[0], dtype).reshape(-1)
+    return jnp.concatenate([jnp.asarray(leaf, dtype).reshape(-1) for leaf in leaves])
+
+
+def unravel(vector: jax.Array, like: PyTree) -> PyTree:
+    """Cut `vector` into leaves with the shapes and dtypes of `like`; the inverse of `ravel`."""
+    leaves, structure = jax.tree.flatten(like)
+    parts, start = [], 0
+    for leaf in leaves:
+        shape = np.shape(leaf)
+        stop = start + math.prod(shape)
+        part = vector if stop - start == vector.shape[0] else vector[start:stop]
+        parts.append(part.reshape(shape).astype(jnp.result_type(leaf)))
+        start = stop
+    return jax.tree.unflatten(structure, parts)

@@ -1,0 +1,200 @@
+"""The contract of every gradient: a `GradientFn`, called like the function it differentiates."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from adlab.core import checks, trees
+from adlab.core.cost import Cost
+
+__all__ = ["GradientFn"]
+
+PyTree = Any
+_Class = TypeVar("_Class", bound=type)
+
+
+def register(*data: str) -> Callable[[_Class], _Class]:
+    """Register a frozen dataclass as a pytree: `fun` and the fields named are data, others static.
+
+    A plain function holds no arrays and is compared by identity; a `fun` that is itself a pytree
+    carries its arrays as data.
+    """
+
+    def decorate(cls: _Class) -> _Class:
+        fields = [field.name for field in dataclasses.fields(cls)]
+        static = [name for name in fields if name not in ("fun", *data)]
+        return jax.tree_util.register_dataclass(cls, ["fun", *data], static)
+
+    return decorate
+
+
+def as_data(fun: Callable[..., Any]) -> Callable[..., Any]:
+    """Return `fun` as a pytree callable, so that it may cross jit as data."""
+    if not callable(fun):
+        raise TypeError(f"fun must be callable, got {fun!r}")
+    return jax.tree_util.Partial(fun) if jax.tree_util.all_leaves([fun]) else fun
+
+
+@dataclass(frozen=True)
+class GradientFn:
+    """The gradient of `fun`, exact or estimated.
+
+    Call it as `fun`, plus `key=` where it draws probes: it returns what `jax.grad(fun)` would, the
+    same tree with the same dtypes. A frozen pytree: steps are data, so that sweeping them doesn't
+    recompile; the rest is static. It doesn't jit: its caller does. Map it over points by
+    `jax.vmap(lambda x: g(x, key=key))`, for `jax.vmap` itself maps keyword arguments.
+
+    `key` belongs to the estimator. A `fun` with randomness of its own takes it as a positional
+    argument, which is the same in every evaluation of one estimate.
+    """
+
+    fun: Callable[..., Any]
+    argnums: int | tuple[int, ...]
+    has_aux: bool
+
+    def __call__(self, *args: Any, key: jax.Array | None = None, **kwargs: Any) -> PyTree:
+        """Return the gradient; with `has_aux`, the pair (gradient, aux) for one evaluation more."""
+        if self.has_aux:
+            (_, aux), gradient = self.value_and_grad(*args, key=key, **kwargs)
+            return gradient, aux
+        fun, x = self._bind(args, kwargs)
+        gradient = self._gradient(lambda x: fun(x)[0], x, key, None)
+        return trees.cast_like(gradient, x)
+
+    def value_and_grad(self, *args: Any, key: jax.Array | None = None, **kwargs: Any) -> Any:
+        """Return (value, gradient), or ((value, aux), gradient): the value is that of `fun` at x.
+
+        Costs one evaluation more than the gradient, where that doesn't evaluate `fun` at x itself.
+        """
+        fun, x = self._bind(args, kwargs)
+        value, aux, gradient = self._value_aux_gradient(fun, x, key)
+        return ((value, aux) if self.has_aux else value), trees.cast_like(gradient, x)
+
+    def cost(self, *args: Any, **kwargs: Any) -> Cost:
+        """Return what one call costs: known before running, from shapes alone."""
+        _, x = self._bind(args, kwargs)
+        return self._cost(trees.size(x)) + Cost(evaluations=int(self.has_aux) * self._aux_cost)
+
+    def second_moment(self, *args: Any) -> float:
+        """Return c in E|G|^2 = c |grad|^2 on a linear function: theory's step is 1/(c L)."""
+        return self._second_moment(trees.size(self._argument(args)))
+
+    def check(self, *args: Any, key: jax.Array | None = None, **kwargs: Any) -> None:
+        """Check on concrete input what a compiled call can't: values, and the step against them.
+
+        Args:
+          *args: the arguments of `fun`.
+          key: draws the probe that is tried; any will do, and by default one is made.
+          **kwargs: the keyword arguments of `fun`.
+
+        Raises:
+          ValueError: x or `fun` isn't finite there, or the step is under the noise floor: x + h u
+            rounds to x in most coordinates. The message names a step that works.
+          TypeError: `fun` doesn't return a real scalar, or x isn't real floating-point.
+        """
+        fun, x = self._bind(args, kwargs)
+        if not checks.concrete((x, args)):
+            raise TypeError(f"{self._name}.check reads values: call it outside jit, vmap and grad")
+        for path, leaf in jax.tree_util.tree_leaves_with_path(x):
+            if not np.all(np.isfinite(np.asarray(leaf, np.float64))):
+                place = jax.tree_util.keystr(path) or "x"
+                raise ValueError(f"{self._name}: {place} must be finite, got NaN or infinity in it")
+        value = float(fun(x)[0])
+        if not np.isfinite(value):
+            raise ValueError(f"{self._name}: fun must be finite at x, got {value}")
+        self._check_step(lambda x: fun(x)[0], x, jax.random.key(0) if key is None else key)
+
+    # What a kind of gradient defines: its estimate, its cost, and where they differ from these
+    # defaults its second moment, its joint value and the check of its step.
+
+    _aux_cost = 1
+
+    @property
+    def _name(self) -> str:
+        words = type(self).__name__
+        return "".join("_" + c.lower() if c.isupper() else c for c in words).lstrip("_")
+
+    def _gradient(self, fun: Callable, x: PyTree, key: Any, value: Any) -> PyTree:
+        """Estimate the gradient of x -> fun(x); `value` is fun(x) when that is known already."""
+        raise NotImplementedError
+
+    def _cost(self, dim: int) -> Cost:
+        raise NotImplementedError
+
+    def _second_moment(self, dim: int) -> float:
+        del dim
+        return 1.0
+
+    def _value_aux_gradient(self, fun: Callable, x: PyTree, key: Any) -> tuple[Any, Any, PyTree]:
+        value, aux = fun(x)
+        return value, aux, self._gradient(lambda x: fun(x)[0], x, key, value)
+
+    def _check_step(self, fun: Callable, x: PyTree, key: jax.Array) -> None:
+        del fun, x, key
+
+    def _argument(self, args: tuple[Any, ...]) -> PyTree:
+        if isinstance(self.argnums, tuple):
+            return tuple(args[i] for i in self.argnums)
+        if not -len(args) <= self.argnums < len(args):
+            raise TypeError(
+                f"{self._name}: argnums must name one of the {len(args)} positional arguments, "
+                f"got {self.argnums}"
+            )
+        return args[self.argnums]
+
+    def _bind(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Callable[[PyTree], tuple[Any, Any]], PyTree]:
+        """Return x -> (value, aux), and x."""
+        x = self._argument(args)
+        checks.require_inexact(self._name, x)
+        x = jax.tree.map(lambda leaf: jnp.asarray(leaf) if np.isscalar(leaf) else leaf, x)
+
+        def bound(x: PyTree) -> tuple[Any, Any]:
+            out = self.fun(*_replace(args, self.argnums, x), **kwargs)
+            value, aux = out if self.has_aux else (out, None)
+            return _scalar(self._name, value, x), aux
+
+        return bound, x
+
+
+def _replace(args: tuple[Any, ...], argnums: int | tuple[int, ...], x: PyTree) -> list[Any]:
+    changed = list(args)
+    if isinstance(argnums, tuple):
+        for place, part in zip(argnums, x, strict=True):
+            changed[place] = part
+    else:
+        changed[argnums] = x
+    return changed
+
+
+def _scalar(name: str, value: Any, x: PyTree) -> jax.Array:
+    """Return `value` as an array; raise TypeError unless it is one number, real where x is."""
+    if not hasattr(value, "shape") and not np.isscalar(value):
+        raise TypeError(f"{name}: fun must return a scalar, got {jax.tree.structure(value)}")
+    shape, dtype = np.shape(value), jnp.result_type(value)
+    complex_x = any(jnp.iscomplexobj(leaf) for leaf in jax.tree.leaves(x))
+    if shape != () or not jnp.issubdtype(dtype, jnp.inexact if complex_x else jnp.floating):
+        raise TypeError(
+            f"{name}: fun must return a real floating-point scalar, got shape {shape} of {dtype}"
+        )
+    return jnp.asarray(value)
+
+
+def check_arguments(argnums: Any, has_aux: Any) -> None:
+    """Raise TypeError unless `argnums` is an integer or a tuple of them, and `has_aux` a bool."""
+    numbers = argnums if isinstance(argnums, tuple) and argnums else (argnums,)
+    if any(isinstance(i, bool) or not isinstance(i, int) for i in numbers):
+        raise TypeError(f"argnums must be an integer or a tuple of integers, got {argnums!r}")
+    if not isinstance(has_aux, bool):
+        raise TypeError(f"has_aux must be True or False, got {has_aux!r}")
+
+
+ChunkSize = int | Literal["auto"]

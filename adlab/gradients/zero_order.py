@@ -1,0 +1,261 @@
+"""Zero-order estimators: gradients from values of `fun` along random probes.
+
+Beside them stands the forward gradient, their limit of a vanishing smoothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+
+from adlab.core import trees
+from adlab.core.cost import Cost
+from adlab.core.probes import Law, LawName
+from adlab.gradients.base import ChunkSize, GradientFn, PyTree, as_data, check_arguments, register
+from adlab.gradients.probing import Directional, ProbedGradient, check_probing
+from adlab.gradients.steps import check_step, difference, displacement, stuck, usable_step
+
+__all__ = ["forward_gradient", "one_sided", "two_point"]
+
+
+@dataclass(frozen=True)
+class _Smoothed(ProbedGradient):
+    """A probed gradient whose slopes are differences of values; `smoothing` None means "auto"."""
+
+    smoothing: Any
+
+    _order = 0  # of the difference: its error is O(h^order)
+
+    def _step(self, fun: Callable, x: PyTree, u: PyTree) -> jax.Array:
+        """Return the smoothing h for probe u; NaN where h isn't positive."""
+        if self.smoothing is None:
+            longest = jnp.max(jnp.abs(trees.ravel(u)))
+            return displacement(fun, x, self._order).astype(longest.dtype) / longest
+        h = jnp.asarray(self.smoothing, trees.common_dtype(u))
+        return jnp.where(h > 0, h, jnp.nan)
+
+    def _check_step(self, fun: Callable, x: PyTree, key: jax.Array) -> None:
+        u = self._probe(x, key)
+        h = self._step(fun, x, u)
+        if not h > 0:
+            raise ValueError(f"{self._name}: smoothing must be > 0, got {self.smoothing}")
+        if stuck(x, trees.add_scaled(x, h, u), u):
+            fits = usable_step(x, u)
+            raise ValueError(
+                f"{self._name}: smoothing must move most coordinates of x, got {float(h):.3g}, "
+                f'at which x + h u rounds to x; use at least {fits:.2g}, or "auto"'
+            )
+
+
+@register("smoothing")
+@dataclass(frozen=True)
+class TwoPoint(_Smoothed):
+    """See `two_point`."""
+
+    _order = 2
+
+    def _cost(self, dim: int) -> Cost:
+        del dim
+        return Cost(evaluations=2 * self.num_probes)
+
+    def _directional(self, fun: Callable, x: PyTree, value: Any) -> Directional:
+        del value
+
+        def slope(u: PyTree) -> jax.Array:
+            h = self._step(fun, x, u)
+            ahead, behind = trees.add_scaled(x, h, u), trees.add_scaled(x, -h, u)
+            quotient = difference(fun(ahead), fun(behind)) / (2 * h)
+            return jnp.where(stuck(behind, ahead, u), jnp.nan, quotient)
+
+        return slope
+
+
+@register("smoothing")
+@dataclass(frozen=True)
+class OneSided(_Smoothed):
+    """See `one_sided`."""
+
+    _order = 1
+    _aux_cost = 0
+
+    def _cost(self, dim: int) -> Cost:
+        del dim
+        return Cost(evaluations=self.num_probes + 1)
+
+    def _directional(self, fun: Callable, x: PyTree, value: Any) -> Directional:
+        value = fun(x) if value is None else value
+
+        def slope(u: PyTree) -> jax.Array:
+            h = self._step(fun, x, u)
+            ahead = trees.add_scaled(x, h, u)
+            return jnp.where(stuck(x, ahead, u), jnp.nan, difference(fun(ahead), value) / h)
+
+        return slope
+
+
+@register()
+@dataclass(frozen=True)
+class ForwardGradient(ProbedGradient):
+    """See `forward_gradient`."""
+
+    def _cost(self, dim: int) -> Cost:
+        del dim
+        return Cost(jvps=self.num_probes)
+
+    def _directional(self, fun: Callable, x: PyTree, value: Any) -> Directional:
+        del value
+
+        def slope(u: PyTree) -> jax.Array:
+            return jax.jvp(fun, (x,), (trees.cast_like(u, x),))[1]
+
+        return slope
+
+
+def two_point(
+    fun: Callable[..., Any],
+    *,
+    smoothing: float | Literal["auto"] | jax.Array = "auto",
+    law: LawName | Law = "sphere",
+    num_probes: int = 1,
+    chunk_size: ChunkSize = "auto",
+    argnums: int | tuple[int, ...] = 0,
+    has_aux: bool = False,
+) -> GradientFn:
+    """Estimate the gradient of `fun` from symmetric differences along random probes.
+
+    g = (1/m) sum_i [fun(x + h u_i) - fun(x - h u_i)] / (2h) * u_i,   m = num_probes, h = smoothing.
+
+    Unbiased on quadratics; in general E g = grad fun(x) + O(h^2). On a quadratic the mean squared
+    error is (d - 1)/m * |grad|^2 for sphere, Rademacher and coordinate probes, (d + 1)/m for
+    Gaussian ones, d/m - 1 for orthogonal ones (m <= d). Costs 2m evaluations. Memory
+    O(chunk_size * d); with law "orthogonal" O(min(m, d) * d), for a block is drawn whole.
+
+    >>> g = two_point(lambda x: jnp.sum(x**2), num_probes=2, law="orthogonal")
+    >>> g(jnp.array([1.0, 2.0]), key=jax.random.key(0)).round(2)
+    Array([2., 4.], dtype=float32)
+
+    Args:
+      fun: returns a real scalar, or (scalar, aux); needn't be differentiable.
+      smoothing: step h > 0 in units of x, or "auto": for each probe eps^(1/3) * max(1, rms x) over
+        its largest coordinate, eps the round-off of x and `fun`. On the sphere |h u| = h sqrt(d),
+        so a formula with unit directions and radius r has h = r / sqrt(d). May be traced.
+      law: distribution of the probes, with E[u u^T] = I: a name, or (like, *, key) -> probe.
+      num_probes: number m of probes. Probe i is drawn from fold_in(key, i).
+      chunk_size: how many probes are evaluated at a time; doesn't change them.
+      argnums: which positional argument to differentiate, or a tuple of several.
+      has_aux: whether `fun` returns auxiliary data beside its value.
+
+    Returns:
+      A GradientFn with the signature of `fun` plus `key`.
+
+    Raises:
+      ValueError: num_probes < 1; chunk_size < 1; smoothing <= 0; an unknown law. `check` also
+        refuses a smoothing under the noise floor at x; in compiled code that gives NaN.
+      TypeError: no key (when called); `fun` isn't scalar; a leaf isn't real floating-point.
+
+    Source: Nesterov & Spokoiny (2017), doi:10.1007/s10208-015-9296-2.
+    """
+    check_arguments(argnums, has_aux)
+    check_probing(law, num_probes, chunk_size)
+    h = check_step("smoothing", smoothing)
+    return TwoPoint(as_data(fun), argnums, has_aux, law, num_probes, chunk_size, h)
+
+
+def one_sided(
+    fun: Callable[..., Any],
+    *,
+    smoothing: float | Literal["auto"] | jax.Array = "auto",
+    law: LawName | Law = "sphere",
+    num_probes: int = 1,
+    chunk_size: ChunkSize = "auto",
+    argnums: int | tuple[int, ...] = 0,
+    has_aux: bool = False,
+) -> GradientFn:
+    """Estimate the gradient of `fun` from forward differences along random probes.
+
+    g = (1/m) sum_i [fun(x + h u_i) - fun(x)] / h * u_i,   m = num_probes, h = smoothing.
+
+    E g = grad fun(x) + O(h^2) for laws that are symmetric about 0, and + O(h) for "coordinate"
+    (h sqrt(d)/2 times the Hessian's diagonal on a quadratic). Its mean squared error is that of
+    `two_point` plus a term O(h^2) that doesn't vanish with the gradient: on a quadratic with
+    Hessian H and one probe, h^2/4 times (tr^2 H + 2 |H|_F^2) multiplied by d^2/(d + 2) on the
+    sphere and by d + 4 for Gaussian probes, and h^2/4 * d * (tr^2 H + 2 (|H|_F^2 - sum H_ii^2))
+    for Rademacher probes. Costs m + 1 evaluations. Memory O(chunk_size * d); with law
+    "orthogonal" O(min(m, d) * d).
+
+    >>> g = one_sided(lambda x: jnp.sum(x**2), num_probes=2, law="orthogonal")
+    >>> g(jnp.array([1.0, 2.0]), key=jax.random.key(0)).round(1)
+    Array([2., 4.], dtype=float32)
+
+    Args:
+      fun: returns a real scalar, or (scalar, aux); needn't be differentiable.
+      smoothing: step h > 0 in units of x, or "auto": for each probe eps^(1/2) * max(1, rms x) over
+        its largest coordinate, eps the round-off of x and `fun`. May be traced.
+      law: distribution of the probes, with E[u u^T] = I: a name, or (like, *, key) -> probe.
+      num_probes: number m of probes. Probe i is drawn from fold_in(key, i).
+      chunk_size: how many probes are evaluated at a time; doesn't change them.
+      argnums: which positional argument to differentiate, or a tuple of several.
+      has_aux: whether `fun` returns auxiliary data beside its value.
+
+    Returns:
+      A GradientFn with the signature of `fun` plus `key`.
+
+    Raises:
+      ValueError: num_probes < 1; chunk_size < 1; smoothing <= 0; an unknown law. `check` also
+        refuses a smoothing under the noise floor at x; in compiled code that gives NaN.
+      TypeError: no key (when called); `fun` isn't scalar; a leaf isn't real floating-point.
+
+    Source: Nesterov & Spokoiny (2017), doi:10.1007/s10208-015-9296-2.
+    """
+    check_arguments(argnums, has_aux)
+    check_probing(law, num_probes, chunk_size)
+    h = check_step("smoothing", smoothing)
+    return OneSided(as_data(fun), argnums, has_aux, law, num_probes, chunk_size, h)
+
+
+def forward_gradient(
+    fun: Callable[..., Any],
+    *,
+    law: LawName | Law = "rademacher",
+    num_probes: int = 1,
+    chunk_size: ChunkSize = "auto",
+    argnums: int | tuple[int, ...] = 0,
+    has_aux: bool = False,
+) -> GradientFn:
+    """Estimate the gradient of `fun` from exact directional derivatives along random probes.
+
+    g = (1/m) sum_i (grad fun(x) . u_i) u_i,   m = num_probes: `two_point` in the limit h -> 0.
+
+    Unbiased for every differentiable `fun`. The mean squared error is (d - 1)/m * |grad|^2 for
+    sphere, Rademacher and coordinate probes, (d + 1)/m for Gaussian ones, d/m - 1 for orthogonal
+    ones (m <= d). Costs m Jacobian-vector products, stores no intermediates. Memory
+    O(chunk_size * d); with law "orthogonal" O(min(m, d) * d).
+
+    >>> g = forward_gradient(lambda x: jnp.sum(x**2), num_probes=2, law="orthogonal")
+    >>> g(jnp.array([1.0, 2.0]), key=jax.random.key(0)).round(2)
+    Array([2., 4.], dtype=float32)
+
+    Args:
+      fun: differentiable by JAX in forward mode; returns a real scalar, or (scalar, aux).
+      law: distribution of the probes, with E[u u^T] = I: a name, or (like, *, key) -> probe.
+      num_probes: number m of probes. Probe i is drawn from fold_in(key, i).
+      chunk_size: how many probes are evaluated at a time; doesn't change them.
+      argnums: which positional argument to differentiate, or a tuple of several.
+      has_aux: whether `fun` returns auxiliary data beside its value.
+
+    Returns:
+      A GradientFn with the signature of `fun` plus `key`.
+
+    Raises:
+      ValueError: num_probes < 1; chunk_size < 1; an unknown law.
+      TypeError: no key (when called); `fun` isn't scalar; a leaf isn't real floating-point.
+
+    Source: Baydin et al. (2022), doi:10.48550/arXiv.2202.08587.
+    """
+    check_arguments(argnums, has_aux)
+    check_probing(law, num_probes, chunk_size)
+    return ForwardGradient(as_data(fun), argnums, has_aux, law, num_probes, chunk_size)
