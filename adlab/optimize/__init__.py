@@ -1,1 +1,38 @@
-"""Placeholder."""
+"""Descent: the loop around any optimiser and gradient, exact reductions, and fits of rates."""
+
+from adlab.optimize.loop import minimize
+from adlab.optimize.mean_square import MeanSquare, mean_square, typical_log_rate
+from adlab.optimize.radial import simulate, simulate_norm
+from adlab.optimize.rates import (
+    Interval,
+    collapse,
+    dimension_slope,
+    hitting_time,
+    log_grid,
+    mean_interval,
+    slope,
+    slope_interval,
+    window,
+)
+from adlab.optimize.steps import prescribed_step
+from adlab.optimize.trajectory import Trajectory
+
+__all__ = [
+    "Interval",
+    "MeanSquare",
+    "Trajectory",
+    "collapse",
+    "dimension_slope",
+    "hitting_time",
+    "log_grid",
+    "mean_interval",
+    "mean_square",
+    "minimize",
+    "prescribed_step",
+    "simulate",
+    "simulate_norm",
+    "slope",
+    "slope_interval",
+    "typical_log_rate",
+    "window",
+]

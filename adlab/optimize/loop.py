@@ -1,0 +1,343 @@
+"""The loop around any optax optimiser and any gradient: compiled once, recorded sparsely.
+
+One traceable function, `_advance`, runs iterations `start` to `stop`; both are data, so that one
+compilation serves every length and every grid of records. Outside a trace Python calls it from one
+recorded iteration to the next, which leaves room for progress and for Ctrl-C; inside a trace a scan
+does. The third way, one compiled iteration per call, is there for the CPU, whose compiler makes
+gradients of convolutions many times slower inside loops.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import lax
+
+from adlab.core import checks, flops
+from adlab.optimize.trajectory import Trajectory, record_grid
+
+__all__ = ["minimize"]
+
+PyTree = Any
+Metric = Callable[..., Any]
+Loop = Literal["auto", "host", "fused"]
+
+
+def minimize(
+    gradient: Callable[..., PyTree],
+    x0: PyTree,
+    *args: Any,
+    optimizer: optax.GradientTransformation,
+    num_steps: int,
+    key: Any = None,
+    num_seeds: int | None = None,
+    record_at: Sequence[int] | np.ndarray | None = None,
+    metrics: Mapping[str, Metric] | None = None,
+    average: Sequence[str] = (),
+    loop: Loop = "auto",
+    opt_state: PyTree | None = None,
+    on_progress: Callable[[int, dict[str, Any]], None] | None = None,
+) -> Trajectory:
+    """Run x_{k+1} = apply_updates(x_k, optimizer.update(gradient(x_k, *args, key=key_k))).
+
+    key_k = fold_in(key, k): the first k iterates don't depend on how many follow, nor on what is
+    recorded. Never more than the recorded metrics is kept.
+
+    Compiled once per shape, structure and function, ahead of time. Arrays are data wherever they
+    stand: x0, args, keys, the steps inside a GradientFn, an `opt_state` of
+    `optax.inject_hyperparams`. Functions count by identity: build the optimiser and the metrics
+    once, outside loops, for a new `optax.sgd(...)` compiles anew.
+
+    Args:
+      gradient: a GradientFn, or any callable with (x, *args, key=).
+      x0: the start, a pytree of floating-point arrays; the first argument of the objective.
+      *args: the objective's other arguments, passed on to `gradient` and to the metrics.
+      optimizer: any optax transformation; it sees x as its params.
+      num_steps: number K >= 1 of iterations.
+      key: a random key, for a gradient that draws probes.
+      num_seeds: run that many descents at once, on keys split off `key`; values, averages, x and
+        opt_state get a leading axis of this length. None for one descent without that axis.
+      record_at: increasing iterations within 0..K; by default 0 and 23 points of a log grid.
+      metrics: name -> function of (x, *args) -> array; by default {"value": the objective}.
+        What isn't finite is recorded as it is, for divergence is data.
+      average: names of metrics whose running mean over every iterate is recorded too.
+      loop: "fused" runs whole segments in one compiled loop, "host" calls one compiled iteration
+        at a time; "auto" is "host" on a CPU whose gradient holds a convolution, else "fused".
+      opt_state: the optimiser's state to start from, without seeds; by default its own for x0.
+      on_progress: called as (k, the metrics at x_k) after each recorded iteration; not in a trace.
+
+    Returns:
+      The Trajectory.
+
+    Raises:
+      ValueError: num_steps, num_seeds or record_at out of range; an unknown loop or average;
+        "host" inside a trace; no metrics where the gradient doesn't know its objective; and what
+        `gradient.check` finds at a concrete x0, such as NaN or a smoothing under the noise floor.
+      TypeError: num_seeds without a key, and what `gradient.check` finds.
+    """
+    grid = record_grid(num_steps, record_at)
+    checks.one_of("loop", loop, ("auto", "host", "fused"))
+    if num_seeds is not None:
+        checks.at_least("num_seeds", num_seeds, 1)
+        checks.require_key("minimize with num_seeds", key)
+    x0, args = jax.tree.map(_strong, (x0, args))
+    program = _program(gradient, args, optimizer, metrics, average)
+    traced = _in_trace((program, x0, key, opt_state))
+    if traced:
+        _refuse_host(loop, on_progress)
+    elif hasattr(gradient, "check"):
+        gradient.check(x0, *args, key=key)
+    state = _start(program, x0, optimizer.init(x0) if opt_state is None else opt_state)
+    if num_seeds is not None:
+        state = jax.tree.map(lambda leaf: jnp.stack([leaf] * num_seeds), state)
+        key = jax.random.split(key, num_seeds)
+    calls = _Calls(program, key, num_seeds is not None)
+    if traced:
+        state, (values, averages), seconds = _run_traced(calls, state, grid, num_steps)
+    else:
+        state, (values, averages), seconds = _run_concrete(
+            calls, state, grid, num_steps, loop, on_progress
+        )
+    cost = gradient.cost(x0, *args) if hasattr(gradient, "cost") else None
+    return Trajectory(
+        grid, values, averages, state.x, state.opt_state, *seconds, num_steps, cost
+    )  # fmt: skip
+
+
+class _Program(NamedTuple):
+    """What runs: functions held as `Partial`, so that the whole may cross jit as one pytree."""
+
+    gradient: Callable[..., PyTree]
+    args: tuple[Any, ...]
+    update: Callable[..., Any]
+    metrics: dict[str, Metric]
+    averaged: dict[str, Metric]
+
+
+class _State(NamedTuple):
+    """What an iteration changes; `averages` are means over the iterates before x."""
+
+    x: PyTree
+    opt_state: PyTree
+    averages: dict[str, Any]
+
+
+def _program(
+    gradient: Callable[..., PyTree],
+    args: tuple[Any, ...],
+    optimizer: optax.GradientTransformation,
+    metrics: Mapping[str, Metric] | None,
+    average: Sequence[str],
+) -> _Program:
+    if not callable(gradient):
+        raise TypeError(f"gradient must be callable, got {gradient!r}")
+    if not hasattr(optimizer, "update"):
+        raise TypeError(f"optimizer must be an optax GradientTransformation, got {optimizer!r}")
+    if metrics is None:
+        metrics = {"value": _objective(gradient)}
+    for name in average:
+        checks.one_of("average", name, metrics)
+    for name, metric in metrics.items():
+        if not callable(metric):
+            raise TypeError(f"metrics[{name!r}] must be callable, got {metric!r}")
+    averaged = {name: metrics[name] for name in average}
+    parts = (gradient, args, optimizer.update, dict(metrics), averaged)
+    return _Program(*jax.tree.map(_hold, parts))
+
+
+def _objective(gradient: Callable[..., PyTree]) -> Metric:
+    if not hasattr(gradient, "fun"):
+        raise ValueError(
+            "metrics must be given where the gradient has no `fun`, got None; "
+            'pass metrics={"value": fun}'
+        )
+    fun = gradient.fun
+    return jax.tree_util.Partial(_first, fun) if getattr(gradient, "has_aux", False) else fun
+
+
+def _first(fun: Callable[..., Any], *args: Any) -> Any:
+    return fun(*args)[0]
+
+
+def _hold(leaf: Any) -> Any:
+    """Return a function as a pytree without leaves, compared by identity; anything else as data."""
+    return jax.tree_util.Partial(leaf) if callable(leaf) else jnp.asarray(leaf)
+
+
+def _strong(leaf: Any) -> jax.Array:
+    """Return the leaf as an array that keeps its dtype whatever it meets."""
+    leaf = jnp.asarray(leaf)
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.extended):
+        return leaf
+    return lax.convert_element_type(leaf, leaf.dtype)
+
+
+def _in_trace(tree: PyTree) -> bool:
+    """Tell whether a trace is going on, be it of `tree` or around constants."""
+    return not checks.concrete((tree, jnp.add(0, 0)))
+
+
+def _refuse_host(loop: Loop, on_progress: Any) -> None:
+    if loop == "host":
+        raise ValueError(
+            'loop must be "auto" or "fused" inside jit, vmap or scan, got "host", which calls '
+            "compiled programs from Python: call minimize outside of the trace for that"
+        )
+    if on_progress is not None:
+        raise ValueError(
+            f"on_progress must be None inside jit, vmap or scan, got {on_progress!r}: "
+            "call minimize outside of the trace for that"
+        )
+
+
+def _start(program: _Program, x0: PyTree, opt_state: PyTree) -> _State:
+    shapes = jax.eval_shape(lambda: _measure(program.averaged, x0, program.args))
+    zeros = {name: jnp.zeros(at.shape, _mean_dtype(at)) for name, at in shapes.items()}
+    return _State(x0, jax.tree.map(_strong, opt_state), zeros)
+
+
+def _mean_dtype(value: Any) -> Any:
+    return value.dtype if jnp.issubdtype(value.dtype, jnp.inexact) else jnp.result_type(float)
+
+
+def _measure(metrics: dict[str, Metric], x: PyTree, args: tuple[Any, ...]) -> dict[str, Any]:
+    return {name: jnp.asarray(metric(x, *args)) for name, metric in metrics.items()}
+
+
+def _means(program: _Program, state: _State, k: Any) -> dict[str, Any]:
+    """Return the means over x_0, ..., x_k, where x_k is the state's own."""
+    means = {}
+    for name, value in _measure(program.averaged, state.x, program.args).items():
+        old = state.averages[name]
+        weight = jnp.asarray(k + 1, old.dtype)
+        means[name] = old + (value.astype(old.dtype) - old) / weight
+    return means
+
+
+def _iterate(program: _Program, state: _State, key: Any, k: Any) -> _State:
+    key = None if key is None else jax.random.fold_in(key, k)
+    gradient = program.gradient(state.x, *program.args, key=key)
+    if getattr(program.gradient, "has_aux", False):
+        gradient, _ = gradient
+    updates, opt_state = program.update(gradient, state.opt_state, state.x)
+    x = optax.apply_updates(state.x, updates)
+    return jax.tree.map(_strong, _State(x, opt_state, _means(program, state, k)))
+
+
+@functools.partial(jax.jit, static_argnames="seeds")
+def _step(program: _Program, state: _State, key: Any, k: Any, *, seeds: bool) -> _State:
+    """Run iteration k."""
+    one = functools.partial(_iterate, program)
+    return jax.vmap(one, in_axes=(0, 0, None))(state, key, k) if seeds else one(state, key, k)
+
+
+@functools.partial(jax.jit, static_argnames="seeds")
+def _advance(
+    program: _Program, state: _State, key: Any, start: Any, stop: Any, *, seeds: bool
+) -> _State:
+    """Run the iterations start, ..., stop - 1."""
+
+    def one(state: _State, key: Any) -> _State:
+        return lax.fori_loop(start, stop, lambda k, s: _iterate(program, s, key, k), state)
+
+    return jax.vmap(one)(state, key) if seeds else one(state, key)
+
+
+@functools.partial(jax.jit, static_argnames="seeds")
+def _observe(program: _Program, state: _State, k: Any, *, seeds: bool) -> tuple[dict, dict]:
+    """Return the metrics at x_k, and their means up to it."""
+
+    def one(state: _State) -> tuple[dict, dict]:
+        return _measure(program.metrics, state.x, program.args), _means(program, state, k)
+
+    return jax.vmap(one)(state) if seeds else one(state)
+
+
+class _Calls(NamedTuple):
+    """The compiled functions with what stays the same in all of a run's calls."""
+
+    program: _Program
+    key: Any
+    seeds: bool
+
+    def step(self, state: _State, k: int) -> _State:
+        return _step(self.program, state, self.key, np.int32(k), seeds=self.seeds)
+
+    def advance(self, state: _State, start: Any, stop: Any) -> _State:
+        bounds = (jnp.asarray(start, jnp.int32), jnp.asarray(stop, jnp.int32))
+        return _advance(self.program, state, self.key, *bounds, seeds=self.seeds)
+
+    def observe(self, state: _State, k: Any) -> tuple[dict, dict]:
+        return _observe(self.program, state, jnp.asarray(k, jnp.int32), seeds=self.seeds)
+
+    def compile(self, state: _State, loop: Loop) -> bool:
+        """Compile ahead of the first call; return whether the loop is the host's."""
+        zero = jnp.asarray(0, jnp.int32)
+        _observe.lower(self.program, state, zero, seeds=self.seeds).compile()
+        if loop != "host":
+            fused = _advance.trace(self.program, state, self.key, zero, zero, seeds=self.seeds)
+            on_cpu = jax.default_backend() == "cpu"
+            if loop == "fused" or not (on_cpu and _holds_convolution(fused.jaxpr)):
+                fused.lower().compile()
+                return False
+        _step.lower(self.program, state, self.key, zero, seeds=self.seeds).compile()
+        return True
+
+
+_Seconds = tuple[float | None, float | None]  # compiling, running
+
+
+def _holds_convolution(jaxpr: Any) -> bool:
+    return any(
+        eqn.primitive.name == "conv_general_dilated"
+        or any(_holds_convolution(inner) for inner in flops.subjaxprs(eqn))
+        for eqn in jaxpr.eqns
+    )
+
+
+def _run_concrete(
+    calls: _Calls, state: _State, grid: np.ndarray, num_steps: int, loop: Loop, on_progress: Any
+) -> tuple[_State, Any, _Seconds]:
+    begin = time.perf_counter()
+    host = calls.compile(state, loop)
+    compiled = time.perf_counter()
+    records: list[tuple[dict, dict]] = []
+    k = 0
+    for stop in [*grid, *([num_steps] if grid[-1] < num_steps else [])]:
+        if host:
+            for each in range(k, stop):
+                state = calls.step(state, each)
+        else:
+            state = calls.advance(state, k, stop)
+        k = int(stop)
+        if len(records) < len(grid):
+            records.append(jax.tree.map(np.asarray, calls.observe(state, k)))
+            if on_progress is not None:
+                on_progress(k, records[-1][0])
+    jax.block_until_ready(state)
+    axis = int(calls.seeds)
+    recorded = jax.tree.map(lambda *rows: np.stack(rows, axis), *records)
+    return state, recorded, (compiled - begin, time.perf_counter() - compiled)
+
+
+def _run_traced(
+    calls: _Calls, state: _State, grid: np.ndarray, num_steps: int
+) -> tuple[_State, Any, _Seconds]:
+    def segment(state: _State, bounds: Any) -> tuple[_State, Any]:
+        state = calls.advance(state, *bounds)
+        return state, calls.observe(state, bounds[1])
+
+    bounds = np.stack([np.concatenate([[0], grid[:-1]]), grid], axis=1).astype(np.int32)
+    state, recorded = lax.scan(segment, state, bounds)
+    if grid[-1] < num_steps:
+        state = calls.advance(state, grid[-1], num_steps)
+    if calls.seeds:
+        recorded = jax.tree.map(lambda rows: jnp.swapaxes(rows, 0, 1), recorded)
+    return state, recorded, (None, None)
