@@ -1,1 +1,52 @@
-"""Placeholder."""
+"""The lab: experiments run from TOML configs, with verdicts, figures and provenance.
+
+An experiment takes `ExperimentConfig`, `Estimator`, `ProblemSpec`, `Verdict`, `Text` and
+`Progress` from here; `run` runs one from Python as `adlab run` does from the shell. Names are
+imported when first used, so that `adlab --help` needs neither jax nor pydantic.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from adlab.lab.catalogue import estimators, problems
+    from adlab.lab.config import ExperimentConfig
+    from adlab.lab.progress import Progress
+    from adlab.lab.registry import Spec as Estimator
+    from adlab.lab.registry import Spec as ProblemSpec
+    from adlab.lab.runner import run
+    from adlab.lab.verdict import Text, Verdict
+
+__all__ = [
+    "Estimator",
+    "ExperimentConfig",
+    "ProblemSpec",
+    "Progress",
+    "Text",
+    "Verdict",
+    "estimators",
+    "problems",
+    "run",
+]
+
+_HOMES = {
+    "ExperimentConfig": "config",
+    "Progress": "progress",
+    "Text": "verdict",
+    "Verdict": "verdict",
+    "estimators": "catalogue",
+    "problems": "catalogue",
+    "run": "runner",
+}
+_UNIONS = {"Estimator": "estimators", "ProblemSpec": "problems"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _UNIONS:  # made anew at each look, since plugins add kinds
+        catalogue = importlib.import_module("adlab.lab.catalogue")
+        return getattr(catalogue, _UNIONS[name]).union()
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"adlab.lab.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

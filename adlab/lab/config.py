@@ -1,0 +1,155 @@
+"""Configs: resolved from file, profile and overrides, checked, and hashed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pydantic
+
+from adlab.lab import catalogue, experiment, overrides, refusals, toml
+from adlab.lab.errors import ConfigError, UsageError
+
+
+class ExperimentConfig(pydantic.BaseModel):
+    """What every config has. Frozen; unknown keys and values of another type are refused."""
+
+    model_config = pydantic.ConfigDict(
+        strict=True,
+        frozen=True,
+        extra="forbid",
+        protected_namespaces=(),
+        use_attribute_docstrings=True,
+    )
+
+    seed: int = 0
+    """Seed of all randomness."""
+    x64: bool = False
+    """Compute in float64."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A resolved config with the experiment that takes it.
+
+    Attributes:
+      name: of the experiment.
+      config: validated.
+      module: the experiment, imported.
+      sources: files beyond adlab that the result depends on: the experiment, then plugins.
+      config_file: where the config was read.
+      plugins: modules that were allowed.
+    """
+
+    name: str
+    config: Any
+    module: ModuleType
+    sources: tuple[Path, ...]
+    config_file: Path
+    plugins: tuple[str, ...]
+
+    @property
+    def resolved(self) -> dict[str, Any]:
+        """All that the result depends on, as plain values that load back to the same."""
+        return {"experiment": self.name, **plain(self.config)}
+
+    @property
+    def key(self) -> str:
+        """`<experiment>-<hash of the resolved config>`, the name of the run's folder."""
+        text = json.dumps(self.resolved, sort_keys=True, ensure_ascii=False)
+        return f"{self.name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def plain(config: pydantic.BaseModel) -> dict[str, Any]:
+    """Return a config's fields as tables, lists and scalars."""
+    dumped: dict[str, Any] = config.model_dump(mode="json", exclude_none=True)
+    return dumped
+
+
+def load(
+    path: Path | str,
+    *,
+    profile: str | None = None,
+    changes: Mapping[str, Any] | None = None,
+    plugins: Sequence[str] = (),
+    experiment_file: Path | None = None,
+) -> Job:
+    """Read a config, resolve it (file, profile, overrides) and check it, by its factories too.
+
+    Args:
+      path: the TOML file.
+      profile: name of a table `[profiles.<profile>]` to merge over the base.
+      changes: overrides, dotted path -> value.
+      plugins: modules whose factories `kind = "module:function"` may import.
+      experiment_file: the experiment, where it doesn't lie beside the configs.
+
+    Raises:
+      ConfigError: every problem of the config at once.
+      UsageError: the file is missing.
+      LabError: the experiment can't be imported.
+    """
+    path, changes = Path(path), dict(changes or {})
+    tables = toml.with_profile(toml.read(path), profile, path)
+    name = tables.pop("experiment", path.stem)
+    if not isinstance(name, str):
+        raise ConfigError(path, [f"`experiment` must be a string, got {refusals.told(name)}"])
+    file = experiment_file or experiment.locate(path, name)
+    importable(path)
+    own = _admit(path, [tables, _as_tables(changes)], plugins)
+    module = experiment.load(file)
+    tables, problems = overrides.apply(tables, changes, _defaults(module.Config))
+    config = _validate(module.Config, tables, path, problems)
+    sources = (file.absolute(), *sorted({p.absolute() for p in own}))
+    return Job(name, config, module, sources, path.absolute(), tuple(plugins))
+
+
+def importable(path: Path) -> None:
+    """Let plugins be imported from the current folder and from that of the config at `path`."""
+    for folder in (str(path.absolute().parent), str(Path.cwd())):
+        if folder not in sys.path:
+            sys.path.insert(0, folder)
+
+
+def _as_tables(changes: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [{"kind": v} for path, v in changes.items() if path.rpartition(".")[2] == "kind"] + [
+        v for v in changes.values() if isinstance(v, dict)
+    ]
+
+
+def _admit(path: Path, tables: Any, plugins: Sequence[str]) -> list[Path]:
+    catalogue.forget_admitted()
+    problems, files = [], []
+    for kind in dict.fromkeys(catalogue.own_kinds(tables)):
+        try:
+            files.append(catalogue.admit(kind, plugins))
+        except UsageError as error:
+            problems.append(str(error))
+    if problems:
+        raise ConfigError(path, problems)
+    return [file for file in files if file]
+
+
+def _defaults(config: type[pydantic.BaseModel]) -> dict[str, Any]:
+    """Return defaults as plain values, for overrides of what the file leaves out."""
+    fields = {n: f for n, f in config.model_fields.items() if not f.is_required()}
+    values = {n: f.get_default(call_default_factory=True) for n, f in fields.items()}
+    return plain(config.model_construct(**values)) if fields else {}
+
+
+def _validate(
+    config: type[pydantic.BaseModel], tables: Mapping[str, Any], path: Path, problems: list[str]
+) -> Any:
+    try:
+        # As JSON: there a list may fill a tuple field, while "500" is still no integer.
+        validated = config.model_validate_json(json.dumps(tables, default=str))
+    except pydantic.ValidationError as error:
+        raise ConfigError(path, problems + refusals.explain(error, config, tables)) from None
+    if problems:
+        raise ConfigError(path, problems)
+    return validated

@@ -1,0 +1,110 @@
+"""Overrides: `--estimators.0.num-probes 4`, written into a config's tables.
+
+They are written before validation and checked together with the file, so that all problems come
+at once and in one style. Changing a `kind` replaces its table: the parameters of one kind mean nothing to another.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from adlab.lab.errors import UsageError
+
+
+def parse_flags(argv: Sequence[str]) -> dict[str, Any]:
+    """Turn `--a.b-c 1 --flag --no-other --list 1 2` into a mapping from dotted path to value.
+
+    Raises:
+      UsageError: a token stands where a flag should.
+
+    >>> parse_flags(["--num-steps", "5", "--problem.kind=huber", "--no-x64"])
+    {'num_steps': 5, 'problem.kind': 'huber', 'x64': False}
+    """
+    groups: list[list[str]] = []
+    for token in argv:
+        if token.startswith("--") and len(token) > 2:
+            groups.append(token[2:].split("=", 1))
+        elif not groups:
+            raise UsageError(f"unexpected argument '{token}'; overrides look like --num-steps 5")
+        else:
+            groups[-1].append(token)
+    return dict(_flag(name, tokens) for name, *tokens in groups)
+
+
+def _flag(name: str, tokens: Sequence[str]) -> tuple[str, Any]:
+    path = name.replace("-", "_")
+    if not tokens:
+        head, _, last = path.rpartition(".")
+        negated = last.startswith("no_")
+        last = last.removeprefix("no_")
+        return (f"{head}.{last}" if head else last), not negated
+    values = [_value(token) for token in tokens]
+    return path, values[0] if len(values) == 1 else values
+
+
+def _value(token: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {token}")["value"]
+    except tomllib.TOMLDecodeError:
+        return token
+
+
+def apply(
+    tables: Mapping[str, Any], overrides: Mapping[str, Any], defaults: Mapping[str, Any]
+) -> tuple[dict[str, Any], list[str]]:
+    """Write `overrides` into `tables`, kinds first, and return them with the problems met.
+
+    Args:
+      tables: what the file says.
+      overrides: dotted path -> value.
+      defaults: what the experiment says for top-level keys that the file leaves out.
+    """
+    changed = _copy(dict(tables))
+    problems = []
+    for path in sorted(overrides, key=lambda p: not p.endswith(".kind")):
+        parts = path.split(".")
+        if parts[0] not in changed and parts[0] in defaults:
+            changed[parts[0]] = _copy(defaults[parts[0]])
+        problem = _write(changed, parts, overrides[path])
+        if problem:
+            problems.append(f"--{path.replace('_', '-')}: {problem}")
+    return changed, problems
+
+
+def _copy(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _copy(item) for key, item in value.items()}
+    return [_copy(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _write(tables: Any, parts: Sequence[str], value: Any) -> str | None:
+    *path, last = parts
+    node = tables
+    for depth, part in enumerate(path):
+        here = ".".join(path[:depth])
+        if isinstance(node, list):
+            if not part.isdecimal() or int(part) >= len(node):
+                return f"`{here}` has entries 0 to {len(node) - 1}, got {part}"
+            node = node[int(part)]
+        elif isinstance(node, dict):
+            node = node.setdefault(part, {})
+        else:
+            return f"`{here}` is a value, not a table"
+    if isinstance(node, list):
+        return _write_item(node, last, value)
+    if not isinstance(node, dict):
+        return f"`{'.'.join(path)}` is a value, not a table"
+    if last == "kind" and node.get("kind") != value:
+        node.clear()
+    wrap = isinstance(node.get(last), list) and not isinstance(value, list)
+    node[last] = [value] if wrap else value
+    return None
+
+
+def _write_item(items: list[Any], index: str, value: Any) -> str | None:
+    if not index.isdecimal() or int(index) >= len(items):
+        return f"the list has entries 0 to {len(items) - 1}, got {index}"
+    items[int(index)] = value
+    return None

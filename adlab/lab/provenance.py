@@ -1,0 +1,76 @@
+"""Where a result comes from: sources, versions, commit, device."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import subprocess
+from collections.abc import Iterable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+_PACKAGES = ("adlab", "jax", "jaxlib", "numpy", "optax")
+
+
+def stamp(sources: Iterable[Path]) -> dict[str, Any]:
+    """Return what a current run must agree with: a hash of the sources, and the versions.
+
+    Args:
+      sources: files beyond adlab itself: the experiment and plugins.
+    """
+    return {"sources": source_hash(sources), "versions": versions()}
+
+
+def source_hash(sources: Iterable[Path]) -> str:
+    """Hash the contents and names of adlab's modules and of `sources`."""
+    package = Path(__file__).parents[1]
+    digest = hashlib.sha256()
+    modules = [(str(p.relative_to(package)), p) for p in sorted(package.rglob("*.py"))]
+    for name, path in [*modules, *((p.name, p) for p in sources)]:
+        content = path.read_bytes()
+        digest.update(f"{name}\0{len(content)}\0".encode() + content)
+    return digest.hexdigest()[:16]
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that compute."""
+    return {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}}
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def commit(folder: Path) -> dict[str, Any] | None:
+    """Return the commit of `folder` and whether files differ from it; None outside git."""
+    head = _git(folder, "rev-parse", "HEAD")
+    if not head:
+        return None
+    changes = _git(folder, "status", "--porcelain", "--untracked-files=no")
+    return {"commit": head, "dirty": bool(changes)}
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def device() -> dict[str, Any]:
+    """Return what the default device is; starts it where nothing did yet."""
+    import jax
+
+    devices = jax.devices()
+    return {
+        "platform": devices[0].platform,
+        "kind": devices[0].device_kind,
+        "count": len(devices),
+    }

@@ -1,0 +1,168 @@
+"""What the user reads: the verdict table, where a result comes from, and its numbers as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adlab.lab.errors import UsageError, nearest
+from adlab.lab.verdict import Verdict, render
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_COLUMNS = ("claim", "measured", "interval", "expected", "tolerance", "outcome")
+_STYLES = {"holds": "green", "fails": "bold red", "undecided": "yellow"}
+
+
+def console() -> Console:
+    """Return a console on standard output: as wide as the terminal, 120 columns elsewhere."""
+    from rich.console import Console
+
+    terminal = sys.stdout.isatty()
+    width = None if terminal else int(os.environ.get("COLUMNS") or 120)
+    return Console(file=sys.stdout, width=width, highlight=False, markup=False, emoji=False)
+
+
+def print_verdicts(verdicts: Sequence[Verdict], lang: str, screen: Console) -> None:
+    """Print the table of verdicts and a line that counts those that hold."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text as Styled
+
+    from adlab.figures import labels
+
+    if not verdicts:
+        screen.print("no verdicts")
+        return
+    table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0), show_edge=False)
+    for name in _COLUMNS:
+        justify: Any = "left" if name in ("claim", "outcome") else "right"
+        wide = name == "claim"
+        header = labels.text(f"verdict.{name}", lang)
+        table.add_column(header, justify=justify, no_wrap=not wide, ratio=1 if wide else None)
+    for verdict in verdicts:
+        outcome = Styled(labels.text(f"outcome.{verdict.outcome}", lang), _STYLES[verdict.outcome])
+        table.add_row(str(render(verdict.claim, lang)), *_numbers(verdict), outcome)
+    screen.print(table)
+    screen.print(summary(verdicts))
+
+
+def summary(verdicts: Sequence[Verdict]) -> str:
+    """Return `21 of 22 hold (1 undecided)`."""
+    counts = {o: sum(v.outcome == o for v in verdicts) for o in _STYLES}
+    rest = ", ".join(f"{n} {o}" for o, n in counts.items() if o != "holds" and n)
+    return f"{counts['holds']} of {len(verdicts)} hold" + (f" ({rest})" if rest else "")
+
+
+def _numbers(verdict: Verdict) -> tuple[str, str, str, str]:
+    half = (verdict.high - verdict.low) / 2
+    measured, low, high = (rounded(x, half) for x in (verdict.measured, verdict.low, verdict.high))
+    sign = {"both": "", "at_most": "<= ", "at_least": ">= "}[verdict.side]
+    tolerance = f"{verdict.tolerance:.3g}" if verdict.side == "both" else ""
+    expected = f"{sign}{verdict.expected:.4g}"
+    return (
+        measured,
+        f"[{low}, {high}]",
+        f"not {expected}" if verdict.control else expected,
+        tolerance,
+    )
+
+
+def rounded(value: float, half_width: float) -> str:
+    """Write `value` as far as an interval of this half-width gives its digits a meaning.
+
+    >>> rounded(1.00437, 0.017)
+    '1.004'
+    """
+    if not math.isfinite(value):
+        return str(value)
+    if not (math.isfinite(half_width) and half_width > 0):
+        return f"{value:.4g}"
+    decimals = 1 - math.floor(math.log10(half_width))
+    size = math.floor(math.log10(max(abs(value), half_width)))
+    if -4 < size < 6:
+        return f"{value:.{min(max(decimals, 0), 6)}f}"
+    return f"{value:.{min(max(size + decimals, 1), 6)}e}"
+
+
+def print_provenance(folder: Path, about: Mapping[str, Any], state: str, screen: Console) -> None:
+    """Print where a result comes from."""
+    git, device, seconds = (about.get(k) or {} for k in ("git", "device", "seconds"))
+    versions = " ".join(f"{k} {v}" for k, v in (about.get("versions") or {}).items())
+    commit = git.get("commit", "outside git")[:12] + (" with changes" if git.get("dirty") else "")
+    lines = {
+        "result": folder,
+        "state": state,
+        "config": folder / "config.toml",
+        "seed": f"{about.get('seed')}, x64 {str(about.get('x64')).lower()}",
+        "device": f"{device.get('count')} x {device.get('kind')} ({device.get('platform')})",
+        "versions": versions,
+        "commit": commit,
+        "run": f"{about.get('started')} to {about.get('finished')}",
+        "seconds": spent(seconds),
+    }
+    for key, value in lines.items():
+        screen.print(f"{key:<9} {value}", soft_wrap=True)
+
+
+def spent(seconds: Mapping[str, Any]) -> str:
+    """Return `compile 1.2 s, run 3.4 s, total 5.6 s`."""
+    return ", ".join(
+        f"{key} {seconds[key]:.1f} s" for key in ("compile", "run", "total") if key in seconds
+    )
+
+
+def find(name: str, out: Path) -> Path:
+    """Return the finished run that a path or a unique prefix of a folder's name means.
+
+    Raises:
+      UsageError: there is none, or several.
+    """
+    if (Path(name) / "DONE").is_file():
+        return Path(name)
+    runs = sorted(p.parent.name for p in out.glob("[!.]*/DONE")) if out.is_dir() else []
+    matches = [run for run in runs if run.startswith(name)] if name else []
+    if len(matches) == 1:
+        return out / matches[0]
+    if matches:
+        raise UsageError(f"'{name}' means several results in {out}: {', '.join(matches)}")
+    if (Path(name) / "config.toml").is_file():
+        raise UsageError(f"{name} is not finished (no DONE): run its config again")
+    stems = {run.rpartition("-")[0]: run for run in runs}
+    hint = nearest(name, [*runs, *stems]) or nearest(Path(name).name, runs)
+    listed = f" (there: {', '.join(runs)})" if runs else " (there are none)"
+    raise UsageError(f"no result '{name}' in {out}{hint}{listed}")
+
+
+def to_csv(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Return rows as CSV; columns in order of first appearance, blank where a row has none."""
+    rows = list(rows)
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def long_rows(data: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield a row per number: array, index_0, index_1, ..., value."""
+    depth = max((array.ndim for array in data.values()), default=0)
+    for name, array in data.items():
+        for index in _indices(array.shape):
+            padded = [*index, *[""] * (depth - len(index))]
+            places = {f"index_{axis}": at for axis, at in enumerate(padded)}
+            yield {"array": name, **places, "value": array[index].item()}
+
+
+def _indices(shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+    import numpy as np
+
+    return np.ndindex(*shape)

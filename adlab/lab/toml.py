@@ -1,0 +1,126 @@
+"""TOML in and out: reading, profiles merged over the base table, writing plain values.
+
+The standard library reads TOML but doesn't write it. A resolved config holds only tables, lists,
+strings, numbers and booleans, so the writer here is short; `tomllib` reads back exactly what it
+wrote.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from adlab.lab.errors import ConfigError, UsageError, nearest
+
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Return the tables of the TOML file `path`.
+
+    Raises:
+      UsageError: the file is missing; the nearest TOML beside it is named.
+      ConfigError: it isn't valid TOML; the message gives line and column.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise UsageError(f"no config {path}{_nearest_file(path)}") from None
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(path, [f"not valid TOML: {error}"]) from None
+
+
+def _nearest_file(path: Path) -> str:
+    here = [p for p in (path.parent, Path("configs")) if p.is_dir()]
+    files = [str(file) for folder in here for file in sorted(folder.glob("*.toml"))]
+    by_stem = {Path(file).stem: file for file in reversed(files)}
+    if path.stem in by_stem:
+        return f"; did you mean {by_stem[path.stem]}?"
+    return nearest(str(path), files, quote="")
+
+
+def with_profile(tables: Mapping[str, Any], profile: str | None, source: object) -> dict[str, Any]:
+    """Return the base table with `[profiles.<profile>]` merged over it, without the profiles.
+
+    Tables are merged key by key, lists replaced. A table whose `kind` the profile changes is
+    replaced as a whole, since the parameters of one kind mean nothing to another.
+
+    Raises:
+      ConfigError: there is no such profile; or a profile isn't a table.
+    """
+    base = dict(tables)
+    profiles = base.pop("profiles", {})
+    if not isinstance(profiles, dict) or not all(isinstance(p, dict) for p in profiles.values()):
+        raise ConfigError(source, ["`profiles` must hold tables: [profiles.NAME]"])
+    if profile is None:
+        return base
+    if profile not in profiles:
+        known = f"known: {', '.join(sorted(profiles))}" if profiles else "the file has none"
+        hint = nearest(profile, profiles)
+        raise ConfigError(source, [f"no profile '{profile}'{hint} ({known})"])
+    return merge(base, profiles[profile])
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `base` with the tables of `over` merged in; see `with_profile`."""
+    merged = dict(base)
+    for key, value in over.items():
+        old = merged.get(key)
+        switched = isinstance(value, dict) and "kind" in value and isinstance(old, dict)
+        if isinstance(value, dict) and isinstance(old, dict):
+            keep = not switched or value["kind"] == old.get("kind")
+            merged[key] = merge(old, value) if keep else value
+        else:
+            merged[key] = value
+    return merged
+
+
+def write(tables: Mapping[str, Any]) -> str:
+    """Return TOML text for tables of plain values; None is left out.
+
+    >>> print(write({"seed": 0, "problem": {"kind": "norm", "scale": 0.5}}), end="")
+    seed = 0
+    <BLANKLINE>
+    [problem]
+    kind = "norm"
+    scale = 0.5
+    """
+    return "\n".join(_table(tables, ())).lstrip("\n") + "\n"
+
+
+def _table(table: Mapping[str, Any], path: tuple[str, ...]) -> list[str]:
+    lines = ["", f"[{'.'.join(map(_key, path))}]"] if path else []
+    kept = {key: value for key, value in table.items() if value is not None}
+    nested = {key: value for key, value in kept.items() if isinstance(value, Mapping)}
+    lines += [f"{_key(k)} = {_value(v)}" for k, v in kept.items() if k not in nested]
+    for key, value in nested.items():
+        lines += _table(value, (*path, key))
+    return lines
+
+
+def _key(key: str) -> str:
+    return key if _BARE_KEY.fullmatch(key) else _value(key)
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, Mapping):
+        pairs = (f"{_key(k)} = {_value(v)}" for k, v in value.items() if v is not None)
+        return "{" + ", ".join(pairs) + "}"
+    if isinstance(value, list | tuple):
+        items = [_value(item) for item in value]
+        if any(isinstance(item, Mapping) for item in value):
+            return "[\n  " + ",\n  ".join(items) + ",\n]"
+        return "[" + ", ".join(items) + "]"
+    raise TypeError(f"a config holds plain values, got {type(value).__name__}: {value!r}")
