@@ -1,0 +1,212 @@
+import os
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from adlab import problems
+
+pytestmark = pytest.mark.usefixtures("x64")
+
+KINDS = {
+    "quadratic": problems.quadratic(dim=5, condition=30.0),
+    "quadratic by spectrum": problems.quadratic(dim=3, spectrum=[0.5, 4.0, 2.0]),
+    "lecture": problems.lecture_quadratic(),
+    "tridiagonal": problems.tridiagonal(dim=9),
+    "rosenbrock": problems.rosenbrock(dim=5),
+    "nonconvex": problems.nonconvex_tail(dim=4, power=0.3),
+    "logistic tail": problems.logistic_tail(dim=4),
+    "rank one": problems.rank_one(dim=4),
+    "huber": problems.huber(dim=4, width=0.2),
+    "power": problems.power_tail(dim=4, exponent=6.0),
+    "norm": problems.norm(dim=4),
+    "breast cancer": problems.logistic_regression(l2=0.03),
+    "digits": problems.logistic_regression(data="digits", l2=0.1),
+}
+RADIAL = [name for name, problem in KINDS.items() if problem.radial is not None]
+SMOOTH = [name for name, problem in KINDS.items() if problem.L is not None]
+ATTAINED = [name for name, problem in KINDS.items() if problem.x_star is not None]
+
+
+def _points(problem, count=40):
+    """Points around x0 and x_star, near and far, the same in every run."""
+    rng = np.random.default_rng(0)
+    centres = [problem.x0] if problem.x_star is None else [problem.x0, problem.x_star]
+    spread = rng.choice([0.1, 1.0, 5.0], size=(count, 1))
+    near = [c + spread * rng.standard_normal((count, problem.dim)) for c in centres]
+    return jnp.asarray(np.concatenate([*near, [problem.x0], np.zeros((1, problem.dim))]))
+
+
+@pytest.mark.parametrize("name", ATTAINED)
+def test_the_minimiser_has_the_infimum_and_no_gradient(name):
+    problem = KINDS[name]
+    value, gradient = jax.value_and_grad(problem.fun)(jnp.asarray(problem.x_star))
+    assert abs(value - problem.f_star) <= 1e-14  # round-off of values of order 1
+    assert np.abs(gradient).max() <= 2e-12  # where Newton's method stops
+
+
+@pytest.mark.parametrize("name", list(KINDS))
+def test_no_point_is_below_the_infimum(name):
+    problem = KINDS[name]
+    assert jax.vmap(problem.fun)(_points(problem)).min() >= problem.f_star - 1e-14  # round-off
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+def test_L_and_mu_bound_the_curvature_and_L_is_reached(name):
+    problem = KINDS[name]
+    hessians = jax.jit(jax.vmap(jax.hessian(problem.fun)))(_points(problem))
+    eigenvalues = np.linalg.eigvalsh(hessians)
+    largest = np.abs(eigenvalues).max()
+    assert largest == pytest.approx(problem.L, rel=1e-12)  # round-off; the origin is among them
+    if problem.mu > 0:
+        assert eigenvalues.min() >= problem.mu * (1 - 1e-10)  # round-off of the eigensolver
+    else:
+        assert problem.mu == 0
+
+
+@pytest.mark.parametrize("name", ["quadratic", "quadratic by spectrum", "lecture", "tridiagonal"])
+def test_mu_of_a_quadratic_is_reached(name):
+    problem = KINDS[name]
+    hessian = jax.hessian(problem.fun)(jnp.asarray(problem.x0))
+    assert np.linalg.eigvalsh(hessian)[0] == pytest.approx(problem.mu, rel=1e-12)  # round-off
+
+
+@pytest.mark.parametrize("name", ["breast cancer", "digits"])
+def test_mu_of_logistic_regression_is_approached_far_away(name):
+    problem = KINDS[name]
+    hessian = jax.hessian(problem.fun)(1e6 * jnp.asarray(problem.x_star))
+    assert np.linalg.eigvalsh(hessian)[0] == pytest.approx(problem.mu, rel=1e-8)  # tails of exp
+
+
+@pytest.mark.parametrize("name", list(KINDS))
+def test_float32_is_kept_and_agrees(name):
+    problem = KINDS[name]
+    x = problem.x0 + 0.25
+    single = problem.fun(jnp.asarray(x, jnp.float32))
+    assert single.dtype == jnp.float32
+    double = float(problem.fun(jnp.asarray(x)))
+    assert float(single) == pytest.approx(double, rel=1e-5, abs=1e-6)  # float32, up to 2000 terms
+
+
+@pytest.mark.parametrize("name", RADIAL)
+def test_the_profile_is_the_objective_and_its_slope_the_gradient(name):
+    problem = KINDS[name]
+    for x in _points(problem, 10):
+        value, gradient = jax.value_and_grad(problem.fun)(x)
+        profile = float(problem.radial.profile(x[0]))
+        assert value == pytest.approx(profile + float(x[1:] @ x[1:]) / 2, rel=1e-14)  # round-off
+        slope = float(problem.radial.slope(x[0]))
+        assert gradient[0] == pytest.approx(slope, rel=1e-12, abs=1e-15)  # round-off
+        np.testing.assert_array_equal(gradient[1:], x[1:])
+
+
+def test_profiles_have_the_curvature_that_theory_uses():
+    second = {name: jax.grad(KINDS[name].radial.slope) for name in RADIAL}
+    assert second["nonconvex"](0.0) == -1
+    assert second["logistic tail"](0.0) == 1
+    assert second["huber"](0.1) == 1
+    assert second["huber"](0.3) == 0
+    assert second["power"](0.5) == pytest.approx(0.5**4, rel=1e-14)  # |t|^(p - 2), round-off
+    assert second["power"](-3.0) == 1
+
+
+@pytest.mark.parametrize("horizon", [1, 10, 300])
+def test_gradient_descent_attains_the_worst_value_on_huber(horizon):
+    problem = problems.huber(dim=3, width=1 / (2 * horizon + 1))
+    x = jnp.asarray(problem.x0)
+    for _ in range(horizon):
+        x = x - jax.grad(problem.fun)(x) / problem.L
+    assert problem.fun(x) * (4 * horizon + 2) == pytest.approx(1, rel=1e-12)  # K steps' round-off
+
+
+def test_the_norm_is_exact_and_differentiable_at_the_origin():
+    problem = problems.norm(dim=3)
+    assert problem.fun(jnp.asarray([3e-200, 0.0, 4e-200])) == pytest.approx(5e-200, rel=1e-15)
+    np.testing.assert_array_equal(jax.grad(problem.fun)(jnp.zeros(3)), 0)
+    x = jnp.asarray([1.0, -2.0, 2.0])
+    np.testing.assert_allclose(jax.grad(problem.fun)(x), x / 3, rtol=1e-15)  # round-off
+    np.testing.assert_allclose(np.linalg.norm(problem.x0), 1, rtol=1e-15)  # round-off
+
+
+def test_logistic_regression_is_the_mean_loss_of_its_table():
+    problem = KINDS["breast cancer"]
+    assert problem.dim == 31
+    assert problem.fun(jnp.zeros(31)) == pytest.approx(np.log(2), rel=1e-14)  # round-off
+    only_bias = jnp.zeros(31).at[-1].set(1e3)  # says "benign" to all: pays 1000 per malignant case
+    expected = 212 / 569 * 1e3 + 0.03 * 1e6 / 2
+    assert problem.fun(only_bias) == pytest.approx(expected, rel=1e-12)  # round-off
+    assert KINDS["digits"].dim == 62  # of 64 pixels, 3 are constant; and the bias
+
+
+def test_equal_kinds_and_sizes_share_what_was_compiled():
+    structures = {
+        jax.tree.structure(problems.nonconvex_tail(dim=4, power=q).fun) for q in (0.1, 0.2)
+    }
+    assert len(structures) == 1
+
+
+@pytest.mark.parametrize(
+    ("matrix", "expected"), [(np.eye(7), 9), (np.diag([2.0, 0, 0]), 3), (np.diag([4.0, 1, 1]), 3.5)]
+)
+def test_effective_dimension(matrix, expected):
+    assert problems.effective_dimension(matrix) == pytest.approx(expected, rel=1e-14)  # round-off
+
+
+@pytest.mark.parametrize(
+    "matrix", [np.ones(3), np.ones((2, 3)), np.zeros((2, 2)), [[0, 1], [-1, 0]], [[np.nan]]]
+)
+def test_effective_dimension_refuses(matrix):
+    with pytest.raises(ValueError, match="hessian must"):
+        problems.effective_dimension(matrix)
+
+
+@pytest.mark.parametrize(
+    "kind", ["quadratic", "tridiagonal", "rosenbrock", "nonconvex_tail", "logistic_tail", "norm"]
+)
+@pytest.mark.parametrize("dim", [0, -3])
+def test_a_dimension_below_one_is_refused(kind, dim):
+    with pytest.raises(ValueError, match=f"dim must be >= ., got {dim}"):
+        getattr(problems, kind)(dim=dim)
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: problems.quadratic(dim=2, condition=0.5), "condition must be >= 1"),
+        (lambda: problems.quadratic(dim=2, spectrum=[1.0]), "spectrum must be a list of dim = 2"),
+        (lambda: problems.quadratic(dim=2, spectrum=[1.0, -1.0]), "spectrum must be finite, >= 0"),
+        (lambda: problems.nonconvex_tail(dim=2, power=0.0), "power must be positive"),
+        (lambda: problems.huber(dim=2, width=-1.0), "width must be positive"),
+        (lambda: problems.power_tail(dim=2, exponent=2.0), "exponent must be > 2"),
+        (lambda: problems.rosenbrock(dim=1), "dim must be >= 2"),
+        (lambda: problems.logistic_regression(l2=0.0), "l2 must be positive"),
+        (lambda: problems.logistic_regression(data="digit"), "did you mean 'digits'"),
+    ],
+)
+def test_bad_arguments_are_named(build, message):
+    with pytest.raises(ValueError, match=message):
+        build()
+
+
+def test_missing_tables_are_explained(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    from adlab.problems import logistic
+
+    logistic._signed_rows.cache_clear()
+    with pytest.raises(ImportError, match=r'pip install "adlab\[data\]"'):
+        problems.logistic_regression()
+
+
+def test_building_starts_no_device():
+    code = """
+from adlab import problems as p
+p.quadratic(dim=3), p.lecture_quadratic(), p.tridiagonal(dim=3), p.rosenbrock(dim=3)
+p.nonconvex_tail(dim=3), p.logistic_tail(dim=3), p.rank_one(dim=3), p.huber(dim=3, width=0.1)
+p.power_tail(dim=3, exponent=4.0), p.norm(dim=3), p.logistic_regression()
+"""
+    # With a platform that doesn't exist, any array that jax made would raise.
+    environment = {**os.environ, "JAX_PLATFORMS": "none_such"}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
