@@ -21,6 +21,7 @@ from adlab.core import checks
 __all__ = ["MeanSquare", "mean_square", "typical_log_rate"]
 
 Law = Literal["sphere", "gaussian", "orthogonal"]
+Criterion = Literal["value", "square"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +29,7 @@ class MeanSquare:
     """The mean square of a descent as a sum of exponentials.
 
     Attributes:
-      spectrum: (n,) eigenvalues lambda of the Hessian, those above 0 (the others never decrease).
+      spectrum: (n,) eigenvalues lambda > 0 of the Hessian.
       rates: (n,) eigenvalues of the recursion, ascending.
       modes: (n, n) its orthonormal eigenvectors in the variables lambda m, as columns.
     """
@@ -44,32 +45,45 @@ class MeanSquare:
 
     def expected_value(self, x0: Any, iterations: Any) -> np.ndarray:
         """Return E f(x_k) for the iterations k given, from x0 in the eigenvectors' coordinates."""
+        return self._sum(np.full_like(self.spectrum, 0.5), x0, iterations)
+
+    def expected_square(self, x0: Any, iterations: Any) -> np.ndarray:
+        """Return E |x_k|^2, likewise."""
+        return self._sum(1 / self.spectrum, x0, iterations)
+
+    def _sum(self, weights: np.ndarray, x0: Any, iterations: Any) -> np.ndarray:
+        """Return sum_i weights_i lambda_i m_i after the iterations given."""
         x0 = np.asarray(x0, np.float64)
         if x0.shape != self.spectrum.shape:
             raise ValueError(f"x0 must have the shape {self.spectrum.shape}, got {x0.shape}")
-        begin = self.modes.T @ (self.spectrum * x0**2)
-        weights = self.modes.sum(axis=0) / 2 * begin
-        return self.rates ** np.asarray(iterations)[..., None] @ weights
+        amplitudes = (self.modes.T @ weights) * (self.modes.T @ (self.spectrum * x0**2))
+        return self.rates ** np.asarray(iterations)[..., None] @ amplitudes
 
-    def iterations(self, x0: Any, accuracy: float) -> int:
-        """Return the first k with E f(x_k) <= accuracy * f(x0).
+    def iterations(self, x0: Any, accuracy: float, of: Criterion = "value") -> int:
+        """Return the first k with E f(x_k) <= accuracy * f(x0), or the same of |x|^2.
+
+        Args:
+          x0: (n,) the start, in the eigenvectors' coordinates.
+          accuracy: the reduction asked for, within (0, 1).
+          of: "value" for f, "square" for |x|^2.
 
         Raises:
-          ValueError: accuracy not within (0, 1), or the mean square doesn't converge.
+          ValueError: an argument out of range, or the mean square doesn't converge.
         """
         checks.positive("accuracy", accuracy)
+        checks.one_of("of", of, get_args(Criterion))
         if accuracy >= 1:
             raise ValueError(f"accuracy must be < 1, got {accuracy!r}")
         if self.rate >= 1:
             raise ValueError(f"rate must be < 1 to reach an accuracy, got {self.rate}")
-        goal = accuracy * self.expected_value(x0, 0)
+        expected = self.expected_value if of == "value" else self.expected_square
+        goal = accuracy * expected(x0, 0)
         first, last = 0, 1
-        while self.expected_value(x0, last) > goal:
+        while expected(x0, last) > goal:
             first, last = last, 2 * last
         while last - first > 1:
             middle = (first + last) // 2
-            above = self.expected_value(x0, middle) > goal
-            first, last = (middle, last) if above else (first, middle)
+            first, last = (middle, last) if expected(x0, middle) > goal else (first, middle)
         return last
 
 

@@ -22,6 +22,7 @@ def _run(gradient=None, x0=PROBLEM.x0, *args, **options):
 def _by_hand(gradient, optimizer, key, num_steps):
     x = jnp.asarray(PROBLEM.x0)
     state, path = optimizer.init(x), [x]
+    gradient = jax.jit(gradient)
     for k in range(num_steps):
         g = gradient(x, key=jax.random.fold_in(key, k))
         updates, state = optimizer.update(g, state, x)

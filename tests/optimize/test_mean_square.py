@@ -40,17 +40,20 @@ def test_many_steps_agree_with_the_recursion_written_out():
     n, step, x0 = 6, 0.05, np.arange(1.0, 7.0)
     c = n / (n + 2)
     moments = x0**2
-    values = []
+    values, squares = [], []
     for _ in range(4001):
         values.append(SPECTRUM @ moments / 2)
+        squares.append(moments.sum())
         shrink = 1 - 2 * step * SPECTRUM + 2 * step**2 * c * SPECTRUM**2
         moments = shrink * moments + step**2 * c * (SPECTRUM**2 @ moments)
     descent = optimize.mean_square(SPECTRUM, step=step)
     # round-off of 4000 steps
     np.testing.assert_allclose(descent.expected_value(x0, range(4001)), values, rtol=1e-10)
+    np.testing.assert_allclose(descent.expected_square(x0, range(4001)), squares, rtol=1e-10)
     assert descent.rate == pytest.approx(values[4000] / values[3999], rel=1e-10)  # the same
     target = values[60] / values[0] * (1 + 1e-9)  # just above, so that round-off can't decide
     assert descent.iterations(x0, target) == 60
+    assert descent.iterations(x0, squares[70] / squares[0] * (1 + 1e-9), of="square") == 70
 
 
 @pytest.mark.parametrize("n", [1, 2, 8, 64])

@@ -55,30 +55,19 @@ def test_no_point_is_below_the_infimum(name):
 
 
 @pytest.mark.parametrize("name", SMOOTH)
-def test_L_and_mu_bound_the_curvature_and_L_is_reached(name):
+def test_L_and_mu_are_the_extreme_curvatures(name):
     problem = KINDS[name]
-    hessians = jax.jit(jax.vmap(jax.hessian(problem.fun)))(_points(problem))
+    points = _points(problem)
+    if name in ("breast cancer", "digits"):  # the loss is flat far away: there mu is approached
+        points = jnp.concatenate([points, 1e6 * jnp.asarray(problem.x_star)[None]])
+    hessians = jax.jit(jax.vmap(jax.hessian(problem.fun)))(points)
     eigenvalues = np.linalg.eigvalsh(hessians)
-    largest = np.abs(eigenvalues).max()
-    assert largest == pytest.approx(problem.L, rel=1e-12)  # round-off; the origin is among them
+    # L is reached at the origin or near it: round-off
+    assert np.abs(eigenvalues).max() == pytest.approx(problem.L, rel=1e-12)
     if problem.mu > 0:
-        assert eigenvalues.min() >= problem.mu * (1 - 1e-10)  # round-off of the eigensolver
+        assert eigenvalues.min() == pytest.approx(problem.mu, rel=1e-8)  # tails of exp
     else:
         assert problem.mu == 0
-
-
-@pytest.mark.parametrize("name", ["quadratic", "quadratic by spectrum", "lecture", "tridiagonal"])
-def test_mu_of_a_quadratic_is_reached(name):
-    problem = KINDS[name]
-    hessian = jax.hessian(problem.fun)(jnp.asarray(problem.x0))
-    assert np.linalg.eigvalsh(hessian)[0] == pytest.approx(problem.mu, rel=1e-12)  # round-off
-
-
-@pytest.mark.parametrize("name", ["breast cancer", "digits"])
-def test_mu_of_logistic_regression_is_approached_far_away(name):
-    problem = KINDS[name]
-    hessian = jax.hessian(problem.fun)(1e6 * jnp.asarray(problem.x_star))
-    assert np.linalg.eigvalsh(hessian)[0] == pytest.approx(problem.mu, rel=1e-8)  # tails of exp
 
 
 @pytest.mark.parametrize("name", list(KINDS))
@@ -94,8 +83,9 @@ def test_float32_is_kept_and_agrees(name):
 @pytest.mark.parametrize("name", RADIAL)
 def test_the_profile_is_the_objective_and_its_slope_the_gradient(name):
     problem = KINDS[name]
+    both = jax.jit(jax.value_and_grad(problem.fun))
     for x in _points(problem, 10):
-        value, gradient = jax.value_and_grad(problem.fun)(x)
+        value, gradient = both(x)
         profile = float(problem.radial.profile(x[0]))
         assert value == pytest.approx(profile + float(x[1:] @ x[1:]) / 2, rel=1e-14)  # round-off
         slope = float(problem.radial.slope(x[0]))
@@ -116,9 +106,9 @@ def test_profiles_have_the_curvature_that_theory_uses():
 @pytest.mark.parametrize("horizon", [1, 10, 300])
 def test_gradient_descent_attains_the_worst_value_on_huber(horizon):
     problem = problems.huber(dim=3, width=1 / (2 * horizon + 1))
-    x = jnp.asarray(problem.x0)
+    x, gradient = jnp.asarray(problem.x0), jax.jit(jax.grad(problem.fun))
     for _ in range(horizon):
-        x = x - jax.grad(problem.fun)(x) / problem.L
+        x = x - gradient(x) / problem.L
     assert problem.fun(x) * (4 * horizon + 2) == pytest.approx(1, rel=1e-12)  # K steps' round-off
 
 
