@@ -191,9 +191,9 @@ def _fields(command: Run, overrides: Sequence[str]) -> int:
     """Print the fields of a config with the values that the file, profile and flags give them."""
     job = _job(command, overrides)
     print(f"The command's own flags: adlab run --help. The config's, for {command.config}:\n")
-    flat = tyro.conf.configure(tyro.conf.AvoidSubcommands, tyro.conf.FlagConversionOff)
     tyro.cli(
-        flat(type(job.config)),
+        type(job.config),
+        config=(tyro.conf.AvoidSubcommands,),
         default=job.config,
         args=["--help"],
         prog=f"adlab run {command.config}",
@@ -227,7 +227,9 @@ def _run(command: Run, overrides: Sequence[str]) -> int:
 
 
 def _say_figures(folder: Path, say: Callable[[str], None]) -> None:
-    for path in sorted((folder / "figures").glob("*.*")):
+    from adlab.lab import results
+
+    for path in results.figures(folder):
         say(f"figure: {path}")
 
 
@@ -251,11 +253,11 @@ def _list(command: List) -> int:
 
 
 def _plot(command: Plot) -> int:
-    from adlab.lab import report, runner
+    from adlab.lab import results
 
-    folder = report.find(command.result, command.results)
-    job = runner.reopen(folder, command.plugin)
-    problems = runner.redraw(job, folder, command.lang)
+    folder = results.find(command.result, command.results)
+    job = results.reopen(folder, command.plugin)
+    problems = results.derive(job, folder, command.lang)
     _say_figures(folder, print)
     if problems:
         raise LabError("\n  ".join(problems))
@@ -263,22 +265,22 @@ def _plot(command: Plot) -> int:
 
 
 def _show(command: Show) -> int:
-    from adlab.lab import report, runner, store
+    from adlab.lab import report, results, store
 
-    folder = report.find(command.result, command.results)
+    folder = results.find(command.result, command.results)
     screen = report.console()
-    report.print_verdicts(runner.read_verdicts(folder), command.lang, screen)
+    report.print_verdicts(results.read_verdicts(folder), command.lang, screen)
     about = store.read_json(folder / "run.json") or {}
-    report.print_provenance(folder, about, runner.currency(folder), screen)
+    report.print_provenance(folder, about, results.currency(folder), screen)
     _say_figures(folder, partial(screen.print, soft_wrap=True))
     return 0
 
 
 def _export(command: Export) -> int:
-    from adlab.lab import report, runner, store
+    from adlab.lab import report, results, store
 
-    folder = report.find(command.result, command.results)
-    job = runner.reopen(folder, command.plugin)
+    folder = results.find(command.result, command.results)
+    job = results.reopen(folder, command.plugin)
     data = store.read_arrays(folder / "data.npz")
     table = getattr(job.module, "table", None)
     text = report.to_csv(table(data, job.config) if table else report.long_rows(data))

@@ -14,7 +14,7 @@ class LabError(Exception):
 
 
 class UsageError(LabError):
-    """The request itself is wrong, and was refused before any device started."""
+    """The request itself is wrong, and was refused before anything was computed."""
 
     exit_code: ClassVar[int] = 2
 

@@ -1,7 +1,8 @@
 """Overrides: `--estimators.0.num-probes 4`, written into a config's tables.
 
 They are written before validation and checked together with the file, so that all problems come
-at once and in one style. Changing a `kind` replaces its table: the parameters of one kind mean nothing to another.
+at once and in one style. Changing a `kind` replaces its table: the parameters of one kind mean
+nothing to another.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ def _flag(name: str, tokens: Sequence[str]) -> tuple[str, Any]:
 
 
 def _value(token: str) -> Any:
+    token = {"True": "true", "False": "false"}.get(token, token)
     try:
         return tomllib.loads(f"value = {token}")["value"]
     except tomllib.TOMLDecodeError:

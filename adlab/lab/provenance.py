@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 import platform
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from adlab.lab.config import Job
 
 _PACKAGES = ("adlab", "jax", "jaxlib", "numpy", "optax")
 
@@ -62,6 +65,36 @@ def _git(folder: Path, *arguments: str) -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None
+
+
+def about(job: Job, seconds: Mapping[str, Mapping[str, float]], total: float) -> dict[str, Any]:
+    """Return what run.json says of a run.
+
+    Args:
+      job: what was run.
+      seconds: compile and run seconds of its parts.
+      total: seconds of the whole.
+    """
+    return {
+        "experiment": job.name,
+        "seed": job.config.seed,
+        "x64": job.config.x64,
+        "versions": versions(),
+        "git": commit(job.sources[0].parent),
+        "device": device(),
+        "seconds": {
+            "compile": sum(part["compile"] for part in seconds.values()),
+            "run": sum(part["run"] for part in seconds.values()),
+            "total": total,
+            "parts": {name: dict(part) for name, part in seconds.items()},
+        },
+        "plugins": list(job.plugins),
+        "files": {
+            "experiment": str(job.sources[0]),
+            "config": str(job.config_file),
+            "sources": [str(source) for source in job.sources],
+        },
+    }
 
 
 def device() -> dict[str, Any]:

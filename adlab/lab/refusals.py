@@ -85,7 +85,11 @@ def _line(
             return f"missing key `{name}.kind` (one of {', '.join(kinds)})"
         case "union_tag_invalid":
             kinds = _quoted(first["ctx"]["expected_tags"])
-            return _not_one_of(f"{name}.kind", first["ctx"]["tag"], kinds)
+            line = _not_one_of(f"{name}.kind", first["ctx"]["tag"], kinds)
+            own = ":" in first["ctx"]["tag"]
+            return (
+                f"{line}; your own must take the positional arguments that these take" * own or line
+            )
         case "value_error":
             return f"{name}: {first['ctx']['error']}" if name else str(first["ctx"]["error"])
         case "literal_error" if len(details) == 1:

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adlab.lab.errors import UsageError, nearest
 from adlab.lab.verdict import Verdict, render
 
 if TYPE_CHECKING:
@@ -117,28 +116,6 @@ def spent(seconds: Mapping[str, Any]) -> str:
     return ", ".join(
         f"{key} {seconds[key]:.1f} s" for key in ("compile", "run", "total") if key in seconds
     )
-
-
-def find(name: str, out: Path) -> Path:
-    """Return the finished run that a path or a unique prefix of a folder's name means.
-
-    Raises:
-      UsageError: there is none, or several.
-    """
-    if (Path(name) / "DONE").is_file():
-        return Path(name)
-    runs = sorted(p.parent.name for p in out.glob("[!.]*/DONE")) if out.is_dir() else []
-    matches = [run for run in runs if run.startswith(name)] if name else []
-    if len(matches) == 1:
-        return out / matches[0]
-    if matches:
-        raise UsageError(f"'{name}' means several results in {out}: {', '.join(matches)}")
-    if (Path(name) / "config.toml").is_file():
-        raise UsageError(f"{name} is not finished (no DONE): run its config again")
-    stems = {run.rpartition("-")[0]: run for run in runs}
-    hint = nearest(name, [*runs, *stems]) or nearest(Path(name).name, runs)
-    listed = f" (there: {', '.join(runs)})" if runs else " (there are none)"
-    raise UsageError(f"no result '{name}' in {out}{hint}{listed}")
 
 
 def to_csv(rows: Iterable[Mapping[str, Any]]) -> str:

@@ -7,6 +7,7 @@ wrote.
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
 import tomllib
@@ -37,12 +38,10 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def _nearest_file(path: Path) -> str:
-    here = [p for p in (path.parent, Path("configs")) if p.is_dir()]
-    files = [str(file) for folder in here for file in sorted(folder.glob("*.toml"))]
-    by_stem = {Path(file).stem: file for file in reversed(files)}
-    if path.stem in by_stem:
-        return f"; did you mean {by_stem[path.stem]}?"
-    return nearest(str(path), files, quote="")
+    folders = dict.fromkeys(p for p in (Path("configs"), path.parent) if p.is_dir())
+    by_stem = {file.stem: file for folder in folders for file in sorted(folder.glob("*.toml"))}
+    match = difflib.get_close_matches(path.stem, by_stem, n=1)
+    return f"; did you mean {by_stem[match[0]]}?" if match else ""
 
 
 def with_profile(tables: Mapping[str, Any], profile: str | None, source: object) -> dict[str, Any]:

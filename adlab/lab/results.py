@@ -1,0 +1,115 @@
+"""Results: finding a finished run, opening it, and what is made from its stored data."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from adlab.lab import config as configs
+from adlab.lab import experiment, provenance, start, store
+from adlab.lab.errors import LabError, UsageError, nearest
+from adlab.lab.verdict import Verdict
+
+
+def find(name: str, out: Path) -> Path:
+    """Return the finished run that a path or a unique prefix of a folder's name means.
+
+    Raises:
+      UsageError: there is none, or several.
+    """
+    if (Path(name) / "DONE").is_file():
+        return Path(name)
+    runs = sorted(p.parent.name for p in out.glob("[!.]*/DONE")) if out.is_dir() else []
+    matches = [run for run in runs if run.startswith(name)] if name else []
+    if len(matches) == 1:
+        return out / matches[0]
+    if matches:
+        raise UsageError(f"'{name}' means several results in {out}: {', '.join(matches)}")
+    if (Path(name) / "config.toml").is_file():
+        raise UsageError(f"{name} is not finished (no DONE): run its config again")
+    stems = {run.rpartition("-")[0]: run for run in runs}
+    hint = nearest(name, [*runs, *stems]) or nearest(Path(name).name, runs)
+    listed = f" (there: {', '.join(runs)})" if runs else " (there are none)"
+    raise UsageError(f"no result '{name}' in {out}{hint}{listed}")
+
+
+def currency(folder: Path) -> str:
+    """Say whether a run is of the sources and versions as they are now."""
+    about = store.read_json(folder / "run.json") or {}
+    sources = [Path(source) for source in about.get("files", {}).get("sources", [])]
+    if not sources or not all(source.is_file() for source in sources):
+        return "unknown: its experiment isn't here"
+    if store.state(folder, provenance.stamp(sources)) == "done":
+        return "current"
+    return "stale: sources or versions changed since"
+
+
+def figures(folder: Path) -> list[Path]:
+    """Return the files of a run's figures."""
+    return sorted((folder / "figures").glob("*.*"))
+
+
+def read_verdicts(folder: Path) -> list[Verdict]:
+    """Return the verdicts stored in a run's folder; none where they couldn't be made."""
+    return [Verdict.from_json(entry) for entry in store.read_json(folder / "verdicts.json") or []]
+
+
+def reopen(folder: Path, plugins: Sequence[str] = ()) -> configs.Job:
+    """Return the job of a finished run: its own config with the experiment as it is now.
+
+    Raises:
+      LabError: the experiment is nowhere to be found.
+    """
+    about = store.read_json(folder / "run.json") or {}
+    name = about.get("experiment", folder.name.rpartition("-")[0])
+    checkouts = [experiment.find_checkout(start) for start in (Path.cwd(), folder)]
+    files = [c / "experiments" / f"{name}.py" for c in checkouts if c]
+    stored = about.get("files", {}).get("experiment")
+    file = next((f for f in [*([Path(stored)] if stored else []), *files] if f.is_file()), None)
+    if file is None:
+        raise LabError(f"no experiment '{name}' here: run this in the checkout that it came from")
+    if origin := about.get("files", {}).get("config"):
+        configs.importable(Path(origin))
+    return configs.load(folder / "config.toml", plugins=plugins, experiment_file=file)
+
+
+def derive(job: configs.Job, folder: Path, lang: str) -> list[str]:
+    """Make verdicts and figures from the stored data, and return what failed; the data stay."""
+    data = store.read_arrays(folder / "data.npz")
+    log, problems = store.Log(folder / "log.txt"), []
+    for make in (_make_verdicts, _make_figures):
+        try:
+            with start.precision(job.config.x64):
+                make(job, data, folder, lang)
+        except Exception as error:
+            log(traceback.format_exc())
+            problems.append(f"{job.name}: {experiment.failure(error, job.sources)}")
+    about = store.read_json(folder / "run.json")
+    if about and about.get("lang") != lang:
+        store.write_json(folder / "run.json", {**about, "lang": lang})
+    return problems
+
+
+def _make_verdicts(job: configs.Job, data: Mapping[str, Any], folder: Path, lang: str) -> None:
+    del lang
+    verdicts = job.module.verdicts(data, job.config)
+    store.write_json(folder / "verdicts.json", [verdict.to_json() for verdict in verdicts])
+
+
+def _make_figures(job: configs.Job, data: Mapping[str, Any], folder: Path, lang: str) -> None:
+    from adlab.figures import style
+
+    fresh = folder / ".figures"
+    store.remove(fresh)
+    fresh.mkdir()
+    try:
+        with style.context(lang):
+            for name, figure in job.module.plot(data, job.config).items():
+                style.save(figure, fresh / name)
+    except BaseException:
+        store.remove(fresh)
+        raise
+    store.remove(folder / "figures")
+    fresh.rename(folder / "figures")

@@ -1,0 +1,161 @@
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from adlab.lab import Text, Verdict
+from adlab.lab.report import rounded, summary
+
+INF, NAN = math.inf, math.nan
+reals = st.floats(-1e6, 1e6)
+widths = st.floats(0, 1e6)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "outcome", "control"),
+    [
+        (0.95, 1.05, "holds", "fails"),
+        (0.875, 1.125, "holds", "fails"),  # the band's edges belong to it
+        (1.05, 1.2, "undecided", "undecided"),
+        (0.5, 1.5, "undecided", "undecided"),
+        (1.2, 1.5, "fails", "holds"),
+        (0.1, 0.2, "fails", "holds"),
+        (-INF, 1.0, "undecided", "undecided"),
+        (NAN, 1.0, "undecided", "undecided"),
+        (1.0, NAN, "undecided", "undecided"),
+    ],
+)
+def test_the_outcome_compares_the_interval_with_the_band(low, high, outcome, control):
+    assert Verdict("c", 1.0, low, high, 1, 0.125).outcome == outcome
+    assert Verdict("c", 1.0, low, high, 1, 0.125, control=True).outcome == control
+
+
+@given(measured=reals, below=widths, above=widths, expected=reals, tolerance=widths)
+def test_a_control_turns_the_outcome_round_and_leaves_doubt_alone(
+    measured, below, above, expected, tolerance
+):
+    numbers = (measured, measured - below, measured + above, expected, tolerance)
+    turned = {"holds": "fails", "fails": "holds", "undecided": "undecided"}
+    plain = Verdict("c", *numbers).outcome
+    assert Verdict("c", *numbers, control=True).outcome == turned[plain]
+
+
+@given(measured=reals, half=widths, expected=reals, tolerance=widths)
+def test_holds_only_if_no_point_of_the_interval_is_outside(measured, half, expected, tolerance):
+    verdict = Verdict("c", measured, measured - half, measured + half, expected, tolerance)
+    below, above = verdict.band
+    inside = [below <= x <= above for x in (verdict.low, verdict.measured, verdict.high)]
+    assert (verdict.outcome == "holds") == all(inside)
+    if verdict.outcome == "fails":
+        assert not any(inside)
+
+
+@pytest.mark.parametrize("measured", [INF, -INF])
+def test_a_diverged_measurement_is_a_violation_and_never_a_success(measured):
+    assert Verdict("c", measured, NAN, NAN, 1, 0.1, control=True).outcome == "holds"
+    assert Verdict("c", measured, measured, measured, 1, 0.1).outcome == "fails"
+    assert Verdict.at_least("c", INF, INF, INF, bound=1).outcome == "undecided"
+    assert Verdict.at_least("c", INF, INF, INF, bound=1, control=True).outcome == "holds"
+
+
+def test_nan_never_holds():
+    for control in (False, True):
+        assert Verdict("c", NAN, 1, 1, 1, 0.1, control).outcome == "undecided"
+        assert Verdict.at_most("c", NAN, NAN, NAN, 1, control=control).outcome == "undecided"
+
+
+def test_one_sided_claims():
+    assert Verdict.at_most("c", 0.5, -INF, 0.9, bound=1).outcome == "holds"
+    assert Verdict.at_most("c", 0.5, 0.4, 1.1, bound=1).outcome == "undecided"
+    assert Verdict.at_most("c", 1.5, 1.4, 1.6, bound=1).outcome == "fails"
+    assert Verdict.at_least("c", 1.5, 1.4, INF, bound=1).outcome == "holds"
+    assert Verdict.at_least("c", 0.5, 0.4, 0.6, bound=1).outcome == "fails"
+    assert Verdict.at_least("c", 0.5, 0.4, 0.6, bound=1, control=True).outcome == "holds"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"low": 2.0}, "low must be <= high, got low=2.0, high=1.5"),
+        ({"tolerance": -1}, "tolerance must be >= 0, got -1.0"),
+        ({"tolerance": NAN}, "tolerance must be >= 0, got nan"),
+        ({"expected": INF}, "expected must be finite, got inf"),
+    ],
+)
+def test_a_verdict_refuses_what_makes_no_sense(change, message):
+    numbers = {"measured": 1, "low": 0.5, "high": 1.5, "expected": 1, "tolerance": 1}
+    with pytest.raises(ValueError, match=message):
+        Verdict("c", **(numbers | change))
+
+
+@given(
+    numbers=st.tuples(*[st.floats(allow_nan=True)] * 3),
+    expected=reals,
+    tolerance=widths,
+    control=st.booleans(),
+)
+def test_json_is_strict_and_comes_back(numbers, expected, tolerance, control):
+    measured, low, high = numbers
+    assume(not low > high)
+    verdict = Verdict(Text("outcome.holds"), measured, low, high, expected, tolerance, control)
+    text = json.dumps(verdict.to_json(), allow_nan=False)
+    back = Verdict.from_json(json.loads(text))
+    assert repr(back) == repr(verdict)  # by repr, since nan differs from itself
+    assert back.outcome == json.loads(text)["outcome"] == verdict.outcome
+
+
+def test_json_has_what_readers_rely_on():
+    verdict = Verdict("a claim", 1, 0.9, 1.1, 1, 0.2)
+    assert verdict.to_json() == {
+        "claim": "a claim",
+        "measured": 1.0,
+        "low": 0.9,
+        "high": 1.1,
+        "expected": 1.0,
+        "tolerance": 0.2,
+        "side": "both",
+        "control": False,
+        "outcome": "holds",
+    }
+
+
+def test_texts_are_rendered_in_both_languages_with_texts_inside():
+    inner = Text("outcome.holds")
+    assert (inner.render(), inner.render("ru")) == ("holds", "верно")
+    text = Text("no.such.label", n=np.int64(3), inner=inner, x=np.float32(0.5))
+    assert json.loads(json.dumps(text.to_json())) == {
+        "key": "no.such.label",
+        "params": {"n": 3, "inner": {"key": "outcome.holds", "params": {}}, "x": 0.5},
+    }
+    assert Text.from_json(text.to_json()) == text
+    with pytest.raises(KeyError, match=r"no\.such\.label"):
+        text.render()
+
+
+@pytest.mark.parametrize(
+    ("value", "half", "text"),
+    [
+        (1.00437, 0.017, "1.004"),
+        (-0.98, 0.1, "-0.98"),
+        (12345.6, 300, "12346"),
+        (1.23456e-9, 3e-11, "1.235e-09"),
+        (0.0, 0.01, "0.000"),
+        (0.1 + 0.2, 0.0, "0.3"),
+        (INF, 1.0, "inf"),
+        (NAN, NAN, "nan"),
+        (3.0, INF, "3"),
+        (2.5e8, 1e6, "2.500e+08"),
+    ],
+)
+def test_numbers_keep_the_digits_that_the_interval_supports(value, half, text):
+    assert rounded(value, half) == text
+
+
+def test_the_summary_counts_outcomes():
+    holds, fails = Verdict("c", 1, 1, 1, 1, 0), Verdict("c", 2, 2, 2, 1, 0)
+    doubt = Verdict("c", NAN, 1, 1, 1, 0)
+    assert summary([holds, holds]) == "2 of 2 hold"
+    assert summary([holds, fails, doubt]) == "1 of 3 hold (1 fails, 1 undecided)"
