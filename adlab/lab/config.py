@@ -14,7 +14,7 @@ from typing import Any
 import pydantic
 
 from adlab.lab import catalogue, experiment, overrides, refusals, toml
-from adlab.lab.errors import ConfigError, UsageError
+from adlab.lab.errors import ConfigError, LabError, UsageError
 
 
 class ExperimentConfig(pydantic.BaseModel):
@@ -103,6 +103,8 @@ def load(
     importable(path)
     own = _admit(path, [tables, _as_tables(changes)], plugins)
     module = experiment.load(file)
+    if not (isinstance(module.Config, type) and issubclass(module.Config, ExperimentConfig)):
+        raise LabError(f"{experiment.shown(file)}: Config must derive from lab.ExperimentConfig")
     tables, problems = overrides.apply(tables, changes, _defaults(module.Config))
     config = _validate(module.Config, tables, path, problems)
     sources = (file.absolute(), *sorted({p.absolute() for p in own}))

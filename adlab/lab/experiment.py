@@ -43,6 +43,9 @@ def locate(config: Path, name: str) -> Path:
     path = folder / f"{name}.py"
     if path.is_file():
         return path
+    checkout = find_checkout(config.absolute().parent)  # the config.toml of a result, say
+    if checkout and (stored := checkout / "experiments" / f"{name}.py").is_file():
+        return stored
     known = sorted(p.stem for p in folder.glob("*.py") if not p.stem.startswith("_"))
     listed = f"there: {', '.join(known)}" if known else "there are none"
     raise ConfigError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import platform
 import subprocess
@@ -26,14 +27,24 @@ def stamp(sources: Iterable[Path]) -> dict[str, Any]:
 
 
 def source_hash(sources: Iterable[Path]) -> str:
-    """Hash the contents and names of adlab's modules and of `sources`."""
-    package = Path(__file__).parents[1]
-    digest = hashlib.sha256()
-    modules = [(str(p.relative_to(package)), p) for p in sorted(package.rglob("*.py"))]
-    for name, path in [*modules, *((p.name, p) for p in sources)]:
-        content = path.read_bytes()
-        digest.update(f"{name}\0{len(content)}\0".encode() + content)
+    """Hash the names and contents of adlab's modules and of `sources`."""
+    digest = hashlib.sha256(_own_hash())
+    for path in sources:
+        _add(digest, path.name, path)
     return digest.hexdigest()[:16]
+
+
+@functools.cache  # what this process has imported doesn't change under it
+def _own_hash() -> bytes:
+    package, digest = Path(__file__).parents[1], hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        _add(digest, str(path.relative_to(package)), path)
+    return digest.digest()
+
+
+def _add(digest: hashlib._Hash, name: str, path: Path) -> None:
+    content = path.read_bytes()
+    digest.update(f"{name}\0{len(content)}\0".encode() + content)
 
 
 def versions() -> dict[str, str]:

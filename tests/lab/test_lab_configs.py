@@ -200,6 +200,10 @@ def test_a_missing_config_names_the_nearest(name, told):
         ("import nothing_of_this_name", "ModuleNotFoundError: No module named 'nothing_of_this_"),
         ("x = 1", "experiments/half.py must define Config, run, verdicts, plot; missing: Config"),
         ("def f(:", "SyntaxError: "),
+        (
+            "class Config: pass\nrun = verdicts = plot = None",
+            "experiments/half.py: Config must derive from lab.ExperimentConfig",
+        ),
     ],
 )
 def test_an_experiment_that_cannot_be_used_says_why(checkout, source, told):

@@ -382,6 +382,54 @@ def test_the_table_is_aligned_and_fits(capsys, monkeypatch, width):
     assert "<= 2" in lines[start + 3]
 
 
+def test_claims_are_shown_as_they_are_written(checkout, capsys):
+    file = checkout.path / "experiments/decay.py"
+    claim = "[n=100] f(x) :smile: [bold]not markup[/bold]"
+    own = f"return [lab.Verdict({claim!r}, 1, 1, 1, 1, 0)]"
+    file.write_text(file.read_text() + f"\ndef verdicts(data, config):\n    {own}\n")
+    main(RUN)
+    assert claim in capsys.readouterr().out
+
+
+def test_the_config_of_a_result_runs_again_to_the_same_result(checkout, capsys):
+    main([*RUN, "--ratio", "0.25"])
+    capsys.readouterr()
+    assert main(["run", str(checkout.result / "config.toml")]) == 0
+    assert "already done" in capsys.readouterr().out
+
+
+def test_damaged_data_are_told(checkout, capsys):
+    main(RUN)
+    (checkout.result / "data.npz").write_bytes(b"PK half")
+    assert main(["export", "decay"]) == 1
+    assert (
+        f"error: cannot read results/{checkout.result.name}/data.npz: " in capsys.readouterr().err
+    )
+    (checkout.result / "data.npz").unlink()
+    assert main(["plot", "decay"]) == 1
+    assert "No such file" in capsys.readouterr().err
+
+
+def test_a_result_without_its_experiment_can_be_shown_but_not_drawn(checkout, capsys):
+    main(RUN)
+    (checkout.path / "experiments/decay.py").unlink()
+    capsys.readouterr()
+    assert main(["show", "decay"]) == 0
+    assert "state     unknown: its experiment isn't here" in capsys.readouterr().out
+    assert main(["plot", "decay"]) == 1
+    assert capsys.readouterr().err == (
+        "error: no experiment 'decay' here: run this in the checkout that it came from\n"
+    )
+
+
+def test_a_result_is_drawn_after_the_checkout_moved(checkout, monkeypatch):
+    main(RUN)
+    moved = checkout.path.with_name(f"{checkout.path.name}-moved")
+    checkout.path.rename(moved)
+    monkeypatch.chdir(moved)
+    assert main(["plot", "decay"]) == 0
+
+
 @pytest.mark.usefixtures("checkout")
 def test_show_tells_where_a_result_comes_from(capsys):
     main(RUN)
