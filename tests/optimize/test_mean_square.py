@@ -28,7 +28,7 @@ def _estimates(law, m, g, count, rng):
 )
 def test_one_step_has_the_expected_value_of_simulated_steps(law, m):
     rng = np.random.default_rng(0)
-    x0, step = rng.standard_normal(6), 0.1
+    x0, step = rng.standard_normal(6), 1.0  # so long that the second moment shows
     moved = x0 - step * _estimates(law, m, SPECTRUM * x0, 40_000, rng)
     values = moved**2 @ SPECTRUM / 2
     expected = optimize.mean_square(SPECTRUM, step=step, law=law, num_probes=m)

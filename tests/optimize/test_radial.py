@@ -79,6 +79,20 @@ def test_what_is_recorded_and_the_length_leave_the_path_as_it_is():
     assert few.averages == {}
 
 
+def test_blocks_of_noise_are_independent():
+    block, step = radial.BLOCK, 1e-9
+    line = problems.Radial(Partial(lambda t: t), Partial(jnp.ones_like))
+    run = optimize.simulate(
+        line, dim=16, step=step, num_steps=3 * block, num_seeds=4, key=jax.random.key(5),
+        start=0.0, record_at=range(3 * block + 1),
+    )  # fmt: skip
+    squares = -np.diff(run.values["value"]) / (16 * step)  # v_1^2 up to O(step): r stays near 0
+    first, second, third = np.split(squares - 1 / 16, 3, axis=1)
+    for a, b in [(first, second), (second, third), (first, third)]:
+        product = a * b
+        assert abs(product.mean()) <= 5 * product.std() / np.sqrt(product.size)  # z <= 5
+
+
 def test_the_start_and_the_account():
     run = _simulate(start=2.0)
     t = jnp.asarray(2.0)
