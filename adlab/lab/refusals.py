@@ -50,15 +50,13 @@ def explain(
 
 def _in_file(loc: Path, tables: Any, error_type: str) -> Path:
     """Keep of a location in the schema what is a location in the file."""
-    node, path, tagged = tables, [], False
+    node, path = tables, []
     for part in loc:
-        if isinstance(node, Mapping) and node.get("kind") == part and not tagged:
-            tagged = True
-        elif isinstance(node, Mapping) and part in node:
-            node, tagged = node[str(part)], False
+        if isinstance(node, Mapping) and part in node:
+            node = node[str(part)]
             path.append(part)
         elif isinstance(node, list) and isinstance(part, int) and part < len(node):
-            node, tagged = node[part], False
+            node = node[part]
             path.append(part)
     if error_type == "missing":
         path.append(loc[-1])

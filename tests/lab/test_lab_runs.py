@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 import warnings
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -203,6 +204,14 @@ def test_stages_of_other_sources_are_not_resumed(checkout, capsys):
     assert "the sources changed since the interrupted run: starting anew" in capsys.readouterr().out
 
 
+def test_force_starts_an_interrupted_run_anew(checkout):
+    (checkout.path / "interrupt-second").touch()
+    main(RUN)
+    (checkout.path / "interrupt-second").unlink()
+    assert main([*RUN, "--force"]) == 0
+    assert checkout.computed == ["first", "second"] * 2
+
+
 def test_an_interrupted_rerun_leaves_the_old_result_in_place(checkout):
     main(RUN)
     before = (checkout.result / "run.json").read_bytes()
@@ -243,6 +252,25 @@ def test_a_crash_between_the_two_renames_loses_nothing(checkout):
     folder.rename(place.retired)
     assert main(RUN) == 0
     assert [p.name for p in (checkout.path / "results").iterdir()] == [folder.name]
+
+
+def test_the_older_run_is_there_until_the_newer_has_its_place(tmp_path, monkeypatch):
+    place = store.Place(tmp_path, "toy-1")
+    for folder, content in ((place.final, "old"), (place.partial, "new")):
+        folder.mkdir()
+        store.write_json(folder / "DONE", {"run": content})
+    rename = Path.rename
+
+    def failing(self, target):
+        if self == place.partial:
+            raise OSError("the disk is gone")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", failing)
+    with pytest.raises(OSError, match="the disk is gone"):
+        store.publish(place, {"run": "new"})
+    store.prepare(place, {"run": "new"}, anew=False)
+    assert store.state(place.final, {"run": "old"}) == "done"
 
 
 def test_a_folder_that_cannot_be_written_is_told_before_computing(checkout, capsys):
@@ -555,10 +583,18 @@ def test_arrays_come_back_as_they_were(tmp_path):
         "complex": np.array([1j]),
     }
     store.write_arrays(tmp_path / "a.npz", arrays)
+    with zipfile.ZipFile(tmp_path / "a.npz") as archive:
+        assert {entry.date_time for entry in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
     back = store.read_arrays(tmp_path / "a.npz")
     assert list(back) == list(arrays)
     for key, array in arrays.items():
         np.testing.assert_array_equal(back[key], array, strict=True)
+
+
+def test_nothing_is_ever_pickled(tmp_path):
+    with pytest.raises(ValueError, match="allow_pickle=False"):
+        store.write_arrays(tmp_path / "a.npz", {"a": np.array([object()])})
+    assert not (tmp_path / "a.npz").exists()
 
 
 def test_the_library_runs_what_the_shell_runs(checkout):

@@ -1,3 +1,4 @@
+import io
 import json
 import math
 
@@ -5,9 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from adlab.lab import Text, Verdict
-from adlab.lab.report import rounded, summary
+from adlab.lab.report import print_verdicts, rounded, summary
 
 INF, NAN = math.inf, math.nan
 reals = st.floats(-1e6, 1e6)
@@ -152,6 +154,23 @@ def test_texts_are_rendered_in_both_languages_with_texts_inside():
 )
 def test_numbers_keep_the_digits_that_the_interval_supports(value, half, text):
     assert rounded(value, half) == text
+
+
+def test_a_row_of_the_table_says_what_was_expected_of_a_control():
+    text = io.StringIO()
+    rows = [
+        Verdict("claim", 1.0, 0.95, 1.05, 1, 0.1),
+        Verdict("control", 3.0, 2.95, 3.05, 1, 0.1, control=True),
+        Verdict.at_least("bound", 3.0, 2.95, 3.05, 4, control=True),
+    ]
+    print_verdicts(rows, "en", Console(file=text, width=100))
+    shown = [" ".join(line.split()) for line in text.getvalue().splitlines()]
+    assert shown[2:] == [
+        "claim 1.000 [0.950, 1.050] 1 0.1 holds",
+        "control 3.000 [2.950, 3.050] not 1 0.1 holds",
+        "bound 3.000 [2.950, 3.050] not >= 4 holds",
+        "3 of 3 hold",
+    ]
 
 
 def test_the_summary_counts_outcomes():
