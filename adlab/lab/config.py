@@ -42,7 +42,8 @@ class Job:
       name: of the experiment.
       config: validated.
       module: the experiment, imported.
-      sources: files beyond adlab that the result depends on: the experiment, then plugins.
+      sources: files beyond adlab that the result depends on: the experiment's, its head first, then
+        plugins'.
       config_file: where the config was read.
       plugins: modules that were allowed.
     """
@@ -107,7 +108,7 @@ def load(
         raise LabError(f"{experiment.shown(file)}: Config must derive from lab.ExperimentConfig")
     tables, problems = overrides.apply(tables, changes, _defaults(module.Config))
     config = _validate(module.Config, tables, path, problems)
-    sources = (file.absolute(), *sorted({p.absolute() for p in own}))
+    sources = (*experiment.sources(file.absolute()), *sorted({p.absolute() for p in own}))
     return Job(name, config, module, sources, path.absolute(), tuple(plugins))
 
 

@@ -1,8 +1,8 @@
 """Experiments: files beside the configs, found by name and imported by path.
 
 `configs/rates.toml` names the experiment `rates` (its stem, or its top-level key `experiment`),
-which is `experiments/rates.py` beside the folder of configs. Listing reads docstrings without
-importing anything.
+which is `experiments/rates.py`, or the package `experiments/rates/`, beside the folder of configs.
+Listing reads docstrings without importing anything.
 """
 
 from __future__ import annotations
@@ -40,27 +40,44 @@ def locate(config: Path, name: str) -> Path:
       ConfigError: there is none; the nearest name is given.
     """
     folder = config.absolute().parent.parent / "experiments"
-    path = folder / f"{name}.py"
-    if path.is_file():
-        return path
-    checkout = find_checkout(config.absolute().parent)  # the config.toml of a result, say
-    if checkout and (stored := checkout / "experiments" / f"{name}.py").is_file():
-        return stored
-    known = sorted(p.stem for p in folder.glob("*.py") if not p.stem.startswith("_"))
+    checkout = find_checkout(config.absolute().parent)  # for the config.toml of a result, say
+    for place in (folder, checkout / "experiments" if checkout else folder):
+        if file := file_of(place, name):
+            return file
+    known = sorted(
+        p.stem for p in folder.glob("[!_]*") if p.suffix == ".py" or (p / "__init__.py").is_file()
+    )
     listed = f"there: {', '.join(known)}" if known else "there are none"
     raise ConfigError(
         config, [f"no experiment '{name}' in {shown(folder)}{nearest(name, known)} ({listed})"]
     )
 
 
+def file_of(folder: Path, name: str) -> Path | None:
+    """Return the module `name` in `folder`, or the head of the package of that name."""
+    files = (folder / f"{name}.py", folder / name / "__init__.py")
+    return next((file for file in files if file.is_file()), None)
+
+
+def sources(file: Path) -> tuple[Path, ...]:
+    """Return the files that make up an experiment, its head first."""
+    if file.name != "__init__.py":
+        return (file,)
+    return (file, *sorted(path for path in file.parent.rglob("*.py") if path != file))
+
+
 def load(path: Path) -> ModuleType:
-    """Import the experiment at `path` anew.
+    """Import the experiment whose head is at `path` anew.
 
     Raises:
       LabError: it fails to import, or lacks one of its four parts.
     """
-    name = f"adlab_experiment_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
+    package = path.parent if path.name == "__init__.py" else None
+    name = f"adlab_experiment_{package.name if package else path.stem}"
+    for old in [key for key in sys.modules if key == name or key.startswith(f"{name}.")]:
+        del sys.modules[old]
+    search = [str(package)] if package else None
+    spec = importlib.util.spec_from_file_location(name, path, submodule_search_locations=search)
     if spec is None or spec.loader is None:
         raise LabError(f"cannot import {shown(path)}")
     module = importlib.util.module_from_spec(spec)
@@ -70,7 +87,7 @@ def load(path: Path) -> ModuleType:
     except LabError:
         raise
     except Exception as error:
-        raise LabError(failure(error, [path])) from error
+        raise LabError(failure(error, sources(path))) from error
     missing = [part for part in PARTS if not hasattr(module, part)]
     if missing:
         raise LabError(f"{shown(path)} must define {', '.join(PARTS)}; missing: {missing[0]}")
@@ -124,7 +141,7 @@ def _entry(path: Path, checkout: Path) -> Entry:
     except (OSError, ValueError) as error:
         return Entry(path, path.stem, f"(unreadable: {error})", ())
     name = str(tables.get("experiment", path.stem))
-    file = checkout / "experiments" / f"{name}.py"
-    what = claim(file) if file.is_file() else f"(no experiment {shown(file)})"
+    file = file_of(checkout / "experiments", name)
+    what = claim(file) if file else f"(no experiment '{name}' in {shown(checkout / 'experiments')})"
     profiles = tables.get("profiles", {})
     return Entry(path, name, what, tuple(profiles) if isinstance(profiles, dict) else ())

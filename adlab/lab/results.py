@@ -64,10 +64,10 @@ def reopen(folder: Path, plugins: Sequence[str] = ()) -> configs.Job:
     """
     about = store.read_json(folder / "run.json") or {}
     name = about.get("experiment", folder.name.rpartition("-")[0])
-    checkouts = [experiment.find_checkout(start) for start in (Path.cwd(), folder)]
-    files = [c / "experiments" / f"{name}.py" for c in checkouts if c]
-    stored = about.get("files", {}).get("experiment")
-    file = next((f for f in [*([Path(stored)] if stored else []), *files] if f.is_file()), None)
+    checkouts = [experiment.find_checkout(place) for place in (Path.cwd(), folder)]
+    found = [experiment.file_of(c / "experiments", name) for c in checkouts if c]
+    stored = Path(about.get("files", {}).get("experiment", ""))
+    file = next((f for f in (stored, *found) if f and f.is_file()), None)
     if file is None:
         raise LabError(f"no experiment '{name}' here: run this in the checkout that it came from")
     if origin := about.get("files", {}).get("config"):

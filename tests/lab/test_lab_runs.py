@@ -672,12 +672,37 @@ def test_list_shows_claims_profiles_and_commands(checkout, capsys):
         "  adlab run configs/decay.toml --profile smoke\n"
         "  adlab run configs/decay.toml --profile wrong\n"
     ) in shown
-    assert "orphan\n  (no experiment experiments/orphan.py)\n" in shown
+    assert "orphan\n  (no experiment 'orphan' in experiments)\n" in shown
     assert "broken\n  (unreadable: " in shown
     assert "twin\n  Powers of one half" in shown
     (checkout.path / "deep/er").mkdir(parents=True)
     assert main(["list", "deep/er"]) == 0
     assert capsys.readouterr().out == shown
+
+
+def test_an_experiment_may_be_a_package(checkout, capsys):
+    folder = checkout.path / "experiments/parts"
+    folder.mkdir()
+    text = (checkout.path / "experiments/decay.py").read_text()
+    head = '"""Many files, one claim."""\nfrom .body import Config, plot, run, verdicts\n'
+    (folder / "body.py").write_text(text)
+    (folder / "__init__.py").write_text(head)
+    path = str(checkout.config("parts", ""))
+    assert main(["run", path]) == 0
+    assert "parts-" in checkout.result.name
+    assert checkout.computed == ["first", "second"]
+    main(["list"])
+    assert "parts\n  Many files, one claim.\n" in capsys.readouterr().out
+    (folder / "body.py").write_text(text.replace("config.ratio **", "2 * config.ratio **"))
+    assert main(["show", "parts"]) == 0
+    assert "state     stale" in capsys.readouterr().out
+    assert main(["run", path]) == 0
+    assert store.read_arrays(checkout.result / "data.npz")["terms"][0] == 2
+    (checkout.path / "break-second").touch()
+    assert main(["run", path, "--force"]) == 1
+    assert "(experiments/parts/body.py:" in capsys.readouterr().err
+    with pytest.raises(LabError, match=r"no experiment 'prts'.*did you mean 'parts'"):
+        lab.run(checkout.config("prts", ""))
 
 
 def test_list_outside_a_checkout_says_what_to_do(tmp_path, monkeypatch, capsys):
@@ -725,6 +750,13 @@ def test_a_config_error_answers_before_any_device_starts(checkout):
 
 
 @pytest.mark.usefixtures("checkout")
+def test_a_pipe_that_is_closed_ends_quietly(checkout):
+    broken = "def closed(command): raise BrokenPipeError\ncli._list = closed\n"
+    code = f"import sys\nfrom adlab.lab import cli\n{broken}sys.exit(cli.main(['list']))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=checkout.path)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
 @pytest.mark.parametrize("argv", [[], ["shw"], ["run"], ["show"], [*RUN, "--lang", "de"]])
 def test_wrong_commands_exit_with_2(argv, capsys):
     assert main(argv) == 2
