@@ -21,7 +21,7 @@ import optax
 from jax import lax
 
 from adlab.core import checks, flops
-from adlab.optimize.trajectory import Trajectory, record_grid
+from adlab.optimize.trajectory import Trajectory, record_grid, running_mean
 
 __all__ = ["minimize"]
 
@@ -213,12 +213,8 @@ def _measure(metrics: dict[str, Metric], x: PyTree, args: tuple[Any, ...]) -> di
 
 def _means(program: _Program, state: _State, k: Any) -> dict[str, Any]:
     """Return the means over x_0, ..., x_k, where x_k is the state's own."""
-    means = {}
-    for name, value in _measure(program.averaged, state.x, program.args).items():
-        old = state.averages[name]
-        weight = jnp.asarray(k + 1, old.dtype)
-        means[name] = old + (value.astype(old.dtype) - old) / weight
-    return means
+    seen = _measure(program.averaged, state.x, program.args)
+    return {name: running_mean(state.averages[name], value, k) for name, value in seen.items()}
 
 
 def _iterate(program: _Program, state: _State, key: Any, k: Any) -> _State:

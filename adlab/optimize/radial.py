@@ -27,7 +27,7 @@ from jax.tree_util import Partial
 
 from adlab.core import checks
 from adlab.core.cost import Cost
-from adlab.optimize.trajectory import Trajectory, record_grid
+from adlab.optimize.trajectory import Trajectory, record_grid, running_mean
 from adlab.problems import Radial
 
 __all__ = ["simulate", "simulate_norm"]
@@ -177,7 +177,7 @@ def _run(
     def walk(carry: tuple[PyTree, dict], k: Any, v1: Any, v2: Any) -> tuple[PyTree, dict]:
         state, means = carry
         seen = chain.observe(state) if average else {}
-        means = {name: means[name] + (seen[name] - means[name]) / (k + 1.0) for name in average}
+        means = {name: running_mean(means[name], seen[name], k) for name in average}
         return chain.advance(state, step * dim, v1, v2), means
 
     def block(j: Any, carry: Any, first: Any, stop: Any) -> Any:
@@ -195,7 +195,7 @@ def _run(
         body = Partial(block, first=first, stop=stop)
         state, means = lax.fori_loop(first // BLOCK, -(-stop // BLOCK), body, carry)
         seen = chain.observe(state)
-        rows = {name: means[name] + (seen[name] - means[name]) / (stop + 1.0) for name in average}
+        rows = {name: running_mean(means[name], seen[name], stop) for name in average}
         return (state, means), (seen, rows)
 
     means = {name: jnp.zeros_like(state[0]) for name in average}
@@ -208,10 +208,9 @@ def _noise(key: Any, dim: Any, num_seeds: int) -> tuple[Any, Any]:
     """Draw (v_1, v_2), each (BLOCK, S), for a block of steps."""
     keys = jax.random.split(key)
     shape = (BLOCK, num_seeds)
-    power = 2 / jnp.maximum(dim - 2, 1)
-    tail = -jnp.expm1(
-        -power.astype(jnp.float32) * jax.random.exponential(keys[0], shape, "float32")
-    )
-    rho = jnp.where(dim == 2, 1.0, jnp.sqrt(tail).astype(jnp.float64))
+    power = (2 / jnp.maximum(dim - 2, 1)).astype("float32")
+    squared = -jnp.expm1(-power * jax.random.exponential(keys[0], shape, "float32"))
+    rho = jnp.where(dim == 2, jnp.float32(1), jnp.sqrt(squared))
     angle = jax.random.uniform(keys[1], shape, "float32", 0, 2 * np.pi)
-    return rho * jnp.cos(angle), rho * jnp.sin(angle)
+    parts = rho * jnp.cos(angle), rho * jnp.sin(angle)
+    return parts[0].astype("float64"), parts[1].astype("float64")

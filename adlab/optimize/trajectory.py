@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from adlab.core import checks
@@ -81,3 +82,8 @@ def record_grid(num_steps: int, record_at: Any) -> np.ndarray:
             f"{record_at!r}"
         )
     return grid
+
+
+def running_mean(mean: Any, value: Any, k: Any) -> Any:
+    """Return the mean of k + 1 values, given that of the first k and the last one."""
+    return mean + (value.astype(mean.dtype) - mean) / jnp.asarray(k + 1, mean.dtype)

@@ -59,7 +59,7 @@ class Counted:
     ids=["sgd-fused", "sgd-host", "adam-fused", "adam-host"],
 )
 def test_it_is_the_loop_written_out(optimizer, loop, law):
-    with jax.enable_x64(True):
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):  # optax.adam needs it
         g = gradients.two_point(PROBLEM.fun, law=law)
         path = _by_hand(g, optimizer, KEY, 20)
         run = _run(g, optimizer=optimizer, loop=loop, record_at=range(21), average=("value",))
