@@ -24,8 +24,8 @@ def console() -> Console:
     """Return a console on standard output: as wide as the terminal, 120 columns elsewhere."""
     from rich.console import Console
 
-    terminal = sys.stdout.isatty()
-    width = None if terminal else int(os.environ.get("COLUMNS") or 120)
+    wished = os.environ.get("COLUMNS", "")
+    width = None if sys.stdout.isatty() else int(wished) if wished.isdecimal() else 120
     return Console(file=sys.stdout, width=width, highlight=False, markup=False, emoji=False)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 from adlab.lab import config as configs
 from adlab.lab import experiment, provenance, start, store
 from adlab.lab.errors import LabError, UsageError, nearest
-from adlab.lab.verdict import Verdict
+from adlab.lab.verdict import Verdict, render
 
 
 def find(name: str, out: Path) -> Path:
@@ -53,7 +54,16 @@ def figures(folder: Path) -> list[Path]:
 
 def read_verdicts(folder: Path) -> list[Verdict]:
     """Return the verdicts stored in a run's folder; none where they couldn't be made."""
-    return [Verdict.from_json(entry) for entry in store.read_json(folder / "verdicts.json") or []]
+    return [_verdict(entry) for entry in store.read_json(folder / "verdicts.json") or []]
+
+
+def _verdict(entry: Mapping[str, Any]) -> Verdict:
+    verdict = Verdict.from_json(entry)
+    try:
+        render(verdict.claim, "en")
+    except KeyError:  # a label of that time; the stored text serves
+        return dataclasses.replace(verdict, claim=entry["claim"])
+    return verdict
 
 
 def reopen(folder: Path, plugins: Sequence[str] = ()) -> configs.Job:

@@ -336,6 +336,19 @@ def test_a_users_own_estimator_is_a_kind_with_a_schema(methods, plugin):
     assert lines == ["estimators.0: scale must be > 0, got -1.0"]
 
 
+def test_a_users_own_estimator_runs_and_its_result_asks_for_it_again(methods, plugin, capsys):
+    own = ["--estimators.0.kind", f"{plugin}:best", "--plugin", plugin]
+    assert main(["run", "configs/methods.toml", *own]) == 0
+    capsys.readouterr()
+    assert main(["plot", "methods"]) == 2
+    assert f"allow it with --plugin {plugin}" in capsys.readouterr().err
+    assert main(["plot", "methods", "--plugin", plugin]) == 0
+    assert main(["export", "methods", "--plugin", plugin]) == 0
+    (methods.path / f"{plugin}.py").write_text(PLUGIN + "# changed\n")
+    main(["show", "methods"])
+    assert "state     stale" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("function", "told"),
     [

@@ -426,6 +426,15 @@ def test_the_config_of_a_result_runs_again_to_the_same_result(checkout, capsys):
     assert "already done" in capsys.readouterr().out
 
 
+def test_a_claim_whose_label_is_gone_is_shown_as_it_was(checkout, capsys):
+    main(RUN)
+    file = checkout.result / "verdicts.json"
+    file.write_text(file.read_text().replace("method.two_point", "method.of_old"))
+    capsys.readouterr()
+    assert main(["show", "decay", "--lang", "ru"]) == 0
+    assert "two-point estimate" in capsys.readouterr().out
+
+
 def test_damaged_data_are_told(checkout, capsys):
     main(RUN)
     (checkout.result / "data.npz").write_bytes(b"PK half")
