@@ -85,15 +85,18 @@ def orthogonal_block(like: PyTree, *, key: jax.Array, count: int) -> jax.Array:
     """Draw `count` <= d probes of length sqrt(d) that are orthogonal to one another.
 
     Returns an array of shape (count, d): the orthonormal basis of a random subspace, from the QR
-    factorisation of a Gaussian matrix, times sqrt(d). Each row alone is uniform on the sphere up
-    to its sign, and u u^T doesn't see the sign. Needs memory and O(count^2 d) work for the whole
-    block.
+    factorisation of a Gaussian matrix, times sqrt(d). Each row alone is uniform on the sphere: the
+    factorisation is made unique by a positive diagonal, for a sign left to the algorithm would
+    depend on the row's first entry, and one-sided differences would be biased. Needs memory and
+    O(count^2 d) work for the whole block.
 
-    Source: Kozak et al. (2023), doi:10.1007/s10107-022-01866-9.
+    Source: Kozak et al. (2023), doi:10.1007/s10107-022-01866-9; the signs: Mezzadri (2007),
+    arXiv:math-ph/0609050.
     """
     d, dtype = trees.size(like), trees.common_dtype(like)
-    basis, _ = jnp.linalg.qr(jax.random.normal(key, (d, count), dtype))
-    return basis.T * jnp.asarray(d**0.5, dtype)
+    basis, triangle = jnp.linalg.qr(jax.random.normal(key, (d, count), dtype))
+    signs = jnp.where(jnp.diagonal(triangle) < 0, -1, 1).astype(dtype)
+    return (signs * jnp.asarray(d**0.5, dtype) * basis).T
 
 
 _LAWS: dict[str, Law] = {
