@@ -78,9 +78,19 @@ def minimize(
 
     Raises:
       ValueError: num_steps, num_seeds or record_at out of range; an unknown loop or average;
-        "host" inside a trace; no metrics where the gradient doesn't know its objective; and what
-        `gradient.check` finds at a concrete x0, such as NaN or a smoothing under the noise floor.
+        "host" inside a trace; argnums other than 0; no metrics where the gradient doesn't know its
+        objective; and what `gradient.check` finds at a concrete x0, such as NaN or a smoothing
+        under the noise floor.
       TypeError: num_seeds without a key, and what `gradient.check` finds.
+
+    >>> from adlab import gradients, problems
+    >>> problem = problems.quadratic(dim=3, condition=2.0)
+    >>> g = gradients.reverse_mode(problem.fun)
+    >>> run = minimize(g, problem.x0, optimizer=optax.sgd(1.0), num_steps=20)
+    >>> [float(value) < 1e-8 for value in run.values["value"][[0, -1]]]
+    [False, True]
+    >>> run.cost
+    Cost(evaluations=0, jvps=0, vjps=20)
     """
     grid = record_grid(num_steps, record_at)
     checks.one_of("loop", loop, ("auto", "host", "fused"))
@@ -138,6 +148,11 @@ def _program(
 ) -> _Program:
     if not callable(gradient):
         raise TypeError(f"gradient must be callable, got {gradient!r}")
+    if getattr(gradient, "argnums", 0) != 0:
+        raise ValueError(
+            f"gradient.argnums must be 0, got {gradient.argnums!r}: x0 is the first argument; "  # type: ignore[attr-defined]
+            "gather what is to move into one pytree"
+        )
     if not hasattr(optimizer, "update"):
         raise TypeError(f"optimizer must be an optax GradientTransformation, got {optimizer!r}")
     if metrics is None:

@@ -53,6 +53,7 @@ def simulate(
     Exact in distribution, as described above, up to the rounding of the noise to float32; the state
     is float64. Costs about 0.05 us per step and seed on one core, whatever the dimension. The noise
     of a step depends on the key and the number of seeds, not on the length or on what is recorded.
+    Compiles and runs by itself, on concrete arguments: not for use inside jit.
 
     Args:
       radial: the profile, as `problem.radial` gives it.

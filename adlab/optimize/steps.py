@@ -33,6 +33,11 @@ def prescribed_step(problem: Problem, gradient: HasSecondMoment) -> float:
     Raises:
       ValueError: the problem's gradient isn't Lipschitz.
 
+    >>> from adlab import gradients, problems
+    >>> problem = problems.quadratic(dim=8)
+    >>> prescribed_step(problem, gradients.two_point(problem.fun))
+    0.125
+
     Source: Nesterov & Spokoiny (2017), doi:10.1007/s10208-015-9296-2.
     """
     if problem.L is None:

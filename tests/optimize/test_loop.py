@@ -250,6 +250,7 @@ def test_divergence_is_recorded():
         ({"gradient": gradients.two_point(lambda x: x)}, TypeError, "fun must return"),
         ({"gradient": gradients.two_point(PROBLEM.fun, smoothing=1e-12)}, ValueError, "smoothing"),
         ({"gradient": _identity}, ValueError, "metrics must be given"),
+        ({"gradient": gradients.reverse_mode(PROBLEM.fun, argnums=1)}, ValueError, "argnums must"),
         ({"gradient": 3}, TypeError, "gradient must be callable"),
     ],
 )
