@@ -55,7 +55,9 @@ def positive(name: str, value: Any) -> None:
     """
     if not concrete(value):
         return
-    if isinstance(value, bool | str) or np.ndim(value) != 0 or np.iscomplexobj(value):
+    dtype = np.asarray(value).dtype
+    real = jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)
+    if not real or np.ndim(value) != 0:
         raise TypeError(f"{name} must be a positive real number, got {value!r}")
     if not (np.isfinite(value) and value > 0):
         raise ValueError(f"{name} must be positive and finite, got {value!r}")
