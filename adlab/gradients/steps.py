@@ -42,11 +42,12 @@ def relative_step(dtypes: list[Any], order: int) -> float:
 def displacement(fun: Callable, x: PyTree, order: int) -> jax.Array:
     """Return the largest displacement |h u|_inf of an automatic step.
 
-    It is eps^(1/(order + 1)) * max(1, root mean square of x).
+    It is eps^(1/(order + 1)) * max(1, root mean square of x), and a constant to differentiation:
+    the root has no derivative at 0.
     """
     dtypes = [leaf.dtype for leaf in jax.tree.leaves(x)] + [jax.eval_shape(fun, x).dtype]
     scale = jnp.sqrt(trees.vdot(x, x) / trees.size(x))
-    return relative_step(dtypes, order) * jnp.maximum(scale, 1)
+    return jax.lax.stop_gradient(relative_step(dtypes, order) * jnp.maximum(scale, 1))
 
 
 def stuck(start: PyTree, end: PyTree, u: PyTree) -> jax.Array:

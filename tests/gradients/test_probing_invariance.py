@@ -1,0 +1,147 @@
+"""What must not change an estimate: chunks, compilation, mapping. And what must: the key."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracles
+import pytest
+
+from adlab.gradients import finite_difference, forward_gradient, forward_mode, one_sided, two_point
+
+LAWS = ["sphere", "gaussian", "rademacher", "coordinate", "orthogonal"]
+DIM = 5
+X = jnp.linspace(-1.0, 2.0, DIM)
+KEY = jax.random.key(0)
+
+
+def cube(x):
+    return jnp.sum(x**3) + x[0] * x[1]
+
+
+def _close(a, b):
+    # float32 rounding of sums taken in another order, over a smoothing of 1/4
+    np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-4)
+
+
+@pytest.mark.parametrize(
+    ("law", "num_probes"),
+    [(law, 7) for law in LAWS]
+    + [(law, m) for law in ("rademacher", "orthogonal") for m in (16, 17)],
+)
+def test_the_estimate_is_the_same_whatever_the_chunk_size(law, num_probes):
+    def estimate(chunk_size):
+        g = two_point(cube, smoothing=0.25, law=law, num_probes=num_probes, chunk_size=chunk_size)
+        return oracles.quickly_compiled(g)(X, key=KEY)
+
+    reference = estimate(1)
+    assert jnp.max(jnp.abs(reference)) > 0.1
+    for chunk_size in (3, 16, "auto"):
+        _close(estimate(chunk_size), reference)
+
+
+@pytest.mark.parametrize("factory", [one_sided, forward_gradient])
+def test_chunks_don_t_change_the_other_estimators(factory):
+    options = {} if factory is forward_gradient else {"smoothing": 0.25}
+    estimates = [
+        oracles.quickly_compiled(factory(cube, num_probes=7, chunk_size=size, **options))(
+            X, key=KEY
+        )
+        for size in (1, 3, "auto")
+    ]
+    _close(estimates[1], estimates[0])
+    _close(estimates[2], estimates[0])
+
+
+@pytest.mark.parametrize("scheme", ["forward", "central", "richardson", "complex"])
+def test_chunks_don_t_change_finite_differences(scheme):
+    g = functools.partial(finite_difference, cube, scheme=scheme, step=0.25)
+    whole = g(chunk_size="auto")(X)
+    for chunk_size in (1, 3):
+        _close(g(chunk_size=chunk_size)(X), whole)
+
+
+def test_chunks_don_t_change_forward_mode():
+    exact = np.asarray(3 * X**2) + np.array([X[1], X[0], 0, 0, 0])
+    for chunk_size in (1, 3, "auto"):
+        # a few roundings of float32
+        np.testing.assert_allclose(forward_mode(cube, chunk_size=chunk_size)(X), exact, rtol=1e-6)
+
+
+@pytest.mark.parametrize("law", LAWS)
+def test_different_keys_give_different_estimates_and_the_same_key_the_same(law):
+    g = oracles.quickly_compiled(two_point(cube, smoothing=0.25, law=law, num_probes=3))
+    keys = jax.random.split(KEY, 8)
+    estimates = np.stack([g(X, key=key) for key in keys])
+    assert len(np.unique(estimates, axis=0)) > 1
+    np.testing.assert_array_equal(g(X, key=keys[3]), estimates[3])
+
+
+@pytest.mark.parametrize("law", ["sphere", "gaussian", "rademacher"])
+def test_several_probes_span_several_directions(law):
+    x = jnp.zeros(40)
+    probes = jax.vmap(lambda w: two_point(lambda x: x @ w, law=law, num_probes=3)(x, key=KEY))
+    # the estimate is a linear map of the slope w: (1/m) sum u_i u_i^T, of rank m
+    assert np.linalg.matrix_rank(np.asarray(probes(jnp.eye(40))), tol=1e-2) == 3
+
+
+@pytest.mark.parametrize("law", LAWS)
+def test_jit_vmap_and_scan_give_the_same_estimate(law):
+    g = two_point(cube, smoothing=0.25, law=law, num_probes=3)
+    points, keys = jnp.stack([X, 2 * X, -X]), jax.random.split(KEY, 3)
+    one_by_one = np.stack([g(point, key=key) for point, key in zip(points, keys, strict=True)])
+
+    @oracles.quickly_compiled
+    def mapped(points, keys):
+        same_key = jax.vmap(lambda x: g(x, key=keys[0]))(points)
+        by_vmap = jax.vmap(lambda x, key: g(x, key=key))(points, keys)
+        return same_key, by_vmap
+
+    same_key, by_vmap = mapped(points, keys)
+    by_scan = jax.lax.scan(lambda c, pair: (c, g(pair[0], key=pair[1])), 0, (points, keys))[1]
+    _close(same_key[0], one_by_one[0])
+    _close(by_vmap, one_by_one)
+    _close(by_scan, one_by_one)
+
+
+def test_vmap_over_keys_gives_the_estimates_of_the_keys():
+    g = two_point(cube, smoothing=0.25, num_probes=2)
+    keys = jax.random.split(KEY, 4)
+    mapped = oracles.quickly_compiled(jax.vmap(lambda key: g(X, key=key)))(keys)
+    one_by_one = oracles.quickly_compiled(lambda key: g(X, key=key))
+    _close(mapped, np.stack([one_by_one(key) for key in keys]))
+
+
+@pytest.mark.parametrize("smoothing", [0.25, "auto"])
+@pytest.mark.parametrize("factory", [two_point, one_sided])
+def test_an_estimator_can_be_differentiated_even_at_the_origin(factory, smoothing):
+    matrix = jnp.diag(jnp.array([1.0, 2.0, 3.0]))
+
+    def fun(x):
+        return 0.5 * x @ (matrix @ x)
+
+    g = factory(fun, smoothing=smoothing, law="orthogonal", num_probes=3)
+    jacobian = oracles.quickly_compiled(jax.jacfwd(lambda x: g(x, key=KEY)))
+    for x in (jnp.zeros(3), jnp.array([0.5, -1.0, 0.25]), jnp.array([5.0, -10.0, 4.0])):
+        # float32 rounding of gradients of about 30 over a step of 3e-4 * rms x, on average
+        np.testing.assert_allclose(jacobian(x), matrix, atol=2e-2)
+
+
+def test_a_forward_gradient_can_be_differentiated():
+    g = forward_gradient(lambda x: jnp.sum(x**3), law="orthogonal", num_probes=3)
+    x = jnp.array([1.0, 2.0, 3.0])
+    hessian = jax.jacrev(lambda x: g(x, key=KEY))(x)
+    np.testing.assert_allclose(hessian, jnp.diag(6 * x), atol=1e-4)  # float32 rounding of 18
+
+
+def test_finite_differences_can_be_differentiated():
+    x = jnp.array([1.0, 2.0, 3.0])
+    hessian = jax.jacfwd(finite_difference(lambda x: jnp.sum(x**3)))(x)
+    # rounding of 27 over a step of 2^-7, twice
+    np.testing.assert_allclose(hessian, jnp.diag(6 * x), atol=2e-2)
+
+
+def test_legacy_keys_draw_the_same_probes():
+    g = two_point(cube, num_probes=3)
+    np.testing.assert_array_equal(g(X, key=jax.random.PRNGKey(4)), g(X, key=jax.random.key(4)))
