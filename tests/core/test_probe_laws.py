@@ -16,7 +16,7 @@ TREE = {"a": jnp.zeros((3, 2)), "b": jnp.zeros(()), "c": jnp.zeros((2,), jnp.flo
 
 def _draw(law, like, count=COUNT):
     keys = jax.random.split(jax.random.key(0), count)
-    return jax.jit(jax.vmap(lambda key: law(like, key=key)))(keys)
+    return oracles.quickly_compiled(jax.vmap(lambda key: law(like, key=key)))(keys)
 
 
 def _assert_second_moments_are_the_identity(u):

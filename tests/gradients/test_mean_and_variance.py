@@ -1,0 +1,174 @@
+"""Means and mean squared errors against closed forms: sample size fixed beforehand, |z| <= 5."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracles
+import pytest
+
+from adlab.core import probes
+from adlab.gradients import forward_gradient, one_sided, two_point
+
+pytestmark = pytest.mark.usefixtures("x64")
+DIM, NUM_PROBES, SMOOTHING, SAMPLES = 6, 3, 0.3, 20_000
+IID = ["sphere", "gaussian", "rademacher", "coordinate"]
+SYMMETRIC = [two_point, forward_gradient]
+
+
+def _estimates(g, x, samples=SAMPLES):
+    keys = jax.random.split(jax.random.key(11), samples)
+    return np.asarray(oracles.quickly_compiled(jax.vmap(lambda key: g(x, key=key)))(keys))
+
+
+def _options(factory):
+    return {} if factory is forward_gradient else {"smoothing": SMOOTHING}
+
+
+def _single_probe_error(law, gradient, dim=DIM):
+    """E|G - g|^2 of one probe and exact slopes."""
+    return (dim + (1 if law == "gaussian" else -1)) * gradient @ gradient
+
+
+def _one_sided_excess(law, hessian, h):
+    """What the curvature adds to it when the difference is one-sided and its mean the gradient."""
+    d, trace = len(hessian), np.trace(hessian)
+    square, diagonal = np.sum(hessian**2), np.sum(np.diag(hessian) ** 2)
+    if law == "rademacher":
+        return d * h**2 / 4 * (trace**2 + 2 * (square - diagonal))
+    if law == "gaussian":
+        return h**2 / 4 * (d + 4) * (trace**2 + 2 * square)
+    length = h * math.sqrt(d)  # of the displacement, along a unit direction
+    return d * length**2 / 4 * (trace**2 + 2 * square) / (d + 2)
+
+
+@pytest.mark.parametrize("law", IID)
+@pytest.mark.parametrize("factory", SYMMETRIC)
+def test_independent_probes_have_the_mean_and_error_of_theory(factory, law):
+    fun, x, gradient, *_ = oracles.quadratic(DIM)
+    options = _options(factory) | {"law": law, "num_probes": NUM_PROBES, "chunk_size": 2}
+    errors = _estimates(factory(fun, **options), x) - gradient
+    oracles.assert_mean_is(0.0, errors)
+    expected = _single_probe_error(law, gradient) / NUM_PROBES
+    oracles.assert_mean_is(expected, np.sum(errors**2, axis=1))
+
+
+@pytest.mark.parametrize("law", ["sphere", "gaussian", "rademacher"])
+def test_one_sided_probes_have_the_mean_and_error_of_theory(law):
+    fun, x, gradient, hessian, _ = oracles.quadratic(DIM)
+    g = one_sided(fun, smoothing=SMOOTHING, law=law, num_probes=NUM_PROBES, chunk_size=2)
+    errors = _estimates(g, x) - gradient
+    oracles.assert_mean_is(0.0, errors)
+    single = _single_probe_error(law, gradient) + _one_sided_excess(law, hessian, SMOOTHING)
+    oracles.assert_mean_is(single / NUM_PROBES, np.sum(errors**2, axis=1))
+
+
+def test_one_sided_coordinate_probes_are_biased_by_the_diagonal_of_the_hessian():
+    fun, x, gradient, hessian, _ = oracles.quadratic(DIM)
+    g = one_sided(fun, smoothing=SMOOTHING, law="coordinate", num_probes=NUM_PROBES, chunk_size=2)
+    errors = _estimates(g, x) - gradient
+    length = SMOOTHING * math.sqrt(DIM)
+    bias = length / 2 * np.diag(hessian)
+    centre = gradient + bias
+    variance = (DIM - 1) * centre @ centre / NUM_PROBES
+    oracles.assert_mean_is(bias, errors)
+    oracles.assert_mean_is(variance + bias @ bias, np.sum(errors**2, axis=1))
+
+
+def _orthogonal_factor(num_probes):
+    """E|G - g|^2 / |g|^2 for blocks of DIM orthogonal probes, the last one of the remainder."""
+    rest = num_probes % DIM
+    return rest * (DIM - rest) / num_probes**2
+
+
+@pytest.mark.parametrize(
+    ("factory", "num_probes"),
+    [
+        (two_point, 1),
+        (two_point, 4),
+        (two_point, 15),
+        (forward_gradient, 4),
+        (one_sided, 4),
+        (one_sided, 15),
+    ],
+)
+def test_orthogonal_probes_have_the_mean_and_error_of_theory(factory, num_probes):
+    fun, x, gradient, hessian, _ = oracles.quadratic(DIM)
+    options = _options(factory) | {"law": "orthogonal", "num_probes": num_probes}
+    errors = _estimates(factory(fun, **options), x) - gradient
+    expected = _orthogonal_factor(num_probes) * gradient @ gradient
+    if factory is one_sided:
+        expected += _one_sided_excess("sphere", hessian, SMOOTHING) / num_probes
+    oracles.assert_mean_is(0.0, errors)
+    oracles.assert_mean_is(expected, np.sum(errors**2, axis=1))
+
+
+@pytest.mark.parametrize(
+    ("factory", "num_probes"), [(two_point, DIM), (two_point, 2 * DIM), (forward_gradient, DIM)]
+)
+def test_full_blocks_of_orthogonal_probes_have_no_error(factory, num_probes):
+    fun, x, gradient, *_ = oracles.quadratic(DIM)
+    g = factory(fun, law="orthogonal", num_probes=num_probes, **_options(factory))
+    estimate = oracles.quickly_compiled(g)(x, key=jax.random.key(0))
+    # float64 rounding of values about 10, divided by a smoothing of 0.3
+    np.testing.assert_allclose(estimate, gradient, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("law", ["sphere", "gaussian", "rademacher", "coordinate"])
+def test_symmetric_differences_of_a_cubic_are_biased_by_the_smoothing(law):
+    dim, h = 3, 2.0
+    fun, x, gradient, _, third = oracles.cubic(dim)
+    laplacian, pure = np.einsum("ijj->i", third), np.einsum("iii->i", third)
+    length = h * math.sqrt(dim)
+    bias = {
+        "sphere": length**2 / (2 * (dim + 2)) * laplacian,
+        "gaussian": h**2 / 2 * laplacian,
+        "rademacher": h**2 / 6 * (3 * laplacian - 2 * pure),
+        "coordinate": length**2 / 6 * pure,
+    }[law]
+    estimates = _estimates(two_point(fun, smoothing=h, law=law), x)
+    oracles.assert_mean_is(gradient + bias, estimates)
+
+
+def test_the_forward_gradient_of_a_cubic_is_unbiased():
+    fun, _, _, _, third = oracles.cubic(3)
+    x = jnp.array([1.0, -2.0, 0.5])
+    gradient = np.einsum("ijk,j,k->i", third, x, x) / 2
+    oracles.assert_mean_is(gradient, _estimates(forward_gradient(fun, law="gaussian"), x))
+
+
+@pytest.mark.parametrize(
+    ("factory", "law"),
+    [(two_point, law) for law in [*IID, "orthogonal"]]
+    + [(one_sided, "gaussian"), (forward_gradient, "gaussian")],
+)
+def test_second_moment_is_the_measured_one_on_a_linear_function(factory, law):
+    slope = jnp.array([1.0, -2.0, 0.5, 3.0])
+    g = factory(lambda x: x @ slope, law=law, num_probes=3)
+    squares = np.sum(_estimates(g, jnp.zeros(4)) ** 2, axis=1)
+    # automatic steps of one-sided differences round at 1e-8
+    oracles.assert_mean_is(g.second_moment(jnp.zeros(4)) * slope @ slope, squares, round_off=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("factory", "law"),
+    [(two_point, law) for law in IID] + [(one_sided, "sphere"), (forward_gradient, "sphere")],
+)
+def test_probe_i_is_drawn_from_the_key_folded_with_i(factory, law):
+    fun, x, gradient, *_ = oracles.quadratic(DIM)
+    key, h, m, draw = jax.random.key(5), SMOOTHING, 5, probes.resolve(law)
+    slope = {
+        forward_gradient: lambda u: u @ gradient,
+        two_point: lambda u: (fun(x + h * u) - fun(x - h * u)) / (2 * h),
+        one_sided: lambda u: (fun(x + h * u) - fun(x)) / h,
+    }[factory]
+
+    def term(i):
+        u = draw(x, key=jax.random.fold_in(key, i))
+        return slope(u) * u
+
+    g = factory(fun, law=law, num_probes=m, chunk_size=2, **_options(factory))
+    expected = jnp.mean(oracles.quickly_compiled(jax.vmap(term))(jnp.arange(m)), axis=0)
+    # float64 rounding of values about 10, divided by a smoothing of 0.3
+    np.testing.assert_allclose(oracles.quickly_compiled(g)(x, key=key), expected, atol=1e-12)
