@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -20,13 +21,18 @@ _BREAKS = frozenset(
         "arg_min",
         "argmax",
         "argmin",
+        "cholesky",
         "clamp",
         "conj",
         "cummax",
         "cummin",
+        "eigh",
         "eq",
         "ge",
+        "geqp3",
+        "geqrf",
         "gt",
+        "householder_product",
         "imag",
         "is_finite",
         "le",
@@ -34,44 +40,53 @@ _BREAKS = frozenset(
         "max",
         "min",
         "ne",
+        "qr",
         "real",
         "reduce_max",
         "reduce_min",
         "reduce_precision",
         "round",
+        "schur",
         "sign",
         "sort",
+        "svd",
         "top_k",
     ]
 )
+_NOT_THE_USERS = (str(Path(jax.__file__).parent), str(Path(__file__).parent))
 
 
 def require_holomorphic(function: str, fun: Callable[..., Any], x: Any) -> None:
     """Raise ValueError when the jaxpr of `fun` at complex x holds an operation without derivative.
 
-    Such an operation (abs, max, a comparison, conj inside a norm, ...) drops the imaginary part
-    that carries the derivative, and so returns zeros without a word.
+    Such an operation (abs, max, a comparison, conj inside a norm or a factorisation, a callback
+    that returns real numbers, ...) drops or mixes up the imaginary part that carries the
+    derivative, and so returns zeros or nonsense without a word.
     """
     try:
         jaxpr = jax.make_jaxpr(fun)(x).jaxpr
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
+        if str(error).startswith(function):
+            raise  # our own words about what fun returns
         raise ValueError(
             f'{function}: scheme="complex" needs a fun that accepts complex input, and this one '
             f'says: {str(error).splitlines()[0]}; use scheme="richardson"'
         ) from error
-    for eqn in _equations(jaxpr):
+    for eqn, *around in _equations(jaxpr):
         if _breaks(eqn):
             raise ValueError(
                 f'{function}: scheme="complex" needs a holomorphic fun, but it uses '
-                f'{eqn.primitive.name!r} on complex numbers{_place(eqn)}; use scheme="richardson"'
+                f"{eqn.primitive.name!r} on complex numbers{_place(eqn, *around)}; "
+                'use scheme="richardson"'
             )
 
 
-def _equations(jaxpr: jex.Jaxpr) -> Iterator[jex.JaxprEqn]:
+def _equations(jaxpr: jex.Jaxpr) -> Iterator[tuple[jex.JaxprEqn, ...]]:
+    """Yield every equation, followed by those whose jaxprs it is in, from the inside out."""
     for eqn in jaxpr.eqns:
-        yield eqn
+        yield (eqn,)
         for inner in subjaxprs(eqn):
-            yield from _equations(inner)
+            yield from ((*chain, eqn) for chain in _equations(inner))
 
 
 def _is_complex(atom: Any) -> bool:
@@ -82,15 +97,15 @@ def _is_complex(atom: Any) -> bool:
 def _breaks(eqn: jex.JaxprEqn) -> bool:
     if not any(map(_is_complex, eqn.invars)):
         return False
-    if eqn.primitive.name == "convert_element_type":
-        return not _is_complex(eqn.outvars[0])
-    return eqn.primitive.name in _BREAKS
+    made_real = bool(eqn.outvars) and not any(map(_is_complex, eqn.outvars))
+    return eqn.primitive.name in _BREAKS or (made_real and not any(subjaxprs(eqn)))
 
 
-def _place(eqn: jex.JaxprEqn) -> str:
-    """Name the line of the user's code behind an equation: the innermost frame outside JAX."""
-    frames: Any = getattr(eqn.source_info.traceback, "frames", ())
-    for frame in frames:
-        if "/jax/" not in frame.file_name and "/adlab/gradients/" not in frame.file_name:
-            return f" at {frame.file_name}:{frame.line_num} ({frame.function_name})"
+def _place(*chain: jex.JaxprEqn) -> str:
+    """Name the innermost line of the user's own code; what is inside jit knows no line outside."""
+    for eqn in chain:
+        frames: Any = getattr(eqn.source_info.traceback, "frames", ())
+        for frame in frames:
+            if not frame.file_name.startswith(_NOT_THE_USERS):
+                return f" at {frame.file_name}:{frame.line_num} ({frame.function_name})"
     return ""
