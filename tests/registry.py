@@ -77,9 +77,13 @@ def central_of_their_own(fun, x, key):
     return trees.unravel(jnp.stack([slope(unit) for unit in units]), like)
 
 
+def _their_cost(dim):
+    return Cost(evaluations=2 * dim)
+
+
 def _custom(fun, dim, **options):
     del dim
-    return custom(fun, central_of_their_own, cost=lambda d: Cost(evaluations=2 * d), **options)
+    return custom(fun, central_of_their_own, cost=_their_cost, **options)
 
 
 KINDS = {

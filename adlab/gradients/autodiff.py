@@ -81,8 +81,6 @@ class ForwardMode(GradientFn):
 
     chunk_size: ChunkSize
 
-    _aux_cost = 0
-
     def _cost(self, dim: int) -> Cost:
         return Cost(jvps=dim)
 

@@ -100,7 +100,7 @@ class GradientFn:
           TypeError: `fun` doesn't return a real scalar, or x isn't real floating-point.
         """
         fun, x = self._bind(args, kwargs)
-        if not checks.concrete((x, args)):
+        if not checks.concrete((self, args, kwargs, key)):
             raise TypeError(f"{self._name}.check reads values: call it outside jit, vmap and grad")
         for path, leaf in jax.tree_util.tree_leaves_with_path(x):
             if not np.all(np.isfinite(np.asarray(leaf, np.float64))):
@@ -140,14 +140,14 @@ class GradientFn:
         del fun, x, key
 
     def _argument(self, args: tuple[Any, ...]) -> PyTree:
-        if isinstance(self.argnums, tuple):
-            return tuple(args[i] for i in self.argnums)
-        if not -len(args) <= self.argnums < len(args):
-            raise TypeError(
-                f"{self._name}: argnums must name one of the {len(args)} positional arguments, "
-                f"got {self.argnums}"
-            )
-        return args[self.argnums]
+        several = isinstance(self.argnums, tuple)
+        for i in self.argnums if several else (self.argnums,):
+            if not -len(args) <= i < len(args):
+                raise TypeError(
+                    f"{self._name}: argnums must name one of the {len(args)} positional "
+                    f"arguments, got {i}"
+                )
+        return tuple(args[i] for i in self.argnums) if several else args[self.argnums]
 
     def _bind(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -155,10 +155,15 @@ class GradientFn:
         """Return x -> (value, aux), and x."""
         x = self._argument(args)
         checks.require_inexact(self._name, x)
-        x = jax.tree.map(lambda leaf: jnp.asarray(leaf) if np.isscalar(leaf) else leaf, x)
+        if not any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(x)):
+            x = jax.tree.map(jnp.asarray, x)
 
         def bound(x: PyTree) -> tuple[Any, Any]:
             out = self.fun(*_replace(args, self.argnums, x), **kwargs)
+            if self.has_aux and not (isinstance(out, tuple | list) and len(out) == 2):
+                raise TypeError(
+                    f"{self._name}: with has_aux, fun must return a pair (value, aux), got {out!r}"
+                )
             value, aux = out if self.has_aux else (out, None)
             return _scalar(self._name, value, x), aux
 

@@ -1,0 +1,357 @@
+"""What every kind of gradient owes: the battery that one line in registry.py buys."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracles
+import pytest
+import registry
+
+from adlab import gradients
+from adlab.core.cost import Cost
+from adlab.gradients import GradientFn
+
+pytestmark = pytest.mark.parametrize("name", registry.KINDS)
+KEY = jax.random.key(0)
+A, B = jnp.array([1.0, -2.0, 0.5]), jnp.array([[0.5, 1.0]])
+
+
+def _make(name, fun, dim=3, **options):
+    return registry.KINDS[name].make(fun, dim, **options)
+
+
+def _fitted(x, y, *, weight=1.0):
+    """A quadratic of two arguments: weight (|x|^2 + x_0 sum y + |y|^2 / 2)."""
+    dtype = np.promote_types(x.dtype, y.dtype)  # one of them may be complex
+    x, y = x.astype(dtype), y.astype(dtype)
+    return weight * (jnp.sum(x**2) + x[0] * jnp.sum(y) + 0.5 * jnp.sum(y**2))
+
+
+def _gradient_x(x, y):
+    return np.asarray(2 * x) + np.array([float(jnp.sum(y)), 0, 0])
+
+
+def _gradient_y(x, y):
+    return np.asarray(y) + float(x[0])
+
+
+def _close(name, actual, expected, coarse=False):
+    bound = registry.KINDS[name].coarse if coarse else registry.KINDS[name].error
+    scale = max(1.0, float(np.max(np.abs(expected))))
+    # the accuracy of the kind, as the registry states it
+    np.testing.assert_allclose(np.asarray(actual, np.float64), expected, atol=bound * scale)
+
+
+def _assert_same_form(actual, expected):
+    assert jax.tree.structure(actual) == jax.tree.structure(expected)
+    for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
+        assert (a.shape, a.dtype) == (b.shape, b.dtype)
+
+
+def test_the_gradient_of_a_vector_is_the_known_one(name):
+    _close(name, _make(name, _fitted)(A, B, key=KEY), _gradient_x(A, B))
+
+
+def test_the_gradient_of_a_tree_of_mixed_dtypes_has_its_form_and_values(name):
+    fun, params, gradient, *_ = oracles.tree_quadratic()
+    estimate = _make(name, fun, dim=10)(params, key=KEY)
+    _assert_same_form(estimate, jax.grad(fun)(params))
+    largest = max(float(np.max(np.abs(leaf))) for leaf in jax.tree.leaves(gradient))
+    for leaf in gradient:
+        error = np.asarray(estimate[leaf], np.float64) - gradient[leaf]
+        # the accuracy of the kind with bfloat16 leaves, as the registry states it
+        assert np.max(np.abs(error)) <= registry.KINDS[name].coarse * largest
+
+
+@pytest.mark.parametrize("x", [2.0, np.float32(2.0), jnp.float32(2.0)])
+def test_scalars_have_scalar_gradients(name, x):
+    estimate = _make(name, lambda x: x**2, dim=1)(x, key=KEY)
+    assert (estimate.shape, estimate.dtype) == ((), jnp.float32)
+    _close(name, estimate, 4.0)
+
+
+def test_numpy_arrays_are_taken_as_jax_arrays(name):
+    seen = []
+
+    def fun(x):
+        seen.append(type(x))
+        return jnp.sum(x.at[0].multiply(2.0) ** 2)
+
+    g = _make(name, fun)
+    value, estimate = g.value_and_grad(np.array([1.0, 2.0, 3.0]), key=KEY)
+    assert estimate.dtype == jnp.float32
+    _close(name, estimate, [8.0, 4.0, 6.0])
+    assert value == 17
+    assert np.ndarray not in seen
+
+
+@pytest.mark.parametrize("argnums", [1, -1])
+def test_argnums_counts_from_either_end(name, argnums):
+    _close(name, _make(name, _fitted, dim=2, argnums=argnums)(A, B, key=KEY), _gradient_y(A, B))
+
+
+@pytest.mark.parametrize("argnums", [(0, 1), (1, 0), (-1,)])
+def test_several_argnums_give_a_tuple_as_jax_does(name, argnums):
+    dim = sum((A, B)[i].size for i in argnums)
+    estimate = _make(name, _fitted, dim=dim, argnums=argnums)(A, B, key=KEY)
+    _assert_same_form(estimate, jax.grad(_fitted, argnums)(A, B))
+    for part, i in zip(estimate, argnums, strict=True):
+        _close(name, part, (_gradient_x, _gradient_y)[i](A, B))
+
+
+def test_keyword_arguments_reach_the_function(name):
+    estimate = _make(name, _fitted)(A, B, weight=2.0, key=KEY)
+    _close(name, estimate, 2 * _gradient_x(A, B))
+
+
+def test_auxiliary_data_come_back_as_from_jax(name):
+    def fun(x, y):
+        return _fitted(x, y), {"sum": jnp.sum(x), "y": y}
+
+    g = _make(name, fun, has_aux=True)
+    together, alone = g.value_and_grad(A, B, key=KEY), g(A, B, key=KEY)
+    _assert_same_form(together, jax.value_and_grad(fun, has_aux=True)(A, B))
+    _assert_same_form(alone, jax.grad(fun, has_aux=True)(A, B))
+    for gradient, aux in (alone, (together[1], together[0][1])):
+        _close(name, gradient, _gradient_x(A, B))
+        assert aux["sum"] == jnp.sum(A)
+        np.testing.assert_array_equal(aux["y"], B)
+
+
+def test_the_value_is_that_of_the_function_and_the_gradient_the_same_as_alone(name):
+    g = _make(name, _fitted)
+    value, gradient = g.value_and_grad(A, B, key=KEY)
+    assert (value.shape, value.dtype) == ((), jnp.float32)
+    assert value == _fitted(A, B)
+    np.testing.assert_allclose(gradient, g(A, B, key=KEY), rtol=1e-6)  # rounding of the mean
+
+
+def test_jit_and_vmap_give_the_same(name):
+    g = _make(name, _fitted)
+    points = jnp.stack([A, 2 * A, A - 1])
+    mapped = jax.jit(jax.vmap(lambda x: g(x, B, key=KEY)))(points)
+    for estimate, point in zip(mapped, points, strict=True):
+        _close(name, estimate, _gradient_x(point, B))
+
+
+def test_the_key_belongs_to_the_estimator_and_may_be_left_out_where_none_is_drawn(name):
+    g = _make(name, _fitted)
+    if registry.KINDS[name].random:
+        with pytest.raises(TypeError, match=rf"^{name} draws random probes: key must be"):
+            g(A, B)
+        with pytest.raises(TypeError, match=rf"^{name} draws random probes: key must be"):
+            g.value_and_grad(A, B)
+    else:
+        np.testing.assert_array_equal(g(A, B), g(A, B, key=KEY))
+
+
+def test_it_is_a_frozen_pytree(name):
+    g = _make(name, _fitted)
+    leaves, structure = jax.tree.flatten(g)
+    again = jax.tree.unflatten(structure, leaves)
+    assert isinstance(again, GradientFn)
+    np.testing.assert_array_equal(again(A, B, key=KEY), g(A, B, key=KEY))
+    with pytest.raises(AttributeError):
+        g.argnums = 1
+
+
+def test_a_function_that_is_data_is_not_retraced_for_new_values(name):
+    traces = []
+
+    def fun(scale, x):
+        traces.append(None)
+        return jnp.sum(scale.astype(x.dtype) * x**2)
+
+    @jax.jit
+    def driver(g, x):
+        return g(x, key=KEY)
+
+    counts = []
+    for scale in (1.0, 2.0, 3.0):
+        partial = jax.tree_util.Partial(fun, jnp.float32(scale))
+        _close(name, driver(_make(name, partial), A), 2 * scale * np.asarray(A))
+        counts.append(len(traces))
+    assert counts[0] == counts[-1]
+
+
+def test_second_moment_is_a_number_of_one_or_more(name):
+    g = _make(name, _fitted)
+    if name == "custom":
+        with pytest.raises(ValueError, match=r"second_moment of central_of_their_own must be"):
+            g.second_moment(A)
+    else:
+        assert g.second_moment(A, B) == 1.0  # each kind is set up to be exact
+
+
+def _counting():
+    """Return (tick, counts): tick(kind, value) is value, and counts the calls when it runs."""
+    counts = dict.fromkeys(("evaluations", "jvps", "vjps"), 0)
+
+    def tick(kind, value):
+        def on_host(value):
+            counts[kind] += 1
+            return np.asarray(value)
+
+        shape = jax.ShapeDtypeStruct(value.shape, value.dtype)
+        return jax.pure_callback(on_host, shape, value, vmap_method="sequential")
+
+    return tick, counts
+
+
+def _counted(kind, tick):
+    """A function that counts its evaluations and sweeps."""
+
+    def plain(x):
+        return jnp.sum(x**2)
+
+    if kind.calls == "evaluations":
+        return lambda x: tick("evaluations", plain(x))
+    if kind.calls == "vjps":
+        fun = jax.custom_vjp(lambda x: tick("evaluations", plain(x)))
+        fun.defvjp(lambda x: (plain(x), x), lambda x, t: (2 * x * tick("vjps", t),))
+        return fun
+    fun = jax.custom_jvp(lambda x: tick("evaluations", plain(x)))
+    fun.defjvp(lambda x, t: (plain(*x), tick("jvps", jnp.vdot(2 * x[0], t[0]))))
+    return fun
+
+
+@pytest.mark.parametrize("has_aux", [False, True])
+def test_the_cost_is_the_number_of_calls_counted(name, has_aux):
+    tick, counts = _counting()
+    fun = _counted(registry.KINDS[name], tick)
+    g = _make(name, (lambda x: (fun(x), x)) if has_aux else fun, has_aux=has_aux)
+    jax.block_until_ready(g(A, key=KEY))
+    assert g.cost(A) == Cost(**counts)
+    assert g.cost(jax.ShapeDtypeStruct(A.shape, A.dtype)) == g.cost(A)
+
+
+def test_value_and_grad_costs_at_most_one_evaluation_more(name):
+    tick, counts = _counting()
+    fun = _counted(registry.KINDS[name], tick)
+    g = _make(name, fun)
+    jax.block_until_ready(g.value_and_grad(A, key=KEY))
+    joint = _make(name, lambda x: (fun(x), None), has_aux=True).cost(A)
+    assert joint == Cost(**counts)
+    assert joint.calls - g.cost(A).calls in (0, 1)
+
+
+def test_check_passes_where_all_is_well(name):
+    g = _make(name, _fitted)
+    assert g.check(A, B) is None
+    assert g.check(A, B, key=KEY) is None
+    assert _make(name, lambda x: (jnp.sum(x), x), has_aux=True).check(A) is None
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_check_refuses_a_point_that_isn_t_finite_and_says_where(name, bad):
+    x = {"layer": [jnp.ones(2), jnp.array([1.0, bad])]}
+    g = _make(name, lambda x: jnp.sum(x["layer"][0]), dim=4)
+    with pytest.raises(ValueError, match=r"\['layer'\]\[1\] must be finite, got NaN or infinity"):
+        g.check(x)
+
+
+@pytest.mark.parametrize("bad", [jnp.nan, jnp.inf, -jnp.inf])
+def test_check_refuses_a_function_that_isn_t_finite(name, bad):
+    with pytest.raises(ValueError, match=r": fun must be finite at x, got -?(nan|inf)$"):
+        _make(name, lambda x: jnp.sum(x) * 0 + bad).check(A)
+
+
+def test_check_refuses_a_traced_call(name):
+    g = _make(name, _fitted)
+    with pytest.raises(TypeError, match=r"check reads values: call it outside jit, vmap and grad"):
+        jax.jit(lambda x: g.check(x, B))(A)
+    with pytest.raises(TypeError, match=r"check reads values: call it outside jit, vmap and grad"):
+        jax.jit(lambda weight: g.check(A, B, weight=weight))(1.0)
+
+
+BAD_FUNCTIONS = {
+    "a vector": (
+        lambda x: x**2,
+        r"real floating-point scalar, got shape \(3,\) of (float32|complex64)",
+    ),
+    "a vector of one": (lambda x: x[:1], r"real floating-point scalar, got shape \(1,\)"),
+    "an integer": (lambda x: jnp.sum(x).astype(jnp.int32), r"got shape \(\) of int32"),
+    "a flag": (lambda x: jnp.sum(x) * 0 == 1, r"got shape \(\) of bool"),
+    "a tuple": (
+        lambda x: (jnp.sum(x), x),
+        r"fun must return a scalar, got PyTreeDef\(\(\*, \*\)\)",
+    ),
+    "nothing": (lambda x: None, r"fun must return a scalar, got PyTreeDef\(None\)"),  # noqa: ARG005
+}
+
+
+@pytest.mark.parametrize("case", BAD_FUNCTIONS)
+def test_a_function_that_returns_no_real_scalar_is_refused(name, case):
+    fun, message = BAD_FUNCTIONS[case]
+    if name == "finite_difference/complex" and case in ("an integer", "a flag"):
+        return  # refused as not holomorphic
+    for call in (_make(name, fun), _make(name, fun).value_and_grad):
+        with pytest.raises(TypeError, match=message):
+            call(A, key=KEY)
+
+
+@pytest.mark.parametrize("fun", [lambda x: x[:2], lambda x: jnp.sum(x), lambda x: (x[0], x, x)])
+def test_has_aux_needs_a_pair(name, fun):
+    with pytest.raises(TypeError, match=r"with has_aux, fun must return a pair \(value, aux\)"):
+        _make(name, fun, has_aux=True)(A, key=KEY)
+
+
+@pytest.mark.parametrize(
+    ("x", "place", "dtype"),
+    [
+        (jnp.arange(3), "x", "int32"),
+        (3, "x", "int32"),
+        (jnp.ones(2, jnp.complex64), "x", "complex64"),
+        ({"w": jnp.ones(2), "n": [jnp.ones(1), jnp.arange(2)]}, r"\['n'\]\[1\]", "int32"),
+        ({"w": jnp.ones(2), "z": jnp.ones(1, jnp.complex64)}, r"\['z'\]", "complex64"),
+        ([jnp.array([True])], r"\[0\]", "bool"),
+    ],
+)
+def test_leaves_that_aren_t_real_floating_point_are_refused_by_their_path(name, x, place, dtype):
+    g = _make(name, lambda x: jnp.float32(0.0))  # noqa: ARG005
+    message = rf"{place} must be real floating-point, got {dtype}"
+    with pytest.raises(TypeError, match=message):
+        g(x, key=KEY)
+    with pytest.raises(TypeError, match=message):
+        g.check(x)
+
+
+@pytest.mark.parametrize("x", [{}, [], jnp.ones((0, 3)), {"a": jnp.ones(0)}, None])
+def test_an_empty_point_is_refused(name, x):
+    with pytest.raises(ValueError, match="x must hold at least one number"):
+        _make(name, lambda x: jnp.float32(0.0))(x, key=KEY)  # noqa: ARG005
+
+
+@pytest.mark.parametrize("argnums", [2, -3, (0, 2), (-3,)])
+def test_argnums_out_of_range_are_refused(name, argnums):
+    g = _make(name, _fitted, argnums=argnums)
+    message = r"argnums must name one of the 2 positional arguments, got "
+    with pytest.raises(TypeError, match=message):
+        g(A, B, key=KEY)
+    with pytest.raises(TypeError, match=message):
+        g.cost(A, B)
+
+
+@pytest.mark.parametrize("argnums", [1.0, "0", True, (), (0, None), [0]])
+def test_argnums_of_a_wrong_kind_are_refused(name, argnums):
+    with pytest.raises(TypeError, match=r"^argnums must be an integer or a tuple of integers"):
+        _make(name, _fitted, argnums=argnums)
+
+
+@pytest.mark.parametrize("fun", [None, 3.0, "sum", jnp.ones(3)])
+def test_what_isn_t_callable_is_refused(name, fun):
+    with pytest.raises(TypeError, match=r"^fun must be callable, got "):
+        _make(name, fun)
+
+
+def test_has_aux_must_be_a_flag(name):
+    with pytest.raises(TypeError, match=r"^has_aux must be True or False, got 1"):
+        _make(name, _fitted, has_aux=1)
+
+
+def test_the_registry_holds_every_kind(name):
+    kinds = {kind.partition("/")[0] for kind in registry.KINDS}
+    assert kinds == set(gradients.__all__) - {"Cost", "GradientFn", "from_host"}
+    assert name.partition("/")[0] in kinds
