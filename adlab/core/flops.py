@@ -13,7 +13,7 @@ from typing import Any
 import jax
 from jax.extend import core as jex
 
-__all__ = ["Work", "count", "count_jaxpr", "subjaxprs"]
+__all__ = ["Work", "count", "count_jaxpr", "equations", "subjaxprs"]
 
 _FREE = frozenset(
     [
@@ -80,6 +80,14 @@ def count(fun: Callable[..., Any], *args: Any) -> Work:
 def count_jaxpr(jaxpr: jex.Jaxpr) -> Work:
     """Count the work of a jaxpr: loops by their length, a conditional by its dearest branch."""
     return sum((_equation(eqn) for eqn in jaxpr.eqns), Work())
+
+
+def equations(jaxpr: jex.Jaxpr) -> Iterator[jex.JaxprEqn]:
+    """Yield the equations of a jaxpr and of all jaxprs inside it."""
+    for eqn in jaxpr.eqns:
+        yield eqn
+        for inner in subjaxprs(eqn):
+            yield from equations(inner)
 
 
 def subjaxprs(eqn: jex.JaxprEqn) -> Iterator[jex.Jaxpr]:

@@ -65,8 +65,10 @@ def rademacher(like: PyTree, *, key: jax.Array) -> PyTree:
 
     def draw(key: jax.Array, d: int, dtype: np.dtype) -> jax.Array:
         words = jax.random.bits(key, (-(-d // _WORD),), jnp.uint32)
-        bits = (words[None, :] >> jnp.arange(_WORD, dtype=jnp.uint32)[:, None]) & jnp.uint32(1)
-        return 1 - 2 * bits.reshape(-1)[:d].astype(dtype)
+        shifts = jnp.arange(d, dtype=jnp.uint32) % _WORD
+        sign = (jnp.repeat(words, _WORD)[:d] << shifts) & jnp.uint32(0x80000000)
+        one = jnp.uint32(0x3F800000)  # the bits of 1.0 in float32, whose first is the sign
+        return jax.lax.bitcast_convert_type(sign | one, jnp.float32).astype(dtype)
 
     return _flat(draw, like, key)
 

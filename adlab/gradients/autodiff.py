@@ -93,7 +93,7 @@ class ForwardMode(GradientFn):
             tangent = trees.cast_like(trees.unravel(unit, like), x)
             return jax.jvp(fun, (x,), (tangent,))[1].astype(trees.common_dtype(x))
 
-        chunk = chunk_length(self.chunk_size, dim, dim)
+        chunk = chunk_length(self.chunk_size, fun, x, dim)
         slopes = jax.lax.map(slope, jnp.arange(dim), batch_size=chunk if chunk > 1 else None)
         return trees.unravel(slopes, like)
 

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from adlab.core import checks
-from adlab.gradients.base import ChunkSize
+import jax
+
+from adlab.core import checks, flops, trees
+from adlab.gradients.base import ChunkSize, PyTree
 
 __all__ = ["check_chunk_size", "chunk_length"]
 
-_MOST = 16
-_NUMBERS = 160_000
+# Measured on CPU. Products with matrices gain from being taken together, until the points leave
+# the cache; elementwise functions gain while the loop's own overhead counts; a call back to Python
+# costs the same for one point as for many.
+_PRODUCTS = frozenset(["dot_general", "conv_general_dilated"])
+_PRODUCT_CHUNK = 8
+_PLAIN_CHUNK, _PLAIN_DIM = 4, 2048
+_CALLBACK_CHUNK, _MOST_NUMBERS = 64, 1 << 20
 
 
 def check_chunk_size(chunk_size: Any) -> None:
@@ -21,11 +29,25 @@ def check_chunk_size(chunk_size: Any) -> None:
         checks.at_least("chunk_size", chunk_size, 1)
 
 
-def chunk_length(chunk_size: ChunkSize, dim: int, count: int) -> int:
-    """Return the chunk length to use for `count` points of `dim` numbers each.
-
-    "auto" evaluates at most 16 points together, as long as they stay in the processor's cache.
-    """
+def chunk_length(chunk_size: ChunkSize, fun: Callable[[PyTree], Any], x: PyTree, count: int) -> int:
+    """Return how many of `count` points to evaluate at a time; "auto" looks at what `fun` does."""
+    if count == 1:
+        return 1
     if chunk_size == "auto":
-        chunk_size = max(1, min(_MOST, _NUMBERS // dim))
+        return min(_automatic(fun, x), count)
     return min(int(chunk_size), count)
+
+
+def _automatic(fun: Callable[[PyTree], Any], x: PyTree) -> int:
+    dim = trees.size(x)
+    names, matrices = set(), False
+    for eqn in flops.equations(jax.make_jaxpr(fun)(x).jaxpr):
+        name = eqn.primitive.name
+        names.add(name)
+        ranks = [len(getattr(atom.aval, "shape", ())) for atom in eqn.invars]
+        matrices |= name in _PRODUCTS and max(ranks) > 1
+    if "pure_callback" in names:
+        return max(1, min(_CALLBACK_CHUNK, _MOST_NUMBERS // dim))
+    if matrices:
+        return max(1, min(_PRODUCT_CHUNK, _MOST_NUMBERS // dim))
+    return _PLAIN_CHUNK if dim <= _PLAIN_DIM else 1

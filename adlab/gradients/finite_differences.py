@@ -22,7 +22,7 @@ from adlab.gradients.base import (
 from adlab.gradients.chunks import check_chunk_size, chunk_length
 from adlab.gradients.holomorphic import require_holomorphic
 from adlab.gradients.stencils import STENCILS, SchemeName
-from adlab.gradients.steps import check_step, difference, relative_step, stuck, usable_step
+from adlab.gradients.steps import check_step, difference, relative_step, usable_step
 
 __all__ = ["finite_difference"]
 
@@ -56,24 +56,15 @@ class FiniteDifference(GradientFn):
         else:
             slope = self._real_slope(fun, x, value)
         dim = trees.size(x)
-        chunk = chunk_length(self.chunk_size, dim, dim)
+        chunk = chunk_length(self.chunk_size, fun, x, dim)
         slopes = jax.lax.map(slope, jnp.arange(dim), batch_size=chunk if chunk > 1 else None)
         return trees.unravel(slopes, trees.probe_like(x))
 
     def _real_slope(self, fun: Callable, x: PyTree, value: Any) -> Callable:
         """Return i -> the stencil's estimate along coordinate i."""
-        flat, steps = trees.ravel(x), self._steps(fun, x)
-        stencil = STENCILS[self.scheme]
-        dtype = flat.dtype
+        flat, ends = trees.ravel(x), self._ends(x, self._steps(fun, x))
         if self.scheme == "forward":
             value = fun(x) if value is None else value
-
-        def displaced(offset: Any) -> jax.Array:
-            """Return every coordinate after its own displacement, as the leaves' dtypes hold it."""
-            moved = trees.unravel(flat + jnp.asarray(float(offset), dtype) * steps, x)
-            return trees.ravel(moved)
-
-        ends = [(displaced(a), displaced(b), a, b, w) for a, b, w in stencil.quotients]
 
         def evaluate(moved: jax.Array, offset: Any, index: jax.Array) -> jax.Array:
             if offset == 0:
@@ -86,9 +77,25 @@ class FiniteDifference(GradientFn):
                 rise = difference(evaluate(ahead, a, index), evaluate(behind, b, index))
                 run = (ahead[index] - behind[index]).astype(rise.dtype)
                 total += float(weight) * (rise / run)
-            return total.astype(dtype)
+            return total.astype(flat.dtype)
 
         return slope
+
+    def _ends(
+        self, x: PyTree, steps: jax.Array
+    ) -> list[tuple[jax.Array, jax.Array, Any, Any, Any]]:
+        """Return (x + a h, x + b h, a, b, weight) per quotient, for all coordinates at once.
+
+        Each is moved by its own step and rounded to what its leaf's dtype holds.
+        """
+        flat = trees.ravel(x)
+
+        def displaced(offset: Any) -> jax.Array:
+            moved = trees.unravel(flat + jnp.asarray(float(offset), flat.dtype) * steps, x)
+            return trees.ravel(moved)
+
+        quotients = STENCILS[self.scheme].quotients
+        return [(displaced(a), displaced(b), a, b, weight) for a, b, weight in quotients]
 
     def _complex_slope(self, fun: Callable, x: PyTree) -> Callable:
         """Return i -> Im fun(x + i h e_i) / h."""
@@ -123,19 +130,21 @@ class FiniteDifference(GradientFn):
 
     def _check_step(self, fun: Callable, x: PyTree, key: jax.Array) -> None:
         del key
+        if self.step is not None and not self.step > 0:
+            raise ValueError(f"{self._name}: step must be > 0, got {self.step}")
         if self.scheme == "complex":
             self._complex_slope(fun, x)
             return
-        ones = jax.tree.map(lambda leaf: jnp.ones(leaf.shape, trees.wide_dtype(leaf)), x)
         steps = self._steps(fun, x)
-        if not jnp.all(steps > 0):
-            raise ValueError(f"{self._name}: step must be > 0, got {self.step}")
-        if stuck(x, trees.unravel(trees.ravel(x) + steps, x), ones):
-            raise ValueError(
-                f"{self._name}: step must move most coordinates of x, got {float(steps[0]):.3g}, "
-                f"at which x + h e_i rounds to x; use at least {usable_step(x, ones):.2g}, or "
-                '"auto"'
-            )
+        for ahead, behind, *_ in self._ends(x, steps):
+            lost = ahead == behind
+            if jnp.any(lost):
+                ones = jax.tree.map(jnp.ones_like, x)
+                raise ValueError(
+                    f"{self._name}: step must move every coordinate of x, got "
+                    f"{float(steps[jnp.argmax(lost)]):.3g}, at which x + h e_i rounds to x; use at "
+                    f'least {usable_step(x, ones, share=1):.2g}, or "auto"'
+                )
 
 
 def _complex_dtype(leaf: jax.Array) -> Any:
@@ -183,8 +192,8 @@ def finite_difference(
 
     Raises:
       ValueError: step <= 0; chunk_size < 1; an unknown scheme; with "complex", a `fun` that isn't
-        holomorphic (when called, naming the line). `check` also refuses a step under the noise
-        floor; in compiled code that gives NaN.
+        holomorphic (when called, naming the line). `check` also refuses a step at which x + h e_i
+        rounds to x for any i; in compiled code that gives NaN for this i.
       TypeError: `fun` isn't scalar; a leaf isn't real floating-point (when called).
 
     Source: Squire & Trapp (1998), doi:10.1137/S003614459631241X, for the complex step.

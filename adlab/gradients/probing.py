@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from adlab.core import checks, probes, trees
 from adlab.core.probes import Law, LawName
@@ -44,14 +45,16 @@ class ProbedGradient(GradientFn):
     def _gradient(self, fun: Callable, x: PyTree, key: Any, value: Any) -> PyTree:
         checks.require_key(self._name, key)
         directional, like = self._directional(fun, x, value), trees.probe_like(x)
+        if self.num_probes == 1:
+            return _scaled(directional, self._probe(x, key))
         law = probes.resolve(self.law)
-        chunk = chunk_length(self.chunk_size, trees.size(x), self.num_probes)
+        chunk = chunk_length(self.chunk_size, fun, x, self.num_probes)
         if law == "orthogonal":
             total = self._sum_over_blocks(directional, like, key, chunk)
         else:
             total = _sum_over_probes(
                 directional,
-                lambda i: law(like, key=jax.random.fold_in(key, i)),
+                lambda i: _draw(law, like, jax.random.fold_in(key, i)),
                 self.num_probes,
                 chunk,
             )
@@ -62,7 +65,7 @@ class ProbedGradient(GradientFn):
         like, law = trees.probe_like(x), probes.resolve(self.law)
         if law == "orthogonal":
             return trees.unravel(probes.orthogonal_block(like, key=key, count=1)[0], like)
-        return law(like, key=key)
+        return _draw(law, like, key)
 
     def _sum_over_blocks(
         self, directional: Directional, like: PyTree, key: jax.Array, chunk: int
@@ -86,6 +89,22 @@ class ProbedGradient(GradientFn):
         return _add(total, block(jnp.where(jnp.isnan(done), 0, blocks), rest))
 
 
+def _draw(law: Law, like: PyTree, key: jax.Array) -> PyTree:
+    """Draw a probe in the dtypes of `like`; raise TypeError unless it is shaped as `like`."""
+    u = law(like, key=key)
+    same = jax.tree.structure(u) == jax.tree.structure(like)
+    if not same or any(map(_differ, jax.tree.leaves(u), jax.tree.leaves(like))):
+        drawn = jax.tree.map(np.shape, u)
+        raise TypeError(
+            f"law {getattr(law, '__name__', law)} must draw a probe shaped as x, got {drawn}"
+        )
+    return trees.cast_like(u, like)
+
+
+def _differ(a: Any, b: Any) -> bool:
+    return np.shape(a) != np.shape(b)
+
+
 def _sum_over_probes(
     directional: Directional, probe: Callable[[Any], PyTree], count: int, chunk: int
 ) -> PyTree:
@@ -93,7 +112,7 @@ def _sum_over_probes(
 
     def several(start: Any, length: int) -> PyTree:
         if length == 1:
-            return _scale(directional, probe(start))
+            return _scaled(directional, probe(start))
         u = jax.vmap(probe)(start + jnp.arange(length))
         slopes = jax.vmap(directional)(u)
         return jax.tree.map(lambda leaf: jnp.tensordot(slopes.astype(leaf.dtype), leaf, 1), u)
@@ -103,7 +122,7 @@ def _sum_over_probes(
     return _add(total, several(chunks * chunk, rest)) if rest else total
 
 
-def _scale(directional: Directional, u: PyTree) -> PyTree:
+def _scaled(directional: Directional, u: PyTree) -> PyTree:
     slope = directional(u)
     return jax.tree.map(lambda leaf: slope.astype(leaf.dtype) * leaf, u)
 

@@ -52,19 +52,20 @@ def displacement(fun: Callable, x: PyTree, order: int) -> jax.Array:
 
 def stuck(start: PyTree, end: PyTree, u: PyTree) -> jax.Array:
     """Tell whether most coordinates along which u points are the same at both ends of a step."""
-    same: Any = 0
-    nonzero: Any = 0
+    balance: Any = 0  # coordinates that stay, less those that move
     for a, b, c in zip(*map(jax.tree.leaves, (start, end, u)), strict=True):
-        same += jnp.sum((a == b) & (c != 0))
-        nonzero += jnp.sum(c != 0)
-    return 2 * same > nonzero
+        balance += jnp.sum(jnp.where(c != 0, jnp.where(a == b, 1.0, -1.0), 0.0), dtype=jnp.float32)
+    return balance > 0
 
 
-def usable_step(x: PyTree, u: PyTree) -> float:
-    """Return a step h at which x + h u differs from x in most coordinates (concrete input)."""
+def usable_step(x: PyTree, u: PyTree, share: float = 0.5) -> float:
+    """Return a step h at which x + h u differs from x in that share of the coordinates.
+
+    Reads values: for concrete input only.
+    """
     ratios = []
     for leaf, direction in zip(*map(jax.tree.leaves, (x, u)), strict=True):
         length = np.abs(np.asarray(direction, np.float64)).ravel()
         spacing = float(jnp.finfo(leaf.dtype).eps) * np.abs(np.asarray(leaf, np.float64)).ravel()
         ratios.append(spacing[length > 0] / length[length > 0])
-    return 4 * float(np.median(np.concatenate(ratios)))
+    return 4 * float(np.quantile(np.concatenate(ratios), share))

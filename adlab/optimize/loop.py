@@ -306,11 +306,7 @@ _Seconds = tuple[float | None, float | None]  # compiling, running
 
 
 def _holds_convolution(jaxpr: Any) -> bool:
-    return any(
-        eqn.primitive.name == "conv_general_dilated"
-        or any(_holds_convolution(inner) for inner in flops.subjaxprs(eqn))
-        for eqn in jaxpr.eqns
-    )
+    return any(eqn.primitive.name == "conv_general_dilated" for eqn in flops.equations(jaxpr))
 
 
 def _run_concrete(

@@ -18,6 +18,7 @@ __all__ = [
     "Interval",
     "collapse",
     "dimension_slope",
+    "hitting_interval",
     "hitting_time",
     "log_grid",
     "mean_interval",
@@ -118,6 +119,13 @@ def slope_interval(
 ) -> Interval:
     """Return the slope of log(mean over seeds) on log x, from samples (S, P) at P points x."""
     return _interval(lambda mean: slope(x, mean), [samples], seed, num_resamples)
+
+
+def hitting_interval(
+    x: Any, samples: Any, target: float, *, seed: int = 0, num_resamples: int = NUM_RESAMPLES
+) -> Interval:
+    """Return the hitting time of the mean over seeds, from samples (S, P) at P points x."""
+    return _interval(lambda mean: hitting_time(x, mean, target), [samples], seed, num_resamples)
 
 
 def dimension_slope(
