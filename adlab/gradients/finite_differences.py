@@ -52,11 +52,11 @@ class FiniteDifference(GradientFn):
     def _gradient(self, fun: Callable, x: PyTree, key: Any, value: Any) -> PyTree:
         del key
         if self.scheme == "complex":
-            slope = self._complex_slope(fun, x)
+            slope, point = self._complex_slope(fun, x), _complex_like(x)
         else:
-            slope = self._real_slope(fun, x, value)
+            slope, point = self._real_slope(fun, x, value), x
         dim = trees.size(x)
-        chunk = chunk_length(self.chunk_size, fun, x, dim)
+        chunk = chunk_length(self.chunk_size, fun, point, dim)
         slopes = jax.lax.map(slope, jnp.arange(dim), batch_size=chunk if chunk > 1 else None)
         return trees.unravel(slopes, trees.probe_like(x))
 
@@ -100,7 +100,7 @@ class FiniteDifference(GradientFn):
     def _complex_slope(self, fun: Callable, x: PyTree) -> Callable:
         """Return i -> Im fun(x + i h e_i) / h."""
         flat = trees.ravel(x)
-        like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, _complex_dtype(leaf)), x)
+        like = _complex_like(x)
         require_holomorphic(self._name, fun, like)
         h = jnp.asarray(_COMPLEX_STEP if self.step is None else self.step, flat.dtype)
         h = jnp.where(h > 0, h, jnp.nan)
@@ -147,8 +147,14 @@ class FiniteDifference(GradientFn):
                 )
 
 
-def _complex_dtype(leaf: jax.Array) -> Any:
-    return jnp.complex128 if leaf.dtype == jnp.float64 else jnp.complex64
+def _complex_like(x: PyTree) -> PyTree:
+    """Return the shapes of x with complex dtypes."""
+
+    def leaf_like(leaf: jax.Array) -> jax.ShapeDtypeStruct:
+        wide = leaf.dtype == jnp.float64
+        return jax.ShapeDtypeStruct(leaf.shape, jnp.complex128 if wide else jnp.complex64)
+
+    return jax.tree.map(leaf_like, x)
 
 
 def finite_difference(

@@ -1,0 +1,149 @@
+"""Steps that x can't resolve: refused by `check`, NaN in compiled code, never a finite lie."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from adlab.gradients import finite_difference, one_sided, two_point
+
+KEY = jax.random.key(0)
+FAR = jnp.full(8, 1e6, jnp.float32)  # spacing 1/16
+SMOOTHED = [two_point, one_sided]
+LAWS = ["sphere", "gaussian", "rademacher", "coordinate", "orthogonal"]
+REAL_SCHEMES = ["forward", "central", "richardson"]
+
+
+def _named_step(error):
+    return float(re.search(r"use at least ([-+.e\d]+)", str(error.value)).group(1))
+
+
+@pytest.mark.parametrize("law", LAWS)
+@pytest.mark.parametrize("factory", SMOOTHED)
+def test_a_smoothing_under_the_noise_floor_is_refused_and_the_one_named_works(factory, law):
+    with pytest.raises(ValueError, match=r"smoothing must move most coordinates of x") as error:
+        factory(jnp.sum, law=law, smoothing=1e-5).check(FAR, key=KEY)
+    usable = factory(jnp.sum, law=law, smoothing=_named_step(error))
+    usable.check(FAR, key=KEY)
+    assert np.all(np.isfinite(usable(FAR, key=KEY)))
+
+
+@pytest.mark.parametrize("factory", SMOOTHED)
+def test_the_smoothing_named_for_the_default_probe_also_works(factory):
+    with pytest.raises(ValueError, match="smoothing must move") as error:
+        factory(jnp.sum, smoothing=1e-5).check(FAR)
+    factory(jnp.sum, smoothing=_named_step(error)).check(FAR)
+
+
+@pytest.mark.parametrize("scheme", REAL_SCHEMES)
+def test_a_step_under_the_noise_floor_is_refused_and_the_one_named_works(scheme):
+    with pytest.raises(ValueError, match=r"step must move .* of x, got 1e-05") as error:
+        finite_difference(jnp.sum, scheme=scheme, step=1e-5).check(FAR)
+    usable = finite_difference(jnp.sum, scheme=scheme, step=_named_step(error))
+    usable.check(FAR)
+    assert np.all(np.isfinite(usable(FAR)))
+
+
+@pytest.mark.parametrize("scheme", REAL_SCHEMES)
+def test_a_step_that_one_coordinate_can_t_hold_is_refused_for_it_would_be_nan(scheme):
+    x = jnp.array([1.0, 1.0, 1.0, 1e6], jnp.float32)
+    g = finite_difference(jnp.sum, scheme=scheme, step=1e-3)
+    np.testing.assert_array_equal(np.isnan(g(x)), [False, False, False, True])
+    with pytest.raises(ValueError, match="step must move") as error:
+        g.check(x)
+    usable = finite_difference(jnp.sum, scheme=scheme, step=_named_step(error))
+    usable.check(x)
+    assert np.all(np.isfinite(usable(x)))
+
+
+@pytest.mark.parametrize("scheme", REAL_SCHEMES)
+def test_no_step_that_check_passes_gives_nan(scheme):
+    x = jnp.array([0.0, 1.0, 3.0, 100.0, 1e6], jnp.float32)
+    for step in np.geomspace(1e-4, 1.0, 13):
+        g = finite_difference(jnp.sum, scheme=scheme, step=float(step))
+        try:
+            g.check(x)
+        except ValueError:
+            continue
+        assert np.all(np.isfinite(g(x)))
+
+
+@pytest.mark.parametrize("factory", SMOOTHED)
+def test_a_smoothing_that_most_coordinates_of_bfloat16_can_t_hold_is_refused(factory):
+    x = jnp.linspace(1.0, 4.0, 32).astype(jnp.bfloat16)  # spacing 2^-7 and more
+    with pytest.raises(ValueError, match="smoothing must move most coordinates") as error:
+        factory(jnp.sum, smoothing=1e-3).check(x)
+    factory(jnp.sum, smoothing=_named_step(error)).check(x)
+    factory(jnp.sum).check(x)
+    with pytest.raises(ValueError, match="step must move"):
+        finite_difference(jnp.sum, step=1e-3).check(x)
+    finite_difference(jnp.sum).check(x)
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e-6, 1.0, 1e6, 1e15])
+@pytest.mark.parametrize("factory", [*SMOOTHED, finite_difference])
+def test_automatic_steps_are_above_the_noise_floor(factory, scale):
+    x = scale * jnp.linspace(0.5, 2.0, 8)
+    factory(jnp.sum).check(x)
+
+
+@pytest.mark.parametrize("law", LAWS)
+@pytest.mark.parametrize("factory", SMOOTHED)
+def test_in_compiled_code_a_smoothing_under_the_noise_floor_gives_nan_everywhere(factory, law):
+    g = jax.jit(factory(jnp.sum, law=law, smoothing=1e-5, num_probes=2))
+    assert np.all(np.isnan(g(FAR, key=KEY)))
+
+
+@pytest.mark.parametrize("scheme", REAL_SCHEMES)
+def test_in_compiled_code_a_step_under_the_noise_floor_gives_nan_everywhere(scheme):
+    g = jax.jit(finite_difference(jnp.sum, scheme=scheme, step=1e-5))
+    assert np.all(np.isnan(g(FAR)))
+
+
+@pytest.mark.parametrize("bad", [0.0, -0.5, jnp.nan])
+@pytest.mark.parametrize("factory", SMOOTHED)
+def test_a_traced_smoothing_that_isn_t_positive_gives_nan(factory, bad):
+    x = jnp.ones(4)
+    g = jax.jit(lambda h: factory(jnp.sum, smoothing=h)(x, key=KEY))
+    assert np.all(np.isfinite(g(0.5)))
+    assert np.all(np.isnan(g(bad)))
+
+
+@pytest.mark.parametrize("bad", [0.0, -0.5, jnp.nan])
+@pytest.mark.parametrize("scheme", [*REAL_SCHEMES, "complex"])
+def test_a_traced_step_that_isn_t_positive_gives_nan(scheme, bad):
+    x = jnp.ones(4)
+    g = jax.jit(lambda h: finite_difference(jnp.sum, scheme=scheme, step=h)(x))
+    assert np.all(np.isfinite(g(0.5)))
+    assert np.all(np.isnan(g(bad)))
+
+
+@pytest.mark.parametrize("factory", SMOOTHED)
+def test_check_refuses_a_bad_smoothing_that_came_in_as_data(factory):
+    g = factory(jnp.sum, smoothing=0.5)
+    negative = jax.tree.map(lambda leaf: -leaf, g)
+    with pytest.raises(ValueError, match=r"smoothing must be > 0, got -0\.5"):
+        negative.check(jnp.ones(3))
+
+
+def test_check_refuses_a_bad_step_that_came_in_as_data():
+    for scheme in (*REAL_SCHEMES, "complex"):
+        negative = jax.tree.map(lambda h: -h, finite_difference(jnp.sum, scheme=scheme, step=0.5))
+        with pytest.raises(ValueError, match=r"step must be > 0, got -0\.5"):
+            negative.check(jnp.ones(3))
+
+
+def test_check_of_a_traced_step_is_a_clear_error():
+    @jax.jit
+    def driver(g):
+        g.check(jnp.ones(3))
+
+    with pytest.raises(TypeError, match=r"two_point.check reads values: call it outside jit"):
+        driver(two_point(jnp.sum, smoothing=0.5))
+
+
+def test_a_nan_in_the_function_stays_a_nan():
+    for factory in (*SMOOTHED, finite_difference):
+        assert np.all(np.isnan(factory(lambda x: jnp.sum(x) * jnp.nan)(jnp.ones(3), key=KEY)))
