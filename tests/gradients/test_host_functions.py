@@ -1,0 +1,190 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import registry
+
+from adlab.gradients import finite_difference, from_host, one_sided, two_point
+
+KEY = jax.random.key(0)
+
+
+def single(x):
+    """sum exp(x_i) sin(3 x_i), by NumPy, in the dtype of x."""
+    return np.sum(np.exp(x) * np.sin(3 * x), axis=-1)
+
+
+def _gradient(x):
+    x = np.asarray(x, np.float64)
+    return np.exp(x) * (np.sin(3 * x) + 3 * np.cos(3 * x))
+
+
+X = np.array([0.5, 0.75, 1.0, 1.5], np.float32)
+FUNCTIONS = {"sequential": from_host(single), "batched": from_host(single, vectorized=True)}
+
+
+@pytest.mark.parametrize("how", FUNCTIONS)
+@pytest.mark.parametrize("name", registry.VALUES_ONLY)
+def test_every_kind_that_needs_values_alone_takes_host_functions(name, how):
+    g = registry.KINDS[name].make(FUNCTIONS[how], 4)
+    # the accuracy of the kind, as the registry states it, for values and slopes of about 10; the
+    # user's own has a step of 1/4, and so an error of 1/96 times third derivatives of about 150
+    bound = 1.6 if name == "custom" else registry.KINDS[name].error * 10
+    np.testing.assert_allclose(g(X, key=KEY), _gradient(X), rtol=0, atol=bound)
+
+
+@pytest.mark.parametrize("how", FUNCTIONS)
+def test_host_functions_run_under_jit_vmap_and_scan(how):
+    g = two_point(FUNCTIONS[how], law="orthogonal", num_probes=4, smoothing=2.0**-6)
+    points = jnp.stack([X, X - 0.25, X / 2])
+    alone = np.stack([g(point, key=KEY) for point in points])
+    jitted = jax.jit(lambda x: g(x, key=KEY))
+    mapped = jax.jit(jax.vmap(lambda x: g(x, key=KEY)))(points)
+    scanned = jax.lax.scan(lambda c, x: (c, g(x, key=KEY)), 0, points)[1]
+    # float32 rounding of values of about 5 over a smoothing of 1/64
+    np.testing.assert_allclose(jitted(points[1]), alone[1], atol=1e-3)
+    np.testing.assert_allclose(mapped, alone, atol=1e-3)
+    np.testing.assert_allclose(scanned, alone, atol=1e-3)
+
+
+@pytest.mark.parametrize("how", FUNCTIONS)
+def test_values_are_those_of_numpy_under_nested_vmap(how):
+    points = jnp.asarray(np.linspace(-1, 1, 24, dtype=np.float32).reshape(2, 3, 4))
+    # exp and sin of one NumPy, on other strides
+    np.testing.assert_allclose(
+        jax.jit(jax.vmap(jax.vmap(FUNCTIONS[how])))(points), single(np.asarray(points)), rtol=1e-6
+    )
+
+
+@pytest.mark.parametrize("how", FUNCTIONS)
+def test_float64_functions_keep_the_accuracy_of_their_differences(how, x64):
+    del x64
+    x = jnp.asarray(X, jnp.float64)
+    for g, bound in [
+        # 10 times eps^(2/3), eps^(4/5) and eps^(1/2) of float64, times values of about 10
+        (two_point(FUNCTIONS[how], law="orthogonal", num_probes=4), 4e-9),
+        (finite_difference(FUNCTIONS[how]), 4e-9),
+        (finite_difference(FUNCTIONS[how], scheme="richardson"), 3e-11),
+        (one_sided(FUNCTIONS[how], law="orthogonal", num_probes=4), 2e-6),
+    ]:
+        estimate = jax.jit(g)(x, key=KEY)
+        assert estimate.dtype == jnp.float64
+        np.testing.assert_allclose(estimate, _gradient(X), rtol=0, atol=bound)
+
+
+def test_a_float64_value_at_float32_points_is_not_rounded(x64):
+    del x64
+    fun = from_host(lambda x: 1e6 + float(np.sum(x.astype(np.float64) ** 2)))
+    value, gradient = finite_difference(fun).value_and_grad(jnp.asarray(X))
+    assert value.dtype == jnp.float64
+    assert value == 1e6 + np.sum(X.astype(np.float64) ** 2)
+    # float64 round-off of 1e6 over a step of 5e-3; float32's would be 12
+    np.testing.assert_allclose(gradient, 2 * X, atol=1e-6)
+
+
+@pytest.mark.parametrize("vectorized", [False, True])
+def test_a_float64_function_in_32_bit_mode_is_an_error_that_names_the_flag(vectorized):
+    fun = from_host(lambda x: np.sum(x.astype(np.float64), axis=-1), vectorized=vectorized)
+    for call in (lambda: fun(X), lambda: two_point(fun)(X, key=KEY).block_until_ready()):
+        with pytest.raises(Exception, match=r"returned float64.*adlab --x64"):
+            call()
+
+
+class SimulatorError(Exception):
+    """What a user's own code may raise."""
+
+
+def _failing(x):
+    raise SimulatorError(f"mesh of {x.shape[-1]} cells is degenerate")
+
+
+@pytest.mark.parametrize("vectorized", [False, True])
+def test_the_users_exception_reaches_the_user_eagerly_and_under_jit(vectorized):
+    g = two_point(from_host(_failing, vectorized=vectorized))
+    for call in (g, jax.jit(g)):
+        with pytest.raises(Exception, match="SimulatorError: mesh of 4 cells is degenerate"):
+            jax.block_until_ready(call(X, key=KEY))
+    with pytest.raises(Exception, match="SimulatorError: mesh of 4 cells is degenerate"):
+        g.check(X)
+
+
+@pytest.mark.parametrize("chunk_size", [1, 3, 8])
+@pytest.mark.parametrize(("factory", "evaluations"), [(two_point, 14), (one_sided, 8)])
+def test_batches_are_no_longer_than_the_chunk_and_hold_every_point_once(
+    factory, evaluations, chunk_size
+):
+    lengths = []
+
+    def fun(x):
+        lengths.append(len(x))
+        return np.sum(x**2, axis=-1)
+
+    g = factory(from_host(fun, vectorized=True), num_probes=7, chunk_size=chunk_size)
+    jax.block_until_ready(jax.jit(g)(X, key=KEY))
+    assert sum(lengths) == evaluations == g.cost(X).evaluations
+    assert max(lengths) == min(chunk_size, 7)
+
+
+def test_a_sequential_function_is_called_once_per_point_with_arrays_of_numpy():
+    seen = []
+
+    def fun(x):
+        seen.append((type(x), x.shape, x.dtype))
+        return np.sum(x**2)
+
+    jax.block_until_ready(finite_difference(from_host(fun), chunk_size=3)(X))
+    assert seen == [(np.ndarray, (4,), np.float32)] * 8
+
+
+@pytest.mark.parametrize("vectorized", [False, True])
+def test_pytrees_and_several_arguments_reach_the_host(vectorized):
+    def fun(params, shift):
+        assert isinstance(params["w"], np.ndarray)
+        w, b = params["w"], params["b"]
+        return np.sum(w**2, axis=(-2, -1)) + b * shift
+
+    params = {"w": jnp.array([[1.0, 2.0], [3.0, 4.0]]), "b": jnp.float32(2.0)}
+    g = finite_difference(from_host(fun, vectorized=vectorized))
+    gradient = g(params, jnp.float32(5.0))
+    # float32 rounding of 40 over a step of 2^-7
+    np.testing.assert_allclose(gradient["w"], 2 * params["w"], atol=2e-3)
+    np.testing.assert_allclose(gradient["b"], 5.0, atol=2e-3)
+
+
+@pytest.mark.parametrize("vectorized", [False, True])
+def test_data_that_aren_t_mapped_come_as_they_are(vectorized):
+    table = np.arange(12, dtype=np.float32).reshape(3, 4)
+
+    def fun(x, table):
+        rank = 2 + vectorized
+        assert table.ndim == rank
+        return np.einsum("...rj,...j->...", table, x)
+
+    g = two_point(from_host(fun, vectorized=vectorized), law="orthogonal", num_probes=4)
+    # float32 rounding of 100 over a step of 5e-3
+    np.testing.assert_allclose(g(X, table, key=KEY), table.sum(axis=0), atol=5e-2)
+
+
+@pytest.mark.parametrize(
+    ("fun", "shape"),
+    [(lambda x: x, r"\(4,\)"), (lambda x: 3, r"\(\) of int64"), (lambda x: None, "object")],  # noqa: ARG005
+)
+def test_a_result_that_is_no_real_number_is_refused(fun, shape):
+    with pytest.raises(Exception, match=rf"from_host: fun must return real .*{shape}"):
+        from_host(fun)(X)
+
+
+def test_a_batched_function_must_return_one_number_per_point():
+    fun = from_host(lambda x: np.sum(x), vectorized=True)
+    with pytest.raises(Exception, match=r"numbers of shape \(2,\), got shape \(\)"):
+        jax.block_until_ready(jax.vmap(fun)(jnp.ones((2, 3))))
+
+
+def test_what_isn_t_callable_is_refused():
+    with pytest.raises(TypeError, match=r"^from_host: fun must be callable, got 3"):
+        from_host(3)
+
+
+def test_automatic_differentiation_of_a_host_function_is_refused():
+    with pytest.raises(ValueError, match="Pure callbacks do not support JVP"):
+        jax.grad(FUNCTIONS["sequential"])(jnp.asarray(X))
