@@ -16,6 +16,7 @@ __all__ = [
     "common_dtype",
     "probe_like",
     "ravel",
+    "same_shapes",
     "size",
     "unravel",
     "vdot",
@@ -32,6 +33,14 @@ def size(tree: PyTree) -> int:
     7
     """
     return sum(math.prod(np.shape(leaf)) for leaf in jax.tree.leaves(tree))
+
+
+def same_shapes(a: PyTree, b: PyTree) -> bool:
+    """Tell whether two trees of arrays or shapes have one structure and the same shapes."""
+    if jax.tree.structure(a) != jax.tree.structure(b):
+        return False
+    pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    return all(np.shape(u) == np.shape(v) for u, v in pairs)
 
 
 def wide_dtype(leaf: Any) -> np.dtype:

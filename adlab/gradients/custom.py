@@ -6,6 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import jax
+import numpy as np
+
+from adlab.core import trees
 from adlab.core.cost import Cost
 from adlab.gradients.base import GradientFn, PyTree, as_data, check_arguments, register
 
@@ -40,7 +44,14 @@ class Custom(GradientFn):
 
     def _gradient(self, fun: Callable, x: PyTree, key: Any, value: Any) -> PyTree:
         del value
-        return self.estimate(fun, x, key)
+        estimate = self.estimate(fun, x, key)
+        if not trees.same_shapes(estimate, x):
+            returned = jax.tree.map(np.shape, estimate)
+            raise TypeError(
+                f"{self._name} must return an estimate shaped as x, got {returned} for "
+                f"{jax.tree.map(np.shape, x)}"
+            )
+        return estimate
 
 
 def custom(
@@ -75,10 +86,13 @@ def custom(
       A GradientFn with the signature of `fun` plus `key`.
 
     Raises:
-      TypeError: estimate or cost isn't callable.
+      TypeError: estimate, cost or second_moment isn't callable; the estimate isn't shaped as x
+        (when called).
     """
     check_arguments(argnums, has_aux)
     for name, value in (("estimate", estimate), ("cost", cost)):
         if not callable(value):
             raise TypeError(f"{name} must be callable, got {value!r}")
+    if second_moment is not None and not callable(second_moment):
+        raise TypeError(f"second_moment must be callable or None, got {second_moment!r}")
     return Custom(as_data(fun), argnums, has_aux, estimate, cost, second_moment)

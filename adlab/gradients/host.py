@@ -42,8 +42,8 @@ def from_host(fun: Callable[..., Any], *, vectorized: bool = False) -> Callable[
         raise TypeError(f"from_host: fun must be callable, got {fun!r}")
     call = _batched(fun) if vectorized else _single(fun)
 
-    def from_jax(*args: Any) -> jax.Array:
-        leaves, structure = jax.tree.flatten(args)
+    def from_jax(*args: Any, **kwargs: Any) -> jax.Array:
+        leaves, structure = jax.tree.flatten((args, kwargs))
         leaves = [jnp.asarray(leaf) for leaf in leaves]
         ranks = [leaf.ndim for leaf in leaves]
         dtype = jax.dtypes.canonicalize_dtype(np.float64)
@@ -64,7 +64,8 @@ def from_host(fun: Callable[..., Any], *, vectorized: bool = False) -> Callable[
 def _single(fun: Callable) -> Callable:
     def call(structure: Any, ranks: list[int], values: list[np.ndarray], dtype: Any) -> np.ndarray:
         del ranks
-        return _result(fun(*jax.tree.unflatten(structure, values)), (), dtype)
+        args, kwargs = jax.tree.unflatten(structure, values)
+        return _result(fun(*args, **kwargs), (), dtype)
 
     return call
 
@@ -77,8 +78,8 @@ def _batched(fun: Callable) -> Callable:
             value.reshape(size, *value.shape[value.ndim - rank :])
             for value, rank in zip(values, ranks, strict=True)
         ]
-        out = _result(fun(*jax.tree.unflatten(structure, flat)), (size,), dtype)
-        return out.reshape(batch)
+        args, kwargs = jax.tree.unflatten(structure, flat)
+        return _result(fun(*args, **kwargs), (size,), dtype).reshape(batch)
 
     return call
 

@@ -92,17 +92,12 @@ class ProbedGradient(GradientFn):
 def _draw(law: Law, like: PyTree, key: jax.Array) -> PyTree:
     """Draw a probe in the dtypes of `like`; raise TypeError unless it is shaped as `like`."""
     u = law(like, key=key)
-    same = jax.tree.structure(u) == jax.tree.structure(like)
-    if not same or any(map(_differ, jax.tree.leaves(u), jax.tree.leaves(like))):
+    if not trees.same_shapes(u, like):
         drawn = jax.tree.map(np.shape, u)
         raise TypeError(
             f"law {getattr(law, '__name__', law)} must draw a probe shaped as x, got {drawn}"
         )
     return trees.cast_like(u, like)
-
-
-def _differ(a: Any, b: Any) -> bool:
-    return np.shape(a) != np.shape(b)
 
 
 def _sum_over_probes(

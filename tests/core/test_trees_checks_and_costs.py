@@ -39,6 +39,14 @@ def test_unravel_undoes_ravel_whatever_the_shapes_and_dtypes(tree):
         np.testing.assert_array_equal(a, b)
 
 
+def test_same_shapes_compares_structure_and_shapes_but_not_dtypes():
+    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, jnp.int32), MIXED)
+    assert trees.same_shapes(MIXED, shapes)
+    assert trees.same_shapes(1.0, jnp.float32(2))
+    for other in ({"a": MIXED["a"]}, {"a": MIXED["a"][:1], "b": MIXED["b"]}, [MIXED["a"]]):
+        assert not trees.same_shapes(MIXED, other)
+
+
 def test_ravel_lays_leaves_end_to_end():
     np.testing.assert_array_equal(trees.ravel(MIXED), [1, 1, 1, 1, 1, 1, 2])
 

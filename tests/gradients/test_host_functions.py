@@ -152,6 +152,16 @@ def test_pytrees_and_several_arguments_reach_the_host(vectorized):
 
 
 @pytest.mark.parametrize("vectorized", [False, True])
+def test_keyword_arguments_reach_the_host(vectorized):
+    def fun(x, *, weight):
+        return weight * np.sum(x, axis=-1)
+
+    g = finite_difference(from_host(fun, vectorized=vectorized))
+    # float32 rounding of 15 over a step of 2^-7
+    np.testing.assert_allclose(g(X, weight=jnp.float32(4.0)), 4.0, atol=1e-3)
+
+
+@pytest.mark.parametrize("vectorized", [False, True])
 def test_data_that_aren_t_mapped_come_as_they_are(vectorized):
     table = np.arange(12, dtype=np.float32).reshape(3, 4)
 
