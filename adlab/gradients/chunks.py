@@ -17,7 +17,7 @@ __all__ = ["check_chunk_size", "chunk_length"]
 # costs the same for one point as for many.
 _PRODUCTS = frozenset(["dot_general", "conv_general_dilated"])
 _PRODUCT_CHUNK = 8
-_PLAIN_CHUNK, _PLAIN_DIM = 4, 2048
+_PLAIN_CHUNK, _PLAIN_DIM = 2, 2048
 _CALLBACK_CHUNK, _MOST_NUMBERS = 64, 1 << 20
 
 
