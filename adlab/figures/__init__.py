@@ -1,1 +1,6 @@
-"""Placeholder."""
+"""Figures for lectures: arrays in, `matplotlib.figure.Figure` out.
+
+* `labels`: every text of figures and verdicts, in English and Russian (imports no matplotlib);
+* `style`: type, colours and sizes of a slide, and deterministic files;
+* `panels`: the pictures that experiments share.
+"""

@@ -1,0 +1,112 @@
+"""Every text that a figure or a verdict shows, in English and Russian, from one table.
+
+The table is the file `labels.toml` beside this module. Its entry
+
+    [rates.claim]
+    a_slope = { en = "...", ru = "..." }
+
+is the label `rates.claim.a_slope`. Texts are `str.format` templates: `{n}` is a parameter, and a
+brace of TeX is doubled, as in `$x_{{k+1}}$`. Whatever a terminal shows (`verdict.*`, `outcome.*`,
+`*.claim.*`) is plain text; figures may use TeX between dollars.
+"""
+
+import contextlib
+import contextvars
+import difflib
+import functools
+import tomllib
+from collections.abc import Iterator, Mapping
+from importlib import resources
+from typing import Any
+
+__all__ = ["LANGUAGES", "current", "name", "speak", "table", "text"]
+
+LANGUAGES = ("en", "ru")
+
+_LANGUAGE = contextvars.ContextVar("language", default="en")
+
+
+def text(key: str, /, lang: str | None = None, **params: object) -> str:
+    """Return the label `key` in the language `lang`, with its parameters filled in.
+
+    >>> text("method.two_point")
+    'two-point estimate'
+    >>> text("axis.dimension", "ru")
+    'размерность $n$'
+
+    Args:
+      key: the label's path in the table, such as "axis.iteration".
+      lang: "en" or "ru"; None is the language of the surrounding `speak`, English outside any.
+      **params: values of the template's fields, formatted as `str.format` does.
+
+    Raises:
+      KeyError: there is no such label (the nearest one is named), or a parameter is missing.
+      ValueError: `lang` is not one of `LANGUAGES`.
+    """
+    chosen = _checked(current() if lang is None else lang)
+    if key not in table():
+        raise KeyError(f"no label {key!r}{_nearest(key)}")
+    try:
+        return table()[key][chosen].format(**params)
+    except KeyError as missing:
+        raise KeyError(f"label {key!r} needs the parameter {missing}") from None
+
+
+def name(group: str, kind: str, /, lang: str | None = None) -> str:
+    """Return the label of a named thing, or its own name where the table has none, as for a plugin.
+
+    >>> name("law", "gaussian"), name("law", "my_law")
+    ('Gaussian', 'my law')
+    """
+    key = f"{group}.{kind}"
+    return text(key, lang) if key in table() else kind.replace("_", " ")
+
+
+def current() -> str:
+    """Return the language that `text` speaks where none is named."""
+    return _LANGUAGE.get()
+
+
+@contextlib.contextmanager
+def speak(lang: str) -> Iterator[None]:
+    """Make `lang` the language of `text` inside the `with` block, for this thread or task."""
+    token = _LANGUAGE.set(_checked(lang))
+    try:
+        yield
+    finally:
+        _LANGUAGE.reset(token)
+
+
+@functools.cache
+def table() -> Mapping[str, Mapping[str, str]]:
+    """Return the whole table: label -> language -> template.
+
+    Raises:
+      ValueError: an entry doesn't hold exactly the texts of `LANGUAGES`.
+    """
+    source = resources.files(__package__).joinpath("labels.toml").read_text(encoding="utf-8")
+    return dict(_flatten(tomllib.loads(source), ""))
+
+
+def _flatten(node: Mapping[str, Any], path: str) -> Iterator[tuple[str, Mapping[str, str]]]:
+    for part, child in node.items():
+        key = f"{path}.{part}" if path else part
+        if not isinstance(child, dict):
+            raise ValueError(f"label {path!r} must hold the texts {LANGUAGES}, got a text {part!r}")
+        if any(isinstance(value, dict) for value in child.values()):
+            yield from _flatten(child, key)
+        elif set(child) == set(LANGUAGES) and all(isinstance(t, str) for t in child.values()):
+            yield key, child
+        else:
+            raise ValueError(f"label {key!r} must hold the texts {LANGUAGES}, got {sorted(child)}")
+
+
+def _checked(lang: str) -> str:
+    if lang not in LANGUAGES:
+        raise ValueError(f"lang must be one of {LANGUAGES}, got {lang!r}")
+    return lang
+
+
+def _nearest(key: str) -> str:
+    match = difflib.get_close_matches(key, table(), n=1, cutoff=0.0)
+    return f"; did you mean {match[0]!r}?" if match else ""

@@ -1,0 +1,285 @@
+"""Pictures that experiments share, each drawn on given axes from given arrays.
+
+Theory is a dashed reference line. Nothing is computed here but the place of that line and, in
+`compensated`, the division by it.
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
+from numpy.typing import ArrayLike
+
+from adlab.figures import style
+from adlab.figures.labels import text
+
+__all__ = ["Curve", "compensated", "convergence", "dots", "grid", "power_law", "scaling"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Curve:
+    """A line y(x), with its band if `low` and `high` are given.
+
+    Attributes:
+      x: points, of shape (k,).
+      y: values, of shape (k,).
+      label: text of the legend; "" leaves the curve out of it.
+      method: whose colour and marker it has; None marks theory (dashed, dark).
+      low: lower edge of the band, of shape (k,).
+      high: upper edge of the band, of shape (k,).
+      color: a colour of its own, as one of `style.shades`, instead of the method's.
+    """
+
+    x: ArrayLike
+    y: ArrayLike
+    label: str = ""
+    method: str | None = None
+    low: ArrayLike | None = None
+    high: ArrayLike | None = None
+    color: str | None = None
+
+
+def power_law(
+    x: ArrayLike, exponent: float, *, through: tuple[float, float], label: str | None = None
+) -> Curve:
+    """Return the reference line y = y0 (x/x0)^exponent over the range of x, through = (x0, y0).
+
+    Its label, if None, is "theory" with the exponent, in the current language.
+    """
+    ends = np.array([np.min(x), np.max(x)], dtype=float)
+    y = through[1] * (ends / through[0]) ** exponent
+    if label is None:
+        label = text("panel.theory_power", variable="k", exponent=_number(exponent))
+    return Curve(ends, y, label)
+
+
+def grid(
+    rows: int = 1, cols: int = 1, *, title: str = "", size: tuple[float, float] = style.SLIDE
+) -> tuple[Figure, np.ndarray]:
+    """Return a slide-sized figure and its axes, an array of shape (rows, cols)."""
+    figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12))
+    if title:
+        figure.suptitle(title)
+    return figure, figure.subplots(rows, cols, squeeze=False)
+
+
+def convergence(
+    ax: Axes,
+    curves: Sequence[Curve],
+    *,
+    xlabel: str,
+    ylabel: str,
+    title: str = "",
+    xscale: str = "log",
+    references: Sequence[Curve] = (),
+) -> None:
+    """Draw curves against the step count, y on a log axis, and theory's lines over them.
+
+    On log-log axes a rate 1/k is a straight line; with xscale="linear" a geometric rate is.
+    """
+    ax.set(xscale=xscale, yscale="log")
+    _draw(ax, curves, references)
+    _finish(ax, xlabel, ylabel, title)
+
+
+def compensated(
+    ax: Axes,
+    curves: Sequence[Curve],
+    *,
+    xlabel: str,
+    ylabel: str,
+    title: str = "",
+    exponent: float = 0.0,
+    expected: float | None = None,
+    tolerance: float = 0.0,
+) -> None:
+    """Draw curves divided by x^exponent, so that a power law lies flat.
+
+    Args:
+      ax: axes to draw on.
+      curves: what was measured; exponent 0 takes it as compensated already.
+      xlabel: text under the axis.
+      ylabel: text beside the axis.
+      title: text above the axes.
+      exponent: theory's power of x.
+      expected: theory's constant, drawn as a horizontal line.
+      tolerance: half-width of the band around it.
+    """
+    ax.set_xscale("log")
+    _draw(ax, [_divided(curve, exponent) for curve in curves], ())
+    if expected is not None:
+        ax.axhline(expected, color=style.THEORY, linestyle="--", label=text("panel.theory"))
+        edges = (expected - tolerance, expected + tolerance)
+        ax.axhspan(*edges, color=style.THEORY, alpha=0.08, lw=0)
+    ax.margins(y=0.25)
+    _finish(ax, xlabel, ylabel, title)
+
+
+def scaling(
+    ax: Axes,
+    n: ArrayLike,
+    values: ArrayLike,
+    *,
+    exponent: float,
+    method: str,
+    label: str,
+    low: ArrayLike | None = None,
+    high: ArrayLike | None = None,
+    fitted: float | None = None,
+    xlabel: str = "",
+    ylabel: str = "",
+    title: str = "",
+) -> None:
+    """Draw a quantity against the dimension, log-log, beside theory's n^exponent.
+
+    Called once per method, on the same axes.
+
+    Args:
+      ax: axes to draw on.
+      n: dimensions, of shape (k,).
+      values: measured at each, of shape (k,).
+      exponent: theory's slope; its line passes through the middle of the values.
+      method: whose colour and marker the points have.
+      label: name in the legend.
+      low: lower ends of the intervals of `values`, of shape (k,).
+      high: upper ends of the intervals of `values`, of shape (k,).
+      fitted: the slope that was measured, told in the legend.
+      xlabel: text under the axis; "" leaves what is there.
+      ylabel: text beside the axis; "" leaves what is there.
+      title: text above the axes; "" leaves what is there.
+    """
+    ax.set(xscale="log", yscale="log")
+    n, values = np.asarray(n, dtype=float), np.asarray(values, dtype=float)
+    middle = (float(np.exp(np.mean(np.log(n)))), float(np.exp(np.mean(np.log(values)))))
+    reference = power_law(
+        n, exponent, through=middle,
+        label=text("panel.theory_power", variable="n", exponent=_number(exponent)),
+    )  # fmt: skip
+    _line(ax, reference)
+    if fitted is not None:
+        label = text("panel.fitted", label=label, slope=f"{fitted:.3f}")
+    bars = None if low is None or high is None else _bars(values, low, high)
+    ax.errorbar(
+        n, values, yerr=bars, fmt=style.marker(method), capsize=5, color=style.color(method),
+        label=label,
+    )  # fmt: skip
+    _finish(ax, xlabel, ylabel, title)
+    if n.size <= 8:
+        _ticks_at(ax.xaxis, n)
+
+
+def dots(
+    ax: Axes,
+    names: Sequence[str],
+    measured: ArrayLike,
+    *,
+    low: ArrayLike,
+    high: ArrayLike,
+    expected: float | ArrayLike = 1.0,
+    tolerance: float = 0.0,
+    methods: Sequence[str] | None = None,
+    xlabel: str = "",
+    title: str = "",
+) -> None:
+    """Draw one row per name, from the top: a dot, its interval, and what theory expects.
+
+    A single `expected` is a line through all rows; an array of shape (k,) is a tick in each.
+    """
+    rows = np.arange(len(names))
+    measured, expected = np.asarray(measured, dtype=float), np.asarray(expected, dtype=float)
+    bars = _bars(measured, low, high)
+    for i, method in enumerate(methods or ["gradient_descent"] * len(names)):
+        ax.errorbar(
+            measured[i], i, xerr=bars[:, i : i + 1], fmt=style.marker(method), capsize=5,
+            color=style.color(method),
+        )  # fmt: skip
+    label = text("panel.theory")
+    if expected.ndim:
+        ax.scatter(
+            expected, rows, marker="|", s=700, linewidths=2.5, color=style.THEORY, label=label,
+            zorder=1,
+        )  # fmt: skip
+    else:
+        level = float(expected)
+        ax.axvline(level, color=style.THEORY, linestyle="--", label=label, zorder=1)
+        ax.axvspan(level - tolerance, level + tolerance, color=style.THEORY, alpha=0.08, lw=0)
+    ax.set_yticks(rows, names)
+    ax.set_ylim(len(names) - 0.5, -0.5)
+    ax.grid(visible=False, axis="y")
+    _finish(ax, xlabel, "", title)
+
+
+def _draw(ax: Axes, curves: Sequence[Curve], references: Sequence[Curve]) -> None:
+    for curve in [*curves, *references]:
+        _line(ax, curve)
+
+
+def _line(ax: Axes, curve: Curve) -> None:
+    label = curve.label or "_nolegend_"
+    if curve.method is None:
+        color = curve.color or style.THEORY
+        ax.plot(curve.x, curve.y, "--", color=color, linewidth=2, label=label, zorder=2.5)
+        return
+    color = curve.color or style.color(curve.method)
+    x = np.asarray(curve.x)
+    ax.plot(
+        x, curve.y, color=color, label=label,
+        marker=style.marker(curve.method), markevery=max(1, x.size // 8),
+    )  # fmt: skip
+    if curve.low is not None and curve.high is not None:
+        ax.fill_between(x, curve.low, curve.high, color=color, alpha=0.2, linewidth=0)
+
+
+def _divided(curve: Curve, exponent: float) -> Curve:
+    """The curve, and its band, divided by x^exponent."""
+    scale = np.asarray(curve.x, dtype=float) ** -exponent
+    edges = {"y": curve.y, "low": curve.low, "high": curve.high}
+    scaled = {k: None if v is None else np.asarray(v) * scale for k, v in edges.items()}
+    return dataclasses.replace(curve, **scaled)  # type: ignore[arg-type]
+
+
+def _bars(values: np.ndarray, low: ArrayLike, high: ArrayLike) -> np.ndarray:
+    """Lengths of the bars below and above `values`, of shape (2, k)."""
+    return np.maximum(np.stack([values - np.asarray(low), np.asarray(high) - values]), 0.0)
+
+
+def _finish(ax: Axes, xlabel: str, ylabel: str, title: str) -> None:
+    """Labels, a legend where there is something to tell apart, and ticks."""
+    given = {"xlabel": xlabel, "ylabel": ylabel, "title": title}
+    ax.set(**{what: words for what, words in given.items() if words})
+    handles, names = ax.get_legend_handles_labels()
+    unique = dict(zip(names, handles, strict=True))
+    if unique:
+        ax.legend(list(unique.values()), list(unique))
+    for axis in (ax.xaxis, ax.yaxis):
+        if axis.get_scale() == "log":
+            _log_ticks(axis)
+
+
+def _log_ticks(axis: Axis) -> None:
+    """Powers of ten, about six at most; within two decades 1, 2, 5 as plain numbers."""
+    low, high = sorted(axis.get_view_interval())
+    decades = math.log10(high / low)
+    if decades < 2:
+        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: _number(value)))
+    else:
+        axis.set_major_locator(LogLocator(numticks=7))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def _ticks_at(axis: Axis, places: np.ndarray) -> None:
+    axis.set_major_locator(FixedLocator(list(places)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: _number(value)))
+    axis.set_minor_locator(NullLocator())
+
+
+def _number(value: float) -> str:
+    """The number as one writes it: no trailing zeros, no exponent within reason."""
+    return f"{value:.10g}" if 1e-4 <= abs(value) < 1e7 or value == 0 else f"{value:.0e}"

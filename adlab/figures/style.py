@@ -1,0 +1,132 @@
+"""The look of every figure: type and sizes of a slide, one colour per method, deterministic files.
+
+Colours are those of Okabe & Ito, told apart with any kind of colour vision; black and grey belong
+to theory.
+"""
+
+import contextlib
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.colors import to_hex, to_rgb
+from matplotlib.figure import Figure
+
+from adlab.figures import labels
+
+__all__ = ["SLIDE", "THEORY", "color", "context", "marker", "save", "shades"]
+
+SLIDE = (13.333, 7.5)
+"""Width and height of a slide in inches."""
+
+THEORY = "#222222"
+"""Colour of reference lines."""
+
+FORMATS = ("svg", "pdf", "png")
+
+# The same idea has the same colour: descent along the exact gradient is blue, whoever computes it.
+_LOOKS = {
+    "gradient_descent": ("#0072B2", "o"),
+    "reverse_mode": ("#0072B2", "o"),
+    "forward_mode": ("#56B4E9", "P"),
+    "two_point": ("#D55E00", "s"),
+    "one_sided": ("#E69F00", "v"),
+    "finite_difference": ("#009E73", "^"),
+    "forward_gradient": ("#CC79A7", "D"),
+}
+_SPARE_COLORS = ("#332288", "#882255", "#6F4E37", "#808000")
+_SPARE_MARKERS = ("X", "*", "h", "<", ">")
+
+_RC: Any = {
+    "figure.figsize": SLIDE,
+    "figure.constrained_layout.use": True,
+    "figure.titlesize": 24,
+    "figure.dpi": 100,
+    "savefig.dpi": 150,
+    "font.family": "DejaVu Sans",  # ships with matplotlib and holds Cyrillic
+    "mathtext.fontset": "dejavusans",
+    "font.size": 17,
+    "axes.titlesize": 19,
+    "axes.labelsize": 18,
+    "xtick.labelsize": 16,
+    "ytick.labelsize": 16,
+    "legend.fontsize": 15,
+    "legend.frameon": True,
+    "legend.framealpha": 0.85,
+    "legend.edgecolor": "none",
+    "lines.linewidth": 2.5,
+    "lines.markersize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.formatter.useoffset": False,
+    "axes.formatter.limits": (-4, 7),
+    "grid.color": "#E3E3E3",
+    "grid.linewidth": 1.0,
+    "svg.fonttype": "path",  # the same picture where the font is missing
+    "svg.hashsalt": "adlab",
+    "pdf.fonttype": 42,
+}
+
+
+@contextlib.contextmanager
+def context(lang: str = "en") -> Iterator[None]:
+    """Draw for a slide, in the language `lang`, inside the `with` block.
+
+    Raises:
+      ValueError: `lang` is not one of `labels.LANGUAGES`.
+    """
+    with labels.speak(lang), mpl.rc_context(_RC):
+        yield
+
+
+def color(method: str) -> str:
+    """Return the colour of a method: fixed for the known kinds, drawn from the name of others."""
+    return _look(method)[0]
+
+
+def marker(method: str) -> str:
+    """Return the marker of a method: fixed for the known kinds, drawn from the name of others."""
+    return _look(method)[1]
+
+
+def shades(method: str, count: int) -> list[str]:
+    """Return `count` tones of a method's colour, light to full, one per value of a parameter."""
+    full = to_rgb(color(method))
+    weights = [1.0] if count == 1 else [0.4 + 0.6 * i / (count - 1) for i in range(count)]
+    return [to_hex(1 - w * (1 - np.array(full))) for w in weights]
+
+
+def save(figure: Figure, stem: Path) -> list[Path]:
+    """Write `stem`.svg, .pdf and .png; the same figure gives the same bytes, today and tomorrow.
+
+    The layout is settled once and kept, so that the three files agree and so does a second call.
+    Missing folders are made.
+
+    Returns:
+      The three paths.
+    """
+    stem = Path(stem)
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {"Software": None}}
+    paths = [stem.with_name(f"{stem.name}.{suffix}") for suffix in FORMATS]
+    with mpl.rc_context(_RC):
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
+        for path, suffix in zip(paths, FORMATS, strict=True):
+            figure.savefig(path, format=suffix, metadata=undated[suffix])
+    return paths
+
+
+def _look(method: str) -> tuple[str, str]:
+    if method in _LOOKS:
+        return _LOOKS[method]
+    digest = hashlib.sha256(method.encode()).digest()
+    return (
+        _SPARE_COLORS[digest[0] % len(_SPARE_COLORS)],
+        _SPARE_MARKERS[digest[1] % len(_SPARE_MARKERS)],
+    )
