@@ -126,9 +126,10 @@ def scaling(
     n: ArrayLike,
     values: ArrayLike,
     *,
-    exponent: float,
+    exponent: float | None,
     method: str,
     label: str,
+    color: str | None = None,
     low: ArrayLike | None = None,
     high: ArrayLike | None = None,
     fitted: float | None = None,
@@ -144,9 +145,10 @@ def scaling(
       ax: axes to draw on.
       n: dimensions, of shape (k,).
       values: measured at each, of shape (k,).
-      exponent: theory's slope; its line passes through the middle of the values.
+      exponent: theory's slope; its line passes through the middle of the values. None draws none.
       method: whose colour and marker the points have.
       label: name in the legend.
+      color: a colour of its own, as one of `style.shades`, instead of the method's.
       low: lower ends of the intervals of `values`, of shape (k,).
       high: upper ends of the intervals of `values`, of shape (k,).
       fitted: the slope that was measured, told in the legend.
@@ -156,18 +158,16 @@ def scaling(
     """
     ax.set(xscale="log", yscale="log")
     n, values = np.asarray(n, dtype=float), np.asarray(values, dtype=float)
-    middle = (float(np.exp(np.mean(np.log(n)))), float(np.exp(np.mean(np.log(values)))))
-    reference = power_law(
-        n, exponent, through=middle,
-        label=text("panel.theory_power", variable="n", exponent=_number(exponent)),
-    )  # fmt: skip
-    _line(ax, reference)
+    if exponent is not None:
+        middle = (float(np.exp(np.mean(np.log(n)))), float(np.exp(np.mean(np.log(values)))))
+        words = text("panel.theory_power", variable="n", exponent=_number(exponent))
+        _line(ax, power_law(n, exponent, through=middle, label=words))
     if fitted is not None:
         label = text("panel.fitted", label=label, slope=f"{fitted:.3f}")
     bars = None if low is None or high is None else _bars(values, low, high)
     ax.errorbar(
-        n, values, yerr=bars, fmt=style.marker(method), capsize=5, color=style.color(method),
-        label=label,
+        n, values, yerr=bars, fmt=style.marker(method), capsize=5, label=label,
+        color=color or style.color(method),
     )  # fmt: skip
     _finish(ax, xlabel, ylabel, title)
     if n.size <= 8:

@@ -74,11 +74,11 @@ class Progress:
         """Say how far the current stage is."""
         self._advance(done, total, detail)
 
-    def seconds(self, name: str, *, compile: float = 0.0, run: float = 0.0) -> None:
+    def seconds(self, name: str, *, compile: float | None = 0.0, run: float | None = 0.0) -> None:
         """Add to the compile and run seconds of `name`; they go to run.json."""
         entry = self.spent.setdefault(name, {"compile": 0.0, "run": 0.0})
-        entry["compile"] += float(compile)
-        entry["run"] += float(run)
+        entry["compile"] += compile or 0.0
+        entry["run"] += run or 0.0
 
     def timing(self, name: str, array: Any) -> None:
         """Keep measured times; they go to timings.npz, apart from what repeats bit for bit."""

@@ -32,6 +32,8 @@ class Spec(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(
         strict=True, frozen=True, extra="forbid", protected_namespaces=()
     )
+    if typing.TYPE_CHECKING:
+        kind: str
     factory: ClassVar[Callable[..., Any]]
     stand_ins: ClassVar[tuple[Any, ...]] = ()
 

@@ -1,0 +1,223 @@
+"""The mean squared error of every gradient estimator is what its closed form says.
+
+On a quadratic of n unknowns with gradient g, m independent probes give an unbiased estimate of mean
+squared error (n - 1)/m |g|^2 on the sphere, for random signs and random coordinates, (n + 1)/m
+|g|^2 for Gaussian probes, and (n/m - 1) |g|^2 for m <= n orthogonal ones, which is 0 at m = n.
+One-sided differences add a term in the square of their step, and random coordinates then a bias.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from matplotlib.figure import Figure
+from pydantic import Field
+
+from adlab import lab
+from adlab.figures import panels, style
+from adlab.figures.labels import name as label_name
+from adlab.figures.labels import text
+from adlab.lab import Text, Verdict
+from adlab.optimize import Interval
+
+Arrays = dict[str, np.ndarray]
+SWEPT = ("sphere", "gaussian", "orthogonal")
+_make = lab.estimators.make
+_ROUND_OFF = 1e-12  # what is left of an estimate without error, over |g|^2
+
+
+class Config(lab.ExperimentConfig):
+    """Which estimators are drawn, how often, and in how many dimensions."""
+
+    x64: bool = True
+    """Compute in float64: round-off must not show beside the error of interest."""
+    dim: Annotated[int, Field(ge=3)] = 12
+    """Number n of unknowns."""
+    num_draws: Annotated[int, Field(ge=100)] = 100_000
+    """Independent estimates per estimator."""
+    estimators: tuple[lab.Estimator, ...] = (
+        _make("reverse_mode"),
+        _make("finite_difference"),
+        _make("two_point"),
+        _make("two_point", law="gaussian"),
+        _make("two_point", law="rademacher"),
+        _make("two_point", law="coordinate"),
+        _make("two_point", num_probes=4),
+        _make("two_point", law="orthogonal", num_probes=4),
+        _make("two_point", law="orthogonal", num_probes=12),
+        _make("one_sided", smoothing=0.2),
+        _make("one_sided", law="gaussian", smoothing=0.2),
+        _make("one_sided", law="rademacher", smoothing=0.2),
+        _make("one_sided", law="coordinate", smoothing=0.2),
+        _make("forward_gradient"),
+        _make("forward_gradient", law="gaussian"),
+    )
+    """Estimators to draw; a plugin's kind may stand here."""
+
+
+def run(config: Config, progress: lab.Progress) -> Arrays:
+    """Draw every estimator, and three laws over their number of probes."""
+    hessian, x = _problem(config)
+    key = jax.random.key(config.seed)
+    data: Arrays = {"hessian": hessian, "x": x}
+    moments = progress.stage(
+        "estimators", lambda: _moments(config, config.estimators, key, progress)
+    )
+    probes = [m for m in (1, 2, 3, 4, 6, 8, config.dim) if m <= config.dim]
+    swept = [_make("two_point", law=law, num_probes=m) for law in SWEPT for m in probes]
+    over_probes = progress.stage("probes", lambda: _moments(config, swept, key, progress))
+    data |= moments | {f"probes_{name}": array for name, array in over_probes.items()}
+    return data | {"probes": np.array(probes)}
+
+
+def _problem(config: Config) -> tuple[np.ndarray, np.ndarray]:
+    """Return a Hessian without structure, and a point where the gradient isn't special."""
+    rng = np.random.default_rng(config.seed)
+    square = rng.normal(size=(config.dim, config.dim)) / np.sqrt(config.dim)
+    return square @ square.T, rng.normal(size=config.dim)
+
+
+def _moments(
+    config: Config, specs: Sequence[Any], key: jax.Array, progress: lab.Progress
+) -> Arrays:
+    """Return mean (E, n), its standard error, mean squared error (E,), its standard error, c (E,).
+
+    c is the estimator's own second moment, NaN where a plugin doesn't know it.
+    """
+    hessian, x = _problem(config)
+    quadratic = jax.tree_util.Partial(_quadratic, hessian)
+    names = ("mean", "mean_error", "error", "error_error", "second_moment", "calls")
+    rows: dict[str, list[Any]] = {name: [] for name in names}
+    for index, spec in enumerate(specs):
+        progress.update(index, len(specs), spec.name)
+        gradient = spec.build(quadratic)
+        keys = jax.random.split(jax.random.fold_in(key, index), config.num_draws)
+        errors = np.asarray(_draw(gradient, x, keys)) - hessian @ x
+        squares = (errors**2).sum(axis=1)
+        root = np.sqrt(len(errors))
+        try:
+            moment = gradient.second_moment(x)
+        except ValueError:
+            moment = np.nan
+        found = (errors.mean(axis=0), errors.std(axis=0, ddof=1) / root, squares.mean(),
+                 squares.std(ddof=1) / root, moment, gradient.cost(x).calls)  # fmt: skip
+        for name, value in zip(names, found, strict=True):
+            rows[name].append(value)
+    return {name: np.array(values) for name, values in rows.items()}
+
+
+def _quadratic(hessian: Any, x: Any) -> Any:
+    return x @ (jnp.asarray(hessian, x.dtype) @ x) / 2
+
+
+@jax.jit
+def _draw(gradient: Any, x: jax.Array, keys: jax.Array) -> jax.Array:
+    return jax.lax.map(lambda key: gradient(x, key=key), keys, batch_size=1000)
+
+
+def closed_form(spec: Any, second_moment: float, hessian: Any, x: Any) -> tuple[Any, float]:
+    """Return the bias (n,) and the mean squared error of an estimator on the quadratic."""
+    g, diagonal, n = hessian @ x, np.diag(hessian), len(x)
+    spread = (second_moment - 1) * (g @ g)
+    if spec.kind != "one_sided":
+        return np.zeros(n), spread
+    m, h = spec.num_probes, spec.smoothing
+    trace, frobenius = np.trace(hessian), (hessian**2).sum()
+    even = trace**2 + 2 * frobenius
+    added = {
+        "sphere": n**2 / (n + 2) * even,
+        "gaussian": (n + 4) * even,
+        "rademacher": n * (even - 2 * (diagonal**2).sum()),
+    }
+    if spec.law in added:
+        return np.zeros(n), spread + h**2 / 4 * added[spec.law] / m
+    if spec.law != "coordinate":
+        return np.full(n, np.nan), np.nan
+    bias = h * np.sqrt(n) / 2 * diagonal
+    mean = g + bias
+    return bias, (n - 1) / m * (mean @ mean) + bias @ bias
+
+
+def verdicts(data: Arrays, config: Config) -> list[Verdict]:
+    """Judge the mean squared errors one by one, and all the means together."""
+    scale = ((data["hessian"] @ data["x"]) ** 2).sum()
+    found, scores = [], []
+    for index, spec in enumerate(config.estimators):
+        bias, expected = _expected(data, config, index)
+        measured, error = data["error"][index], 1.96 * data["error_error"][index]
+        deviation = np.abs(data["mean"][index] - bias)
+        if expected <= _ROUND_OFF * scale:
+            claim = Text("estimator_variance.claim.exact", estimator=spec.name)
+            share = measured / scale
+            found.append(Verdict.at_most(claim, share, share, share, _ROUND_OFF))
+            continue
+        scores.append((deviation / data["mean_error"][index]).max())
+        claim = Text("estimator_variance.claim.error", estimator=spec.name)
+        ends = (measured / expected, (measured - error) / expected, (measured + error) / expected)
+        found.append(Verdict(claim, *ends, 1.0, 0.05))
+    worst = max(scores, default=0.0)
+    claim = Text("estimator_variance.claim.mean", number=len(scores))
+    return [Verdict.at_most(claim, worst, worst, worst, 5.0), *found]
+
+
+def _expected(data: Arrays, config: Config, index: int) -> tuple[Any, float]:
+    moment = float(data["second_moment"][index])
+    return closed_form(config.estimators[index], moment, data["hessian"], data["x"])
+
+
+def plot(data: Arrays, config: Config) -> dict[str, Figure]:
+    """Draw measured over expected error per estimator, and the error over the number of probes."""
+    return {"ratios": _ratios(data, config), "probes": _probes(data, config)}
+
+
+def _ratios(data: Arrays, config: Config) -> Figure:
+    rows = []
+    for index, spec in enumerate(config.estimators):
+        _, expected = _expected(data, config, index)
+        if not expected > 1e-9:
+            continue
+        ratio = data["error"][index] / expected
+        half = 1.96 * data["error_error"][index] / expected
+        rows.append((_row(spec), spec.kind, Interval(ratio, ratio - half, ratio + half)))
+    figure, axes = panels.grid(title=text("estimator_variance.figure.title"))
+    panels.dots(
+        axes[0, 0], [name for name, _, _ in rows], [i.estimate for _, _, i in rows],
+        low=[i.low for _, _, i in rows], high=[i.high for _, _, i in rows], tolerance=0.05,
+        methods=[kind for _, kind, _ in rows], xlabel=text("axis.ratio"),
+    )  # fmt: skip
+    return figure
+
+
+def _row(spec: Any) -> str:
+    method = label_name("method", spec.kind.rpartition(":")[2])
+    if not hasattr(spec, "law"):
+        return method
+    law = label_name("law", spec.law)
+    return text("estimator_variance.figure.row", method=method, law=law, num_probes=spec.num_probes)
+
+
+def _probes(data: Arrays, config: Config) -> Figure:
+    """Draw the error over m: two laws fall as 1/m, orthogonal probes reach 0 at m = n."""
+    figure, axes = panels.grid(title=text("estimator_variance.figure.probes", n=config.dim))
+    ax = axes[0, 0]
+    m, n = data["probes"], config.dim
+    g = data["hessian"] @ data["x"]
+    errors = np.reshape(data["probes_error"], (len(SWEPT), -1)) / (g @ g)
+    theory = {"sphere": (n - 1) / m, "gaussian": (n + 1) / m, "orthogonal": n / m - 1}
+    tones = dict(zip(SWEPT, ("#D55E00", "#0072B2", "#009E73"), strict=True))
+    curves, lines = [], []
+    for law, measured in zip(SWEPT, errors, strict=True):
+        seen = theory[law] > 0
+        label = text("estimator_variance.figure.law", law=label_name("law", law))
+        curves.append(panels.Curve(m[seen], measured[seen], label, "two_point", color=tones[law]))
+        first = text("panel.theory") if law == SWEPT[0] else ""
+        lines.append(panels.Curve(m[seen], theory[law][seen], first, color=style.THEORY))
+    panels.convergence(
+        ax, curves, references=lines, xlabel=text("axis.num_probes"),
+        ylabel=text("estimator_variance.figure.relative_error"),
+    )  # fmt: skip
+    return figure

@@ -1,0 +1,182 @@
+"""The cells of the table of rates: what is simulated for each."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from adlab import gradients, lab, optimize, problems
+
+from .config import Config
+
+Arrays = dict[str, np.ndarray]
+
+
+def smooth(config: Config, key: jax.Array, progress: lab.Progress) -> Arrays:
+    """Run the cell "smooth": a quarter of the prescribed step, where theory is simple."""
+    problem = problems.nonconvex_tail(dim=max(config.dims), power=config.power)
+    return _tail(config, problem, 0.25, "squared_gradient", key, progress)
+
+
+def convex(config: Config, key: jax.Array, progress: lab.Progress) -> Arrays:
+    """Run the cell "smooth and convex" with the prescribed step."""
+    problem = problems.logistic_tail(dim=max(config.dims))
+    return _tail(config, problem, 1.0, "value", key, progress)
+
+
+def _tail(
+    config: Config,
+    problem: problems.Problem,
+    share: float,
+    metric: str,
+    key: jax.Array,
+    progress: lab.Progress,
+) -> Arrays:
+    """Run two-point descent with step share/(n L) in every dimension, and its reference.
+
+    Returns k (D, P), curves (D, S, P), averages likewise, and gradient descent of step share/L:
+    gd_k (Q,), gd (Q,).
+    """
+    assert problem.radial is not None
+    low, high = config.window
+    tau = np.geomspace(low, high, config.num_points)
+    k, curves, averages = [], [], []
+    for i, dim in enumerate(config.dims):
+        progress.update(i, len(config.dims), f"n = {dim}")
+        record_at = np.unique(np.rint(tau * dim).astype(int))
+        run = optimize.simulate(
+            problem.radial, dim=dim, step=share / dim, num_steps=int(record_at[-1]),
+            num_seeds=config.num_seeds, key=jax.random.fold_in(key, dim),
+            start=float(problem.x0[0]), record_at=record_at, average=(metric,),
+        )  # fmt: skip
+        progress.seconds("two_point", compile=run.compile_seconds, run=run.run_seconds)
+        k.append(record_at)
+        curves.append(run.values[metric])
+        averages.append(run.averages[metric])
+    gd_k, gd = gradient_descent(problem, share / problem.L, int(np.ceil(high)), metric, progress)
+    return {"k": np.stack(k), "curves": np.stack(curves), "averages": np.stack(averages),
+            "gd_k": gd_k, "gd": gd}  # fmt: skip
+
+
+def gradient_descent(
+    problem: problems.Problem, step: float, num_steps: int, metric: str, progress: lab.Progress
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return iterations and f - f*, or |grad f|^2, along exact gradient descent."""
+    metrics = {"value": problem.fun}
+    if metric == "squared_gradient":
+        metrics = {metric: _squared_gradient(problem.fun)}
+    record_at = optimize.log_grid(num_steps, 200)
+    run = optimize.minimize(
+        gradients.reverse_mode(problem.fun), problem.x0, optimizer=optax.sgd(step),
+        num_steps=num_steps, record_at=record_at, metrics=metrics,
+    )  # fmt: skip
+    progress.seconds("gradient_descent", compile=run.compile_seconds, run=run.run_seconds)
+    return record_at, run.values[metric] - (problem.f_star if metric == "value" else 0.0)
+
+
+def _squared_gradient(fun: Any) -> Any:
+    return lambda x: jnp.sum(jax.grad(fun)(x) ** 2)
+
+
+def worst_case(config: Config, key: jax.Array, progress: lab.Progress) -> Arrays:
+    """Return f_K (4K + 2) for gradient descent, and E f_K (4K/n + 2) per seed (D, H, S)."""
+    exact = []
+    scaled = np.empty((len(config.dims), len(config.horizons), config.num_seeds))
+    for j, horizon in enumerate(config.horizons):
+        problem = problems.huber(dim=3, width=1 / (2 * horizon + 1))
+        _, gaps = gradient_descent(problem, 1.0, horizon, "value", progress)
+        exact.append(gaps[-1] * (4 * horizon + 2))
+        assert problem.radial is not None
+        for i, dim in enumerate(config.dims):
+            progress.update(j * len(config.dims) + i, scaled[..., 0].size, f"n = {dim}")
+            run = optimize.simulate(
+                problem.radial, dim=dim, step=1 / dim, num_steps=horizon * dim,
+                num_seeds=config.num_seeds, key=jax.random.fold_in(key, dim),
+                record_at=[horizon * dim],
+            )  # fmt: skip
+            scaled[i, j] = run.values["value"][:, 0] * (4 * horizon + 2)
+    return {"gd": np.array(exact), "scaled": scaled}
+
+
+def strongly_convex(config: Config, key: jax.Array, progress: lab.Progress) -> Arrays:
+    """Run every estimator in full; solve two-point descent's mean square exactly."""
+    arrays = _exact_rates(config)
+    shape = (len(config.estimators), len(config.full_dims))
+    k, curves = [], []
+    steps, calls = np.empty(shape), np.empty(shape)
+    for i, spec in enumerate(config.estimators):
+        for j, dim in enumerate(config.full_dims):
+            progress.update(i * shape[1] + j, steps.size, f"{spec.name}, n = {dim}")
+            problem = _slowest(problems.quadratic(dim=dim, condition=config.condition))
+            gradient = spec.build(problem.fun)
+            factor = gradient.second_moment(problem.x0)
+            length = factor * config.condition / 2 * np.log(1 / config.accuracy)
+            record_at = np.unique(np.rint(np.geomspace(1, 1.6 * length + 20, 80)).astype(int))
+            record_at = np.concatenate([record_at, np.full(80 - len(record_at), -1)])
+            run = descend(config, problem, gradient, record_at[record_at >= 0], key, progress)
+            values = np.full((config.num_seeds, 80), np.nan)
+            values[:, record_at >= 0] = run.values["value"] / float(problem.fun(problem.x0))
+            k.append(record_at)
+            curves.append(values)
+            steps[i, j], calls[i, j] = factor, gradient.cost(problem.x0).calls
+    return arrays | {
+        "k": np.reshape(k, (*shape, 80)), "curves": np.reshape(curves, (*shape, -1, 80)),
+        "factor": steps, "calls": calls,
+    }  # fmt: skip
+
+
+def _slowest(problem: problems.Problem) -> problems.Problem:
+    """Start on the flattest axis: there gradient descent takes the same time in any dimension."""
+    return dataclasses.replace(problem, x0=np.eye(problem.dim)[0])
+
+
+def descend(
+    config: Config,
+    problem: problems.Problem,
+    gradient: Any,
+    record_at: np.ndarray,
+    key: jax.Array,
+    progress: lab.Progress,
+    step: float | None = None,
+) -> optimize.Trajectory:
+    """Run all seeds of one estimator in full, by default with the prescribed step."""
+    step = optimize.prescribed_step(problem, gradient) if step is None else step
+    run = optimize.minimize(
+        gradient, problem.x0, optimizer=optax.sgd(step), num_steps=int(record_at[-1]),
+        key=jax.random.fold_in(key, problem.dim), num_seeds=config.num_seeds, record_at=record_at,
+    )  # fmt: skip
+    progress.seconds("full_dimension", compile=run.compile_seconds, run=run.run_seconds)
+    return run
+
+
+def _exact_rates(config: Config) -> Arrays:
+    """Return (1 - rho) n L/mu of the mean-square recursion for several condition numbers."""
+    conditions = np.array([1.0, 10.0, 100.0])
+    margins = np.empty((len(conditions), len(config.dims)))
+    for i, condition in enumerate(conditions):
+        for j, dim in enumerate(config.dims):
+            spectrum = np.geomspace(1 / condition, 1, dim)
+            rate = optimize.mean_square(spectrum, step=1 / dim).rate
+            margins[i, j] = (1 - rate) * dim * condition
+    return {"conditions": conditions, "margins": margins}
+
+
+def lipschitz(config: Config, key: jax.Array, progress: lab.Progress) -> Arrays:
+    """Return the average errors with step R/sqrt(nK): over n at the last K, and over K."""
+    lengths = np.unique(np.rint(config.num_steps * np.array([1 / 16, 1 / 4, 1])).astype(int))
+    errors = np.empty((len(config.dims), len(lengths), config.num_seeds))
+    for i, dim in enumerate(config.dims):
+        progress.update(i, len(config.dims), f"n = {dim}")
+        for j, length in enumerate(lengths):
+            run = optimize.simulate_norm(
+                dim=dim, step=1 / np.sqrt(dim * length), num_steps=int(length),
+                num_seeds=config.num_seeds, key=jax.random.fold_in(key, dim),
+                record_at=[int(length)], average=("value",),
+            )  # fmt: skip
+            errors[i, j] = run.averages["value"][:, 0]
+    return {"lengths": lengths, "errors": errors}

@@ -1,0 +1,64 @@
+"""What the experiment `rates` simulates, and for how long."""
+
+from __future__ import annotations
+
+import typing
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from adlab import lab
+
+Part = Literal[
+    "smooth",
+    "convex",
+    "worst_case",
+    "strongly_convex",
+    "lipschitz",
+    "real_data",
+    "controls",
+    "full_dimension",
+]
+Dimension = Annotated[int, Field(ge=3)]
+_make = lab.estimators.make
+
+
+class Config(lab.ExperimentConfig):
+    """What is simulated, and for how long."""
+
+    parts: tuple[Part, ...] = typing.get_args(Part)
+    """Which parts are run: cells of the table, and what checks them."""
+    x64: bool = True
+    """Compute in float64: the increments of long runs drown in float32."""
+    dims: tuple[Dimension, ...] = (8, 16, 32, 64, 128, 256, 512)
+    """Dimensions n of the reduced simulations."""
+    full_dims: tuple[Dimension, ...] = (16, 32, 64, 128)
+    """Dimensions in which every estimator is run in full."""
+    num_seeds: Annotated[int, Field(ge=4)] = 32
+    """Independent runs per curve."""
+    window: tuple[float, ...] = (30.0, 400.0)
+    """First and last k/n of the fits."""
+    num_points: Annotated[int, Field(ge=4)] = 24
+    """Recorded iterations per window."""
+    power: float = 0.1
+    """Exponent q of the tail that isn't convex."""
+    horizons: tuple[int, ...] = (30, 100, 300)
+    """Values of K/n for the worst convex function."""
+    condition: float = 10.0
+    """L/mu of the strongly convex quadratic."""
+    accuracy: float = 1e-3
+    """Reduction of f - f* that estimators are timed to, in iterations and oracle calls."""
+    num_steps: Annotated[int, Field(ge=100)] = 20_000
+    """Steps on the Lipschitz function."""
+    tables: tuple[Literal["breast_cancer", "digits"], ...] = ("breast_cancer",)
+    """Real tables for logistic regression."""
+    estimators: tuple[lab.Estimator, ...] = (
+        _make("reverse_mode"),
+        _make("finite_difference"),
+        _make("two_point"),
+        _make("two_point", num_probes=4),
+        _make("two_point", law="orthogonal", num_probes=4),
+        _make("one_sided", law="gaussian"),
+        _make("forward_gradient"),
+    )
+    """Compared on the quadratic and on real data; a plugin's kind may stand here."""

@@ -1,0 +1,231 @@
+"""The table of rates as pictures: its four cells, the price of the dimension, the controls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from adlab import optimize
+from adlab.figures import panels, style
+from adlab.figures.labels import text
+from adlab.figures.panels import Curve
+
+from . import controls
+from .cells import Arrays
+from .config import Config
+from .verdicts import exponent, growth_in_dimension, hits
+
+
+def plot(data: Arrays, config: Config) -> dict[str, Figure]:
+    """Draw the parts that were run from the arrays of `run`."""
+    figures = {"rates": _rates(data, config)}
+    if "strongly_convex" in config.parts:
+        figures["price"] = _price(data, config)
+    if {"controls", "smooth"} <= set(config.parts):
+        figures["controls"] = _controls(data, config)
+    if "real_data" in config.parts:
+        figures["real_data"] = _real_data(data, config)
+    return figures
+
+
+def _rates(data: Arrays, config: Config) -> Figure:
+    figure, axes = panels.grid(2, 2, title=text("rates.figure.title"))
+    cells: dict[str, Callable[[Axes, Arrays, Config], None]] = {
+        "smooth": _smooth,
+        "convex": _convex,
+        "strongly_convex": _strongly_convex,
+        "lipschitz": _lipschitz,
+    }
+    for ax, (part, draw) in zip(axes.flat, cells.items(), strict=True):
+        if part in config.parts:
+            draw(ax, data, config)
+        else:
+            ax.set_visible(False)
+    return figure
+
+
+def _smooth(ax: Axes, data: Arrays, config: Config) -> None:
+    _tail(ax, data, config, "smooth", exponent(config), text("axis.squared_gradient"))
+
+
+def _convex(ax: Axes, data: Arrays, config: Config) -> None:
+    _tail(ax, data, config, "convex", -1.0, text("axis.gap"))
+
+
+def _shown(dims: Sequence[int]) -> list[int]:
+    """Return the places of three dimensions, spread over all."""
+    return sorted({0, len(dims) // 2, len(dims) - 1})
+
+
+def _tail(ax: Axes, data: Arrays, config: Config, cell: str, power: float, ylabel: str) -> None:
+    """Draw a cell over k/n: all dimensions lie on gradient descent's curve."""
+    places = _shown(config.dims)
+    tones = style.shades("two_point", len(places))
+    curves = []
+    for place, tone in zip(places, tones, strict=True):
+        n = config.dims[place]
+        k = data[f"{cell}_k"][place]
+        mean = optimize.mean_interval(data[f"{cell}_curves"][place], seed=config.seed)
+        label = text("rates.figure.two_point_n", n=n)
+        curves.append(Curve(k / n, mean.estimate, label, "two_point", mean.low, mean.high, tone))
+    k, gd = data[f"{cell}_gd_k"], data[f"{cell}_gd"]
+    inside = k >= config.window[0]
+    exact = Curve(k[inside], gd[inside], text("method.gradient_descent"), "gradient_descent")
+    tau, value = k[inside][0], gd[inside][0]
+    line = panels.power_law(k[inside], power, through=(tau, value * 0.6))
+    panels.convergence(
+        ax, [exact, *curves], xlabel=text("axis.scaled_iteration"), ylabel=ylabel,
+        title=text(f"rates.figure.{cell}"), references=[line],
+    )  # fmt: skip
+
+
+def _strongly_convex(ax: Axes, data: Arrays, config: Config) -> None:
+    """Draw f over k/n for two-point descent beside the lecture's bound."""
+    place = next((i for i, spec in enumerate(config.estimators) if spec.name == "two_point"), None)
+    curves = []
+    if place is not None:
+        k, values = hits(data, place)
+        tones = style.shades("two_point", len(k))
+        for n, grid, runs, tone in zip(config.full_dims, k, values, tones, strict=True):
+            mean = optimize.mean_interval(runs, seed=config.seed)
+            label = text("rates.figure.two_point_n", n=n)
+            curves.append(
+                Curve(grid / n, mean.estimate, label, "two_point", mean.low, mean.high, tone)
+            )
+    tau = np.linspace(0, config.condition / 2 * np.log(1 / config.accuracy) * 1.3, 50)
+    twice = Curve(tau, (1 - 1 / config.condition) ** (2 * tau), text("rates.figure.twice"))
+    bound = Curve(
+        tau, (1 - 1 / config.condition) ** tau, text("rates.figure.bound"), color="#888888"
+    )
+    panels.convergence(
+        ax, curves, xlabel=text("axis.scaled_iteration"), ylabel=text("axis.relative_gap"),
+        title=text("rates.figure.strongly_convex"), xscale="linear", references=[bound, twice],
+    )  # fmt: skip
+    ax.set(xlim=(0, tau[-1]), ylim=(config.accuracy / 3, 2))
+
+
+def _lipschitz(ax: Axes, data: Arrays, config: Config) -> None:
+    errors = optimize.mean_interval(np.moveaxis(data["lipschitz_errors"][:, -1], 1, 0))
+    fitted = optimize.slope(config.dims, errors.estimate)
+    panels.scaling(
+        ax, config.dims, errors.estimate, exponent=0.5, method="two_point",
+        label=text("method.two_point"), low=errors.low, high=errors.high, fitted=float(fitted),
+        xlabel=text("axis.dimension"), ylabel=text("rates.figure.average_error"),
+        title=text("rates.figure.lipschitz"),
+    )  # fmt: skip
+
+
+def _price(data: Arrays, config: Config) -> Figure:
+    """Draw iterations, and oracle calls, to a target against the dimension."""
+    figure, axes = panels.grid(1, 2, title=text("rates.figure.price"))
+    calls = data["strongly_convex_calls"]
+    tones = _tones([spec.kind for spec in config.estimators])
+    for ax, key, weights in (
+        (axes[0, 0], "iterations", np.ones_like(calls)), (axes[0, 1], "oracle_calls", calls)
+    ):  # fmt: skip
+        for i, spec in enumerate(config.estimators):
+            k, curves = hits(data, i)
+            times = [
+                optimize.hitting_time(grid * weight, runs.mean(axis=0), config.accuracy)
+                for grid, runs, weight in zip(k, curves, weights[i], strict=True)
+            ]
+            panels.scaling(
+                ax, config.full_dims, times, exponent=None, method=spec.kind, label=spec.name,
+                color=tones[i],
+                fitted=abs(growth_in_dimension(data, config, i, weights[i]).estimate),
+                xlabel=text("axis.dimension"), ylabel=text(f"axis.{key}_to_target"),
+                title=text(f"rates.figure.{key}"),
+            )  # fmt: skip
+    return figure
+
+
+def _tones(kinds: list[str]) -> list[str]:
+    """Return a colour per estimator: its kind's own, in tones where a kind occurs again."""
+    shades = {kind: iter(style.shades(kind, kinds.count(kind))) for kind in kinds}
+    return [next(shades[kind]) for kind in kinds]
+
+
+def _controls(data: Arrays, config: Config) -> Figure:
+    """Draw four set-ups in which the table doesn't show."""
+    figure, axes = panels.grid(2, 2, title=text("rates.figure.controls"))
+    k, chain = data["controls_chain_k"], data["controls_chain"]
+    label = text("method.gradient_descent")
+    worst = Curve(k, chain / chain[0], label, "gradient_descent")
+    _against_one_over_k(axes[0, 0], [worst], text("rates.figure.chain"))
+    grid, tones = data["controls_power_k"], style.shades("gradient_descent", len(controls.POWERS))
+    tails = [
+        Curve(grid, data[f"controls_power_{p}"] / data[f"controls_power_{p}"][0],
+              f"$p = {p}$", "gradient_descent", color=tone)
+        for p, tone in zip(controls.POWERS, tones, strict=True)
+    ]  # fmt: skip
+    _against_one_over_k(axes[0, 1], tails, text("rates.figure.power"))
+    _averages(axes[1, 0], data, config)
+    _rank_one(axes[1, 1], data, config)
+    return figure
+
+
+def _against_one_over_k(ax: Axes, curves: list[Curve], title: str) -> None:
+    x = np.asarray(curves[0].x)
+    line = panels.power_law(
+        x[x >= 10], -1.0, through=(10, float(np.interp(10, x, np.asarray(curves[0].y))))
+    )
+    panels.convergence(
+        ax, curves, xlabel=text("axis.iteration"), ylabel=text("axis.relative_gap"), title=title,
+        references=[line],
+    )  # fmt: skip
+
+
+def _averages(ax: Axes, data: Arrays, config: Config) -> None:
+    place = len(config.dims) // 2
+    k, n = data["smooth_k"][place], config.dims[place]
+    last = optimize.mean_interval(data["smooth_curves"][place]).estimate
+    mean = optimize.mean_interval(data["smooth_averages"][place]).estimate
+    shades = style.shades("two_point", 2)
+    panels.convergence(
+        ax,
+        [
+            Curve(k / n, last, text("rates.figure.last"), "two_point", color=shades[1]),
+            Curve(k / n, mean, text("rates.figure.average"), "two_point", color=shades[0]),
+        ],
+        xlabel=text("axis.scaled_iteration"), ylabel=text("axis.squared_gradient"),
+        title=text("rates.figure.averages"),
+        references=[panels.power_law(k / n, -1.0, through=(k[0] / n, last[0] * 0.6))],
+    )  # fmt: skip
+
+
+def _rank_one(ax: Axes, data: Arrays, config: Config) -> None:
+    tones = style.shades("two_point", len(config.full_dims))
+    curves = []
+    for n, runs, tone in zip(config.full_dims, data["controls_rank_one"], tones, strict=True):
+        mean = optimize.mean_interval(runs).estimate
+        label = text("panel.dimension_is", n=n)
+        curves.append(Curve(data["controls_rank_one_k"], mean, label, "two_point", color=tone))
+    panels.convergence(
+        ax, curves, xlabel=text("axis.iteration"), ylabel=text("axis.gap"),
+        title=text("rates.figure.rank_one"),
+    )  # fmt: skip
+
+
+def _real_data(data: Arrays, config: Config) -> Figure:
+    """Draw descent on real tables, over iterations and over iterations per factor."""
+    figure, axes = panels.grid(len(config.tables), 2, title=text("rates.figure.real_data"))
+    for row, table in zip(axes, config.tables, strict=True):
+        tones = dict(zip(("worst_case", "effective"), style.shades("two_point", 2), strict=True))
+        plain, scaled = [], []
+        for step in ("gd", "effective", "worst_case"):
+            k, factor = (data[f"real_data_{table}_{step}{end}"] for end in ("_k", "_factor"))
+            mean = optimize.mean_interval(data[f"real_data_{table}_{step}"], seed=config.seed)
+            method = "gradient_descent" if step == "gd" else "two_point"
+            ends = (mean.low, mean.high, tones.get(step))
+            label = text(f"rates.figure.step_{step}", factor=f"{float(factor):.3g}")
+            plain.append(Curve(k, mean.estimate, label, method, *ends))
+            scaled.append(Curve(k / factor, mean.estimate, label, method, *ends))
+        for ax, curves, key in ((row[0], plain, "iteration"), (row[1], scaled, "per_factor")):
+            panels.convergence(
+                ax, curves, xlabel=text(f"axis.{key}"), ylabel=text("axis.relative_gap"),
+                title=table.replace("_", " ") if key == "iteration" else "",
+            )  # fmt: skip
+    return figure

@@ -1,0 +1,231 @@
+"""Whether the table of rates holds, cell by cell, and whether the controls violate it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from adlab import optimize
+from adlab.lab import Text, Verdict
+from adlab.optimize import Interval
+
+from . import controls, real_data
+from .cells import Arrays
+from .config import Config, Part
+
+SLOPE = 0.05  # tolerance of an exponent
+EXACT = 0.01  # tolerance of an exponent that no noise blurs
+COLLAPSE = 0.15  # tolerance of a constant
+
+
+def verdicts(data: Arrays, config: Config) -> list[Verdict]:
+    """Judge every cell and every control."""
+    judges: dict[Part, Callable[[Arrays, Config], list[Verdict]]] = {
+        "smooth": _smooth,
+        "convex": _convex,
+        "worst_case": _worst_case,
+        "strongly_convex": _strongly_convex,
+        "lipschitz": _lipschitz,
+        "real_data": _real_data,
+        "controls": _controls,
+        "full_dimension": _agreement,
+    }
+    found = [judge(data, config) for part, judge in judges.items() if part in config.parts]
+    return [verdict for verdicts in found for verdict in verdicts]
+
+
+def exponent(config: Config) -> float:
+    """Return the exponent of k in |grad f|^2 along gradient descent on the tail."""
+    return -(2 * config.power + 1) / (config.power + 1)
+
+
+def _smooth(data: Arrays, config: Config) -> list[Verdict]:
+    """Judge the cell, and that averaging its iterates would hide the rate."""
+    middle = len(config.dims) // 2
+    k, averages = data["smooth_k"][middle], data["smooth_averages"][middle]
+    slope = optimize.slope_interval(k, averages, seed=config.seed)
+    claim = Text("rates.claim.control_average")
+    return [
+        *_tail(data, config, "smooth", exponent(config), 8 / 7),
+        _verdict(claim, slope, exponent(config), SLOPE, control=True),
+    ]
+
+
+def _convex(data: Arrays, config: Config) -> list[Verdict]:
+    return _tail(data, config, "convex", -1.0, 1.0)
+
+
+def reference(data: Arrays, cell: str, tau: np.ndarray) -> np.ndarray:
+    """Return gradient descent's curve at iterations tau, between those recorded."""
+    logs = np.interp(np.log(tau), np.log(data[f"{cell}_gd_k"]), np.log(data[f"{cell}_gd"]))
+    return np.exp(logs)
+
+
+def crossing(data: Arrays, config: Config, cell: str) -> float:
+    """Return the target that iterations are counted to: gradient descent's value mid-window."""
+    return float(reference(data, cell, np.array([np.sqrt(np.prod(config.window))]))[0])
+
+
+def _verdict(
+    claim: Text, interval: Interval, expected: float, tolerance: float, *, control: bool = False
+) -> Verdict:
+    ends = (interval.estimate, interval.low, interval.high)
+    low, *_, high = sorted(ends)  # equal runs differ by round-off
+    return Verdict(claim, ends[0], low, high, expected, tolerance, control)
+
+
+def _exact(value: float) -> Interval:
+    return Interval(value, value, value)
+
+
+def _farthest(intervals: list[Interval], expected: float) -> Interval:
+    return max(intervals, key=lambda i: max(abs(i.low - expected), abs(i.high - expected)))
+
+
+def _tail(data: Arrays, config: Config, cell: str, power: float, ratio: float) -> list[Verdict]:
+    k, curves, gd_k = (data[f"{cell}_{field}"] for field in ("k", "curves", "gd_k"))
+    inside = gd_k >= config.window[0]
+    slope = _exact(float(optimize.slope(gd_k[inside], data[f"{cell}_gd"][inside])))
+    slopes = [
+        optimize.slope_interval(*pair, seed=config.seed) for pair in zip(k, curves, strict=True)
+    ]
+    dims = config.dims
+    scaled = [reference(data, cell, k_n / n) for k_n, n in zip(k, dims, strict=True)]
+    ratios = [
+        optimize.collapse(*pair, seed=config.seed) for pair in zip(curves, scaled, strict=True)
+    ]
+    growth = optimize.dimension_slope(
+        dims, list(k), list(curves), crossing(data, config, cell), seed=config.seed
+    )
+    number, shown = len(dims), f"{power:.3g}"
+    return [
+        _verdict(Text(f"rates.claim.{cell}_gd_slope", exponent=shown), slope, power, SLOPE),
+        _verdict(
+            Text(f"rates.claim.{cell}_slope", exponent=shown, number=number),
+            _farthest(slopes, power), power, SLOPE,
+        ),
+        _verdict(Text(f"rates.claim.{cell}_dimension"), growth, 1.0, SLOPE),
+        _verdict(
+            Text(f"rates.claim.{cell}_collapse", number=number), _farthest(ratios, ratio), ratio,
+            COLLAPSE * ratio,
+        ),
+    ]  # fmt: skip
+
+
+def _worst_case(data: Arrays, config: Config) -> list[Verdict]:
+    exact = data["worst_case_gd"]
+    gd = Interval(float(exact.mean()), float(exact.min()), float(exact.max()))
+    means = optimize.mean_interval(np.moveaxis(data["worst_case_scaled"], 2, 0), seed=config.seed)
+    cells = zip(*(np.ravel(end) for end in (means.estimate, means.low, means.high)), strict=True)
+    farthest = _farthest([Interval(*map(float, cell)) for cell in cells], 1.0)
+    return [
+        _verdict(Text("rates.claim.worst_case_gd"), gd, 1.0, 1e-9),
+        _verdict(Text("rates.claim.worst_case", number=means.estimate.size), farthest, 1.0,
+                 COLLAPSE),
+    ]  # fmt: skip
+
+
+def _strongly_convex(data: Arrays, config: Config) -> list[Verdict]:
+    margins = data["strongly_convex_margins"]
+    bound = margins.min()
+    stiff = margins[data["strongly_convex_conditions"] >= 10]
+    spare = Interval(float(stiff.mean()), float(stiff.min()), float(stiff.max()))
+    found = [
+        Verdict.at_least(Text("rates.claim.strongly_convex_bound"), bound, bound, bound, 1 - 1e-9),
+        _verdict(Text("rates.claim.strongly_convex_spare"), spare, 2.0, SLOPE),
+    ]
+    for i, spec in enumerate(config.estimators):
+        factor, calls = data["strongly_convex_factor"][i], data["strongly_convex_calls"][i]
+        for key, weight in (("iterations", np.ones_like(calls)), ("calls", calls)):
+            expected = float(optimize.slope(config.full_dims, factor * weight))
+            claim = Text(f"rates.claim.strongly_convex_{key}", method=spec.name,
+                         exponent=f"{expected:.2g}")  # fmt: skip
+            growth = growth_in_dimension(data, config, i, weight)
+            tolerance = EXACT if np.all(factor == 1) else SLOPE
+            found.append(_verdict(claim, growth, expected, tolerance))
+    return found
+
+
+def hits(data: Arrays, index: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Return, per dimension, the iterations recorded and the curves of an estimator."""
+    rows = zip(data["strongly_convex_k"][index], data["strongly_convex_curves"][index], strict=True)
+    pairs = [(k[k >= 0], curves[:, k >= 0]) for k, curves in rows]
+    return [k for k, _ in pairs], [curves for _, curves in pairs]
+
+
+def growth_in_dimension(data: Arrays, config: Config, index: int, weight: np.ndarray) -> Interval:
+    """Return the slope in n of the iterations to the accuracy, each counting as `weight`."""
+    k, curves = hits(data, index)
+    grids = [grid * w for grid, w in zip(k, weight, strict=True)]
+    return optimize.dimension_slope(
+        config.full_dims, grids, curves, config.accuracy, seed=config.seed
+    )
+
+
+def _lipschitz(data: Arrays, config: Config) -> list[Verdict]:
+    errors, lengths = data["lipschitz_errors"], data["lipschitz_lengths"]
+    by_dim = optimize.slope_interval(config.dims, errors[:, -1].T, seed=config.seed)
+    middle = errors[len(config.dims) // 2].T
+    by_step = optimize.slope_interval(lengths, middle, seed=config.seed)
+    return [
+        _verdict(Text("rates.claim.lipschitz_dimension"), by_dim, 0.5, 0.03),
+        _verdict(Text("rates.claim.lipschitz_steps"), by_step, -0.5, 0.03),
+    ]
+
+
+def _real_data(data: Arrays, config: Config) -> list[Verdict]:
+    found = []
+    for table in config.tables:
+        for step in ("effective", "worst_case"):
+            factor = float(data[f"real_data_{table}_{step}_factor"])
+            measured = slowdown(data, table, step, config.seed)
+            scaled = Interval(*(end / factor for end in vars(measured).values()))
+            claim = Text(f"rates.claim.real_{step}", table=table, factor=f"{factor:.3g}")
+            found.append(_verdict(claim, scaled, 1.0, 0.25))
+    return found
+
+
+def slowdown(data: Arrays, table: str, step: str, seed: int) -> Interval:
+    """Return iterations of two-point descent over those of gradient descent, to the target."""
+    gd, gd_k = data[f"real_data_{table}_gd"][0], data[f"real_data_{table}_gd_k"]
+    curves, k = data[f"real_data_{table}_{step}"], data[f"real_data_{table}_{step}_k"]
+    scale = float(optimize.hitting_time(gd_k, gd, real_data.TARGET))
+    return optimize.hitting_interval(k / scale, curves, real_data.TARGET, seed=seed)
+
+
+def _controls(data: Arrays, config: Config) -> list[Verdict]:
+    k, gaps = data["controls_chain_k"], data["controls_chain"]
+    local = np.diff(np.log(gaps)) / np.diff(np.log(k))
+    local = local[k[1:] >= 30]
+    chain = Interval(float(np.median(local)), float(local.min()), float(local.max()))
+    found = [_verdict(Text("rates.claim.control_chain"), chain, -1.0, SLOPE, control=True)]
+    late = data["controls_power_k"] >= 3000
+    for power in controls.POWERS:
+        curve = data[f"controls_power_{power}"][late]
+        slope = _exact(float(optimize.slope(data["controls_power_k"][late], curve)))
+        claim = Text(
+            "rates.claim.control_power", power=power, exponent=f"{-power / (power - 2):.3g}"
+        )
+        found.append(_verdict(claim, slope, -1.0, SLOPE, control=True))
+    curves = list(data["controls_rank_one"])
+    grids = [data["controls_rank_one_k"]] * len(curves)
+    flat = optimize.dimension_slope(config.full_dims, grids, curves, 0.05, seed=config.seed)
+    growth = optimize.mean_interval(data["controls_growth"].T, seed=config.seed)
+    least = int(np.argmin(growth.estimate))
+    ends = (growth.estimate[least], growth.low[least], growth.high[least])
+    return [
+        *found,
+        _verdict(Text("rates.claim.control_rank_one"), flat, 1.0, SLOPE, control=True),
+        Verdict.at_most(Text("rates.claim.control_step", steps=controls.DIVERGING), *ends, 1.0,
+                        control=True),
+    ]  # fmt: skip
+
+
+def _agreement(data: Arrays, config: Config) -> list[Verdict]:
+    del config
+    full, reduced = data["full_dimension_full"], data["full_dimension_reduced"]
+    error = np.sqrt(full.var(ddof=1) / full.size + reduced.var(ddof=1) / reduced.size)
+    z = float((full.mean() - reduced.mean()) / error)
+    claim = Text("rates.claim.reduction", dim=controls.FULL_DIM)
+    return [Verdict(claim, z, z, z, 0.0, 3.0)]
