@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from pydantic import Field
 
 from adlab import lab
-from adlab.figures import panels, style
+from adlab.figures import labels, panels, style
 from adlab.figures.labels import name as label_name
 from adlab.figures.labels import text
 from adlab.lab import Text, Verdict
@@ -182,7 +182,13 @@ def _ratios(data: Arrays, config: Config) -> Figure:
             continue
         ratio = data["error"][index] / expected
         half = 1.96 * data["error_error"][index] / expected
-        rows.append((_row(spec), spec.kind, Interval(ratio, ratio - half, ratio + half)))
+        rows.append(
+            (
+                labels.estimator(spec.kind, spec.params),
+                spec.kind,
+                Interval(ratio, ratio - half, ratio + half),
+            )
+        )
     figure, axes = panels.grid(title=text("estimator_variance.figure.title"))
     panels.dots(
         axes[0, 0], [name for name, _, _ in rows], [i.estimate for _, _, i in rows],
@@ -190,14 +196,6 @@ def _ratios(data: Arrays, config: Config) -> Figure:
         methods=[kind for _, kind, _ in rows], xlabel=text("axis.ratio"),
     )  # fmt: skip
     return figure
-
-
-def _row(spec: Any) -> str:
-    method = label_name("method", spec.kind.rpartition(":")[2])
-    if not hasattr(spec, "law"):
-        return method
-    law = label_name("law", spec.law)
-    return text("estimator_variance.figure.row", method=method, law=law, num_probes=spec.num_probes)
 
 
 def _probes(data: Arrays, config: Config) -> Figure:

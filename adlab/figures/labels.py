@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from importlib import resources
 from typing import Any
 
-__all__ = ["LANGUAGES", "current", "name", "speak", "table", "text"]
+__all__ = ["LANGUAGES", "current", "estimator", "name", "speak", "table", "text"]
 
 LANGUAGES = ("en", "ru")
 
@@ -60,6 +60,20 @@ def name(group: str, kind: str, /, lang: str | None = None) -> str:
     """
     key = f"{group}.{kind}"
     return text(key, lang) if key in table() else kind.replace("_", " ")
+
+
+def estimator(kind: str, params: Mapping[str, Any], /, lang: str | None = None) -> str:
+    """Return what an estimator is called in a legend: its method, law and number of probes.
+
+    >>> estimator("two_point", {"law": "gaussian", "num_probes": 4})
+    'two-point estimate, Gaussian, $m = 4$'
+    """
+    words = [name("method", kind.rpartition(":")[2], lang)]
+    if "law" in params:
+        words.append(name("law", str(params["law"]), lang))
+    if params.get("num_probes", 1) != 1:
+        words.append(f"$m = {params['num_probes']}$")
+    return ", ".join(words)
 
 
 def current() -> str:

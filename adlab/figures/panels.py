@@ -7,6 +7,7 @@ Theory is a dashed reference line. Nothing is computed here but the place of tha
 import dataclasses
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -19,7 +20,16 @@ from numpy.typing import ArrayLike
 from adlab.figures import style
 from adlab.figures.labels import text
 
-__all__ = ["Curve", "compensated", "convergence", "dots", "grid", "power_law", "scaling"]
+__all__ = [
+    "Curve",
+    "compensated",
+    "convergence",
+    "dots",
+    "grid",
+    "legend_below",
+    "power_law",
+    "scaling",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +65,7 @@ def power_law(
     ends = np.array([np.min(x), np.max(x)], dtype=float)
     y = through[1] * (ends / through[0]) ** exponent
     if label is None:
-        label = text("panel.theory_power", variable="k", exponent=_number(exponent))
+        label = text("panel.theory_power", variable="k", exponent=f"{exponent:.3g}")
     return Curve(ends, y, label)
 
 
@@ -69,6 +79,12 @@ def grid(
     return figure, figure.subplots(rows, cols, squeeze=False)
 
 
+def legend_below(figure: Figure, ax: Axes, cols: int = 2) -> None:
+    """Put one legend for all panels of a figure below them, with the entries of `ax`."""
+    handles, names = ax.get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=cols)
+
+
 def convergence(
     ax: Axes,
     curves: Sequence[Curve],
@@ -78,14 +94,33 @@ def convergence(
     title: str = "",
     xscale: str = "log",
     references: Sequence[Curve] = (),
+    direct: bool = False,
+    legend: str = "best",
+    room: float = 1.0,
 ) -> None:
     """Draw curves against the step count, y on a log axis, and theory's lines over them.
 
     On log-log axes a rate 1/k is a straight line; with xscale="linear" a geometric rate is.
+
+    Args:
+      ax: axes to draw on.
+      curves: what was measured.
+      xlabel: text under the axis.
+      ylabel: text beside the axis.
+      title: text above the axes.
+      xscale: "log" or "linear".
+      references: theory's lines.
+      direct: whether each curve's label stands at its start, and the legend tells theory only.
+      legend: where the legend stands, as matplotlib names it.
+      room: factor by which the y axis goes on below the lowest curve, to hold the legend.
     """
     ax.set(xscale=xscale, yscale="log")
-    _draw(ax, curves, references)
-    _finish(ax, xlabel, ylabel, title)
+    _draw(ax, [dataclasses.replace(c, label="") for c in curves] if direct else curves, references)
+    low, high = ax.get_ylim()
+    ax.set_ylim(low / room, high * (1.8 if direct else 1))
+    if direct:
+        _label_starts(ax, curves)
+    _finish(ax, xlabel, ylabel, title, legend)
 
 
 def compensated(
@@ -136,6 +171,7 @@ def scaling(
     xlabel: str = "",
     ylabel: str = "",
     title: str = "",
+    legend: str = "upper left",
 ) -> None:
     """Draw a quantity against the dimension, log-log, beside theory's n^exponent.
 
@@ -155,8 +191,10 @@ def scaling(
       xlabel: text under the axis; "" leaves what is there.
       ylabel: text beside the axis; "" leaves what is there.
       title: text above the axes; "" leaves what is there.
+      legend: where the legend stands, as matplotlib names it; "" for none.
     """
     ax.set(xscale="log", yscale="log")
+    ax.margins(y=0.12)
     n, values = np.asarray(n, dtype=float), np.asarray(values, dtype=float)
     if exponent is not None:
         middle = (float(np.exp(np.mean(np.log(n)))), float(np.exp(np.mean(np.log(values)))))
@@ -164,12 +202,13 @@ def scaling(
         _line(ax, power_law(n, exponent, through=middle, label=words))
     if fitted is not None:
         label = text("panel.fitted", label=label, slope=f"{fitted:.3f}")
+    line = "-" if exponent is None else ""
     bars = None if low is None or high is None else _bars(values, low, high)
     ax.errorbar(
-        n, values, yerr=bars, fmt=style.marker(method), capsize=5, label=label,
+        n, values, yerr=bars, fmt=style.marker(method) + line, capsize=5, label=label,
         color=color or style.color(method),
     )  # fmt: skip
-    _finish(ax, xlabel, ylabel, title)
+    _finish(ax, xlabel, ylabel, title, legend)
     if n.size <= 8:
         _ticks_at(ax.xaxis, n)
 
@@ -215,6 +254,15 @@ def dots(
     _finish(ax, xlabel, "", title)
 
 
+def _label_starts(ax: Axes, curves: Sequence[Curve]) -> None:
+    for curve in curves:
+        start = (float(np.asarray(curve.x)[0]), float(np.asarray(curve.y)[0]))
+        ax.annotate(
+            curve.label, start, xytext=(-6, 12), textcoords="offset points", fontsize=14,
+            color=curve.color or style.color(curve.method or ""),
+        )  # fmt: skip
+
+
 def _draw(ax: Axes, curves: Sequence[Curve], references: Sequence[Curve]) -> None:
     for curve in [*curves, *references]:
         _line(ax, curve)
@@ -249,14 +297,15 @@ def _bars(values: np.ndarray, low: ArrayLike, high: ArrayLike) -> np.ndarray:
     return np.maximum(np.stack([values - np.asarray(low), np.asarray(high) - values]), 0.0)
 
 
-def _finish(ax: Axes, xlabel: str, ylabel: str, title: str) -> None:
+def _finish(ax: Axes, xlabel: str, ylabel: str, title: str, legend: str = "best") -> None:
     """Labels, a legend where there is something to tell apart, and ticks."""
     given = {"xlabel": xlabel, "ylabel": ylabel, "title": title}
     ax.set(**{what: words for what, words in given.items() if words})
     handles, names = ax.get_legend_handles_labels()
     unique = dict(zip(names, handles, strict=True))
-    if unique:
-        ax.legend(list(unique.values()), list(unique))
+    if unique and legend:
+        place: Any = legend
+        ax.legend(list(unique.values()), list(unique), loc=place)
     for axis in (ax.xaxis, ax.yaxis):
         if axis.get_scale() == "log":
             _log_ticks(axis)

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
-import numpy as np
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 
@@ -96,9 +95,9 @@ def marker(method: str) -> str:
 
 def shades(method: str, count: int) -> list[str]:
     """Return `count` tones of a method's colour, light to full, one per value of a parameter."""
-    full = to_rgb(color(method))
+    red, green, blue = to_rgb(color(method))
     weights = [1.0] if count == 1 else [0.4 + 0.6 * i / (count - 1) for i in range(count)]
-    return [to_hex(1 - w * (1 - np.array(full))) for w in weights]
+    return [to_hex((1 - w * (1 - red), 1 - w * (1 - green), 1 - w * (1 - blue))) for w in weights]
 
 
 def save(figure: Figure, stem: Path) -> list[Path]:

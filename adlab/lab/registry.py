@@ -118,7 +118,7 @@ class Registry:
         """
         spec = self.spec(kind)
         try:
-            return spec(kind=kind, **params)  # type: ignore[call-arg]
+            return spec(kind=kind, **params)
         except pydantic.ValidationError as error:
             lines = refusals.explain(error, spec, {"kind": kind, **params})
             raise ValueError(f"{kind}: {'; '.join(lines)}") from None

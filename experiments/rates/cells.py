@@ -43,6 +43,7 @@ def _tail(
     gd_k (Q,), gd (Q,).
     """
     assert problem.radial is not None
+    assert problem.L is not None
     low, high = config.window
     tau = np.geomspace(low, high, config.num_points)
     k, curves, averages = [], [], []

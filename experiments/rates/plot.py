@@ -9,14 +9,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from adlab import optimize
-from adlab.figures import panels, style
+from adlab.figures import labels, panels, style
 from adlab.figures.labels import text
 from adlab.figures.panels import Curve
 
 from . import controls
 from .cells import Arrays
 from .config import Config
-from .verdicts import exponent, growth_in_dimension, hits
+from .verdicts import exponent, hits
 
 
 def plot(data: Arrays, config: Config) -> dict[str, Figure]:
@@ -61,24 +61,22 @@ def _shown(dims: Sequence[int]) -> list[int]:
 
 
 def _tail(ax: Axes, data: Arrays, config: Config, cell: str, power: float, ylabel: str) -> None:
-    """Draw a cell over k/n: all dimensions lie on gradient descent's curve."""
+    """Draw a cell over k: the curve of gradient descent moves to the right by a factor n."""
     places = _shown(config.dims)
-    tones = style.shades("two_point", len(places))
-    curves = []
-    for place, tone in zip(places, tones, strict=True):
-        n = config.dims[place]
-        k = data[f"{cell}_k"][place]
-        mean = optimize.mean_interval(data[f"{cell}_curves"][place], seed=config.seed)
-        label = text("rates.figure.two_point_n", n=n)
-        curves.append(Curve(k / n, mean.estimate, label, "two_point", mean.low, mean.high, tone))
     k, gd = data[f"{cell}_gd_k"], data[f"{cell}_gd"]
     inside = k >= config.window[0]
-    exact = Curve(k[inside], gd[inside], text("method.gradient_descent"), "gradient_descent")
-    tau, value = k[inside][0], gd[inside][0]
-    line = panels.power_law(k[inside], power, through=(tau, value * 0.6))
+    curves = [Curve(k[inside], gd[inside], text("rates.figure.gd"), "gradient_descent")]
+    for place, tone in zip(places, style.shades("two_point", len(places)), strict=True):
+        k = data[f"{cell}_k"][place]
+        mean = optimize.mean_interval(data[f"{cell}_curves"][place], seed=config.seed)
+        label = text("panel.dimension_is", n=config.dims[place])
+        curves.append(Curve(k, mean.estimate, label, "two_point", mean.low, mean.high, tone))
+    last, y = k, np.asarray(curves[-1].y)
+    middle = float(np.sqrt(last[0] * last[-1]))
+    line = panels.power_law(last, power, through=(middle, float(np.interp(middle, last, y)) / 2))
     panels.convergence(
-        ax, [exact, *curves], xlabel=text("axis.scaled_iteration"), ylabel=ylabel,
-        title=text(f"rates.figure.{cell}"), references=[line],
+        ax, curves, xlabel=text("axis.iteration"), ylabel=ylabel, references=[line],
+        title=text(f"rates.figure.{cell}"), direct=True, legend="lower left",
     )  # fmt: skip
 
 
@@ -89,7 +87,8 @@ def _strongly_convex(ax: Axes, data: Arrays, config: Config) -> None:
     if place is not None:
         k, values = hits(data, place)
         tones = style.shades("two_point", len(k))
-        for n, grid, runs, tone in zip(config.full_dims, k, values, tones, strict=True):
+        for i in sorted({0, len(k) - 1}):
+            n, grid, runs, tone = config.full_dims[i], k[i], values[i], tones[i]
             mean = optimize.mean_interval(runs, seed=config.seed)
             label = text("rates.figure.two_point_n", n=n)
             curves.append(
@@ -103,6 +102,7 @@ def _strongly_convex(ax: Axes, data: Arrays, config: Config) -> None:
     panels.convergence(
         ax, curves, xlabel=text("axis.scaled_iteration"), ylabel=text("axis.relative_gap"),
         title=text("rates.figure.strongly_convex"), xscale="linear", references=[bound, twice],
+        legend="lower left",
     )  # fmt: skip
     ax.set(xlim=(0, tau[-1]), ylim=(config.accuracy / 3, 2))
 
@@ -133,12 +133,12 @@ def _price(data: Arrays, config: Config) -> Figure:
                 for grid, runs, weight in zip(k, curves, weights[i], strict=True)
             ]
             panels.scaling(
-                ax, config.full_dims, times, exponent=None, method=spec.kind, label=spec.name,
-                color=tones[i],
-                fitted=abs(growth_in_dimension(data, config, i, weights[i]).estimate),
+                ax, config.full_dims, times, exponent=None, method=spec.kind, color=tones[i],
+                label=labels.estimator(spec.kind, spec.params), legend="",
                 xlabel=text("axis.dimension"), ylabel=text(f"axis.{key}_to_target"),
                 title=text(f"rates.figure.{key}"),
             )  # fmt: skip
+    panels.legend_below(figure, axes[0, 0])
     return figure
 
 
@@ -193,6 +193,7 @@ def _averages(ax: Axes, data: Arrays, config: Config) -> None:
         xlabel=text("axis.scaled_iteration"), ylabel=text("axis.squared_gradient"),
         title=text("rates.figure.averages"),
         references=[panels.power_law(k / n, -1.0, through=(k[0] / n, last[0] * 0.6))],
+        legend="lower left", room=4.0,
     )  # fmt: skip
 
 
@@ -226,6 +227,7 @@ def _real_data(data: Arrays, config: Config) -> Figure:
         for ax, curves, key in ((row[0], plain, "iteration"), (row[1], scaled, "per_factor")):
             panels.convergence(
                 ax, curves, xlabel=text(f"axis.{key}"), ylabel=text("axis.relative_gap"),
+                legend="lower left", room=4.0,
                 title=table.replace("_", " ") if key == "iteration" else "",
             )  # fmt: skip
     return figure
