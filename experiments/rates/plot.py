@@ -76,7 +76,7 @@ def _tail(ax: Axes, data: Arrays, config: Config, cell: str, power: float, ylabe
     line = panels.power_law(last, power, through=(middle, float(np.interp(middle, last, y)) / 2))
     panels.convergence(
         ax, curves, xlabel=text("axis.iteration"), ylabel=ylabel, references=[line],
-        title=text(f"rates.figure.{cell}"), direct=True, legend="lower left",
+        title=text(f"rates.figure.{cell}"), direct=True, legend="lower left", room=2.5,
     )  # fmt: skip
 
 
@@ -90,7 +90,7 @@ def _strongly_convex(ax: Axes, data: Arrays, config: Config) -> None:
         for i in sorted({0, len(k) - 1}):
             n, grid, runs, tone = config.full_dims[i], k[i], values[i], tones[i]
             mean = optimize.mean_interval(runs, seed=config.seed)
-            label = text("rates.figure.two_point_n", n=n)
+            label = text("panel.dimension_is", n=n)
             curves.append(
                 Curve(grid / n, mean.estimate, label, "two_point", mean.low, mean.high, tone)
             )
@@ -104,7 +104,7 @@ def _strongly_convex(ax: Axes, data: Arrays, config: Config) -> None:
         title=text("rates.figure.strongly_convex"), xscale="linear", references=[bound, twice],
         legend="lower left",
     )  # fmt: skip
-    ax.set(xlim=(0, tau[-1]), ylim=(config.accuracy / 3, 2))
+    ax.set(xlim=(0, tau[-1]), ylim=(config.accuracy / 40, 2))
 
 
 def _lipschitz(ax: Axes, data: Arrays, config: Config) -> None:
@@ -112,7 +112,7 @@ def _lipschitz(ax: Axes, data: Arrays, config: Config) -> None:
     fitted = optimize.slope(config.dims, errors.estimate)
     panels.scaling(
         ax, config.dims, errors.estimate, exponent=0.5, method="two_point",
-        label=text("method.two_point"), low=errors.low, high=errors.high, fitted=float(fitted),
+        label=text("rates.figure.measured"), low=errors.low, high=errors.high, fitted=float(fitted),
         xlabel=text("axis.dimension"), ylabel=text("rates.figure.average_error"),
         title=text("rates.figure.lipschitz"),
     )  # fmt: skip
@@ -227,7 +227,8 @@ def _real_data(data: Arrays, config: Config) -> Figure:
         for ax, curves, key in ((row[0], plain, "iteration"), (row[1], scaled, "per_factor")):
             panels.convergence(
                 ax, curves, xlabel=text(f"axis.{key}"), ylabel=text("axis.relative_gap"),
-                legend="lower left", room=4.0,
+                legend="",
                 title=table.replace("_", " ") if key == "iteration" else "",
             )  # fmt: skip
+    panels.legend_below(figure, axes[0, 0], cols=3)
     return figure
