@@ -26,9 +26,10 @@ from . import cells, controls, real_data
 from .cells import Arrays
 from .config import Config
 from .plot import plot
+from .table import table
 from .verdicts import verdicts
 
-__all__ = ["Config", "plot", "run", "verdicts"]
+__all__ = ["Config", "plot", "run", "table", "verdicts"]
 
 STAGES = {
     "smooth": cells.smooth,

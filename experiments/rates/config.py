@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import typing
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from adlab import lab
 
@@ -20,6 +21,7 @@ Part = Literal[
     "full_dimension",
 ]
 Dimension = Annotated[int, Field(ge=3)]
+Positive = Annotated[float, Field(gt=0)]
 _make = lab.estimators.make
 
 
@@ -30,23 +32,23 @@ class Config(lab.ExperimentConfig):
     """Which parts are run: cells of the table, and what checks them."""
     x64: bool = True
     """Compute in float64: the increments of long runs drown in float32."""
-    dims: tuple[Dimension, ...] = (8, 16, 32, 64, 128, 256, 512)
+    dims: Annotated[tuple[Dimension, ...], Field(min_length=2)] = (8, 16, 32, 64, 128, 256, 512)
     """Dimensions n of the reduced simulations."""
-    full_dims: tuple[Dimension, ...] = (16, 32, 64, 128)
+    full_dims: Annotated[tuple[Dimension, ...], Field(min_length=2)] = (16, 32, 64, 128)
     """Dimensions in which every estimator is run in full."""
     num_seeds: Annotated[int, Field(ge=4)] = 32
     """Independent runs per curve."""
-    window: tuple[float, ...] = (30.0, 400.0)
+    window: tuple[Positive, Positive] = (30.0, 400.0)
     """First and last k/n of the fits."""
     num_points: Annotated[int, Field(ge=4)] = 24
     """Recorded iterations per window."""
-    power: float = 0.1
+    power: Positive = 0.1
     """Exponent q of the tail that isn't convex."""
-    horizons: tuple[int, ...] = (30, 100, 300)
+    horizons: tuple[Annotated[int, Field(ge=1)], ...] = (30, 100, 300)
     """Values of K/n for the worst convex function."""
-    condition: float = 10.0
+    condition: Annotated[float, Field(ge=1)] = 10.0
     """L/mu of the strongly convex quadratic."""
-    accuracy: float = 1e-3
+    accuracy: Annotated[float, Field(gt=0, lt=1)] = 1e-3
     """Reduction of f - f* that estimators are timed to, in iterations and oracle calls."""
     num_steps: Annotated[int, Field(ge=100)] = 20_000
     """Steps on the Lipschitz function."""
@@ -62,3 +64,11 @@ class Config(lab.ExperimentConfig):
         _make("forward_gradient"),
     )
     """Compared on the quadratic and on real data; a plugin's kind may stand here."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Config:
+        for name in ("dims", "full_dims", "window"):
+            values = getattr(self, name)
+            if any(a >= b for a, b in itertools.pairwise(values)):
+                raise ValueError(f"{name} must increase, got {list(values)}")
+        return self

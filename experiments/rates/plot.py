@@ -104,7 +104,7 @@ def _strongly_convex(ax: Axes, data: Arrays, config: Config) -> None:
         title=text("rates.figure.strongly_convex"), xscale="linear", references=[bound, twice],
         legend="lower left",
     )  # fmt: skip
-    ax.set(xlim=(0, tau[-1]), ylim=(config.accuracy / 40, 2))
+    ax.set(xlim=(0, tau[-1]), ylim=(config.accuracy / 100, 2))
 
 
 def _lipschitz(ax: Axes, data: Arrays, config: Config) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -79,6 +80,14 @@ def _exact(value: float) -> Interval:
     return Interval(value, value, value)
 
 
+def _slope_in_dimension(*args: Any, seed: int) -> Interval:
+    """Return the slope of hitting times; NaN, hence undecided, where a curve misses the target."""
+    try:
+        return optimize.dimension_slope(*args, seed=seed)
+    except ValueError:
+        return _exact(np.nan)
+
+
 def _farthest(intervals: list[Interval], expected: float) -> Interval:
     return max(intervals, key=lambda i: max(abs(i.low - expected), abs(i.high - expected)))
 
@@ -95,7 +104,7 @@ def _tail(data: Arrays, config: Config, cell: str, power: float, ratio: float) -
     ratios = [
         optimize.collapse(*pair, seed=config.seed) for pair in zip(curves, scaled, strict=True)
     ]
-    growth = optimize.dimension_slope(
+    growth = _slope_in_dimension(
         dims, list(k), list(curves), crossing(data, config, cell), seed=config.seed
     )
     number, shown = len(dims), f"{power:.3g}"
@@ -158,9 +167,7 @@ def growth_in_dimension(data: Arrays, config: Config, index: int, weight: np.nda
     """Return the slope in n of the iterations to the accuracy, each counting as `weight`."""
     k, curves = hits(data, index)
     grids = [grid * w for grid, w in zip(k, weight, strict=True)]
-    return optimize.dimension_slope(
-        config.full_dims, grids, curves, config.accuracy, seed=config.seed
-    )
+    return _slope_in_dimension(config.full_dims, grids, curves, config.accuracy, seed=config.seed)
 
 
 def _lipschitz(data: Arrays, config: Config) -> list[Verdict]:
@@ -210,7 +217,7 @@ def _controls(data: Arrays, config: Config) -> list[Verdict]:
         found.append(_verdict(claim, slope, -1.0, SLOPE, control=True))
     curves = list(data["controls_rank_one"])
     grids = [data["controls_rank_one_k"]] * len(curves)
-    flat = optimize.dimension_slope(config.full_dims, grids, curves, 0.05, seed=config.seed)
+    flat = _slope_in_dimension(config.full_dims, grids, curves, 0.05, seed=config.seed)
     growth = optimize.mean_interval(data["controls_growth"].T, seed=config.seed)
     least = int(np.argmin(growth.estimate))
     ends = (growth.estimate[least], growth.low[least], growth.high[least])

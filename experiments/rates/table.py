@@ -1,0 +1,80 @@
+"""The curves of the table of rates as tidy rows, with the oracle calls that each point cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from adlab import optimize
+
+from .cells import Arrays
+from .config import Config
+from .verdicts import hits
+
+Row = dict[str, Any]
+
+
+def table(data: Arrays, config: Config) -> list[Row]:
+    """Return a row per curve and recorded iteration: mean over seeds, and its interval."""
+    rows: list[Row] = []
+    for cell, quantity in (("smooth", "squared_gradient"), ("convex", "gap")):
+        if cell in config.parts:
+            rows += _tail(data, config, cell, quantity)
+    if "strongly_convex" in config.parts:
+        rows += _strongly_convex(data, config)
+    if "real_data" in config.parts:
+        rows += _real_data(data, config)
+    return rows
+
+
+def _tail(data: Arrays, config: Config, cell: str, quantity: str) -> Iterator[Row]:
+    k, gd = data[f"{cell}_gd_k"], data[f"{cell}_gd"]
+    for place, value in zip(k, gd, strict=True):
+        yield _row(cell, "reverse_mode", "", place, 1, quantity, (value, value, value))
+    for i, n in enumerate(config.dims):
+        yield from _curve(
+            cell, "two_point", n, data[f"{cell}_k"][i], 2, quantity, data[f"{cell}_curves"][i],
+            config.seed,
+        )  # fmt: skip
+
+
+def _strongly_convex(data: Arrays, config: Config) -> Iterator[Row]:
+    for i, spec in enumerate(config.estimators):
+        k, curves = hits(data, i)
+        for j, n in enumerate(config.full_dims):
+            calls = int(data["strongly_convex_calls"][i, j])
+            yield from _curve(
+                "strongly_convex", spec.name, n, k[j], calls, "relative_gap", curves[j],
+                config.seed,
+            )  # fmt: skip
+
+
+def _real_data(data: Arrays, config: Config) -> Iterator[Row]:
+    for name in config.tables:
+        for step, calls in (("gd", 1), ("effective", 2), ("worst_case", 2)):
+            prefix = f"real_data_{name}_{step}"
+            method = "reverse_mode" if step == "gd" else f"two_point, {step} step"
+            yield from _curve(
+                name, method, "", data[f"{prefix}_k"], calls, "relative_gap", data[prefix],
+                config.seed,
+            )  # fmt: skip
+
+
+def _curve(
+    cell: str, method: str, n: Any, k: Any, calls: int, quantity: str, curves: Any, seed: int
+) -> Iterator[Row]:
+    mean = optimize.mean_interval(curves, seed=seed)
+    ends = np.stack([mean.estimate, mean.low, mean.high], axis=-1)
+    for place, values in zip(k, ends, strict=True):
+        yield _row(cell, method, n, place, calls, quantity, values)
+
+
+def _row(cell: str, method: str, n: Any, k: Any, calls: int, quantity: str, ends: Any) -> Row:
+    mean, low, high = map(float, ends)
+    return {
+        "cell": cell, "estimator": method, "n": n, "iteration": int(k),
+        "oracle_calls": int(k) * calls, "quantity": quantity, "mean": mean, "low": low,
+        "high": high,
+    }  # fmt: skip
