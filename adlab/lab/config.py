@@ -119,9 +119,9 @@ def importable(path: Path) -> None:
             sys.path.insert(0, folder)
 
 
-def _as_tables(changes: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _as_tables(changes: Mapping[str, Any]) -> list[Any]:
     return [{"kind": v} for path, v in changes.items() if path.rpartition(".")[2] == "kind"] + [
-        v for v in changes.values() if isinstance(v, dict)
+        v for v in changes.values() if isinstance(v, dict | list)
     ]
 
 

@@ -5,6 +5,7 @@ import re
 import jax
 import jax.numpy as jnp
 import numpy as np
+import oracles
 import pytest
 
 from adlab.gradients import finite_difference, one_sided, two_point
@@ -61,13 +62,14 @@ def test_a_step_that_one_coordinate_can_t_hold_is_refused_for_it_would_be_nan(sc
 @pytest.mark.parametrize("scheme", REAL_SCHEMES)
 def test_no_step_that_check_passes_gives_nan(scheme):
     x = jnp.array([0.0, 1.0, 3.0, 100.0, 1e6], jnp.float32)
-    for step in np.geomspace(1e-4, 1.0, 13):
+    estimate = jax.jit(lambda g: g(x))
+    for step in np.geomspace(1e-4, 1.0, 9):
         g = finite_difference(jnp.sum, scheme=scheme, step=float(step))
         try:
             g.check(x)
         except ValueError:
             continue
-        assert np.all(np.isfinite(g(x)))
+        assert np.all(np.isfinite(estimate(g)))
 
 
 @pytest.mark.parametrize("factory", SMOOTHED)
@@ -92,7 +94,7 @@ def test_automatic_steps_are_above_the_noise_floor(factory, scale):
 @pytest.mark.parametrize("law", LAWS)
 @pytest.mark.parametrize("factory", SMOOTHED)
 def test_in_compiled_code_a_smoothing_under_the_noise_floor_gives_nan_everywhere(factory, law):
-    g = jax.jit(factory(jnp.sum, law=law, smoothing=1e-5, num_probes=2))
+    g = oracles.quickly_compiled(factory(jnp.sum, law=law, smoothing=1e-5, num_probes=2))
     assert np.all(np.isnan(g(FAR, key=KEY)))
 
 
@@ -102,22 +104,22 @@ def test_in_compiled_code_a_step_under_the_noise_floor_gives_nan_everywhere(sche
     assert np.all(np.isnan(g(FAR)))
 
 
-@pytest.mark.parametrize("bad", [0.0, -0.5, jnp.nan])
 @pytest.mark.parametrize("factory", SMOOTHED)
-def test_a_traced_smoothing_that_isn_t_positive_gives_nan(factory, bad):
+def test_a_traced_smoothing_that_isn_t_positive_gives_nan(factory):
     x = jnp.ones(4)
     g = jax.jit(lambda h: factory(jnp.sum, smoothing=h)(x, key=KEY))
     assert np.all(np.isfinite(g(0.5)))
-    assert np.all(np.isnan(g(bad)))
+    for bad in (0.0, -0.5, jnp.nan):
+        assert np.all(np.isnan(g(bad)))
 
 
-@pytest.mark.parametrize("bad", [0.0, -0.5, jnp.nan])
 @pytest.mark.parametrize("scheme", [*REAL_SCHEMES, "complex"])
-def test_a_traced_step_that_isn_t_positive_gives_nan(scheme, bad):
+def test_a_traced_step_that_isn_t_positive_gives_nan(scheme):
     x = jnp.ones(4)
     g = jax.jit(lambda h: finite_difference(jnp.sum, scheme=scheme, step=h)(x))
     assert np.all(np.isfinite(g(0.5)))
-    assert np.all(np.isnan(g(bad)))
+    for bad in (0.0, -0.5, jnp.nan):
+        assert np.all(np.isnan(g(bad)))
 
 
 @pytest.mark.parametrize("factory", SMOOTHED)
