@@ -68,8 +68,10 @@ def run(config: Config, progress: lab.Progress) -> Arrays:
     moments = progress.stage(
         "estimators", lambda: _moments(config, config.estimators, key, progress)
     )
-    probes = [m for m in (1, 2, 3, 4, 6, 8, config.dim) if m <= config.dim]
-    swept = [_make("two_point", law=law, num_probes=m) for law in SWEPT for m in probes]
+    probes = [m for m in (1, 2, 4, 8, config.dim) if m <= config.dim]
+    swept = [
+        _make("two_point", law=law, num_probes=m, chunk_size=1) for law in SWEPT for m in probes
+    ]
     over_probes = progress.stage("probes", lambda: _moments(config, swept, key, progress))
     data |= moments | {f"probes_{name}": array for name, array in over_probes.items()}
     return data | {"probes": np.array(probes)}

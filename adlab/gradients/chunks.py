@@ -34,7 +34,8 @@ def chunk_length(chunk_size: ChunkSize, fun: Callable[[PyTree], Any], x: PyTree,
     if count == 1:
         return 1
     if chunk_size == "auto":
-        return min(_automatic(fun, x), count)
+        chunks = -(-count // _automatic(fun, x))
+        return -(-count // chunks)  # of equal length, so that often nothing is left over
     return min(int(chunk_size), count)
 
 
