@@ -37,10 +37,9 @@ def size(tree: PyTree) -> int:
 
 def same_shapes(a: PyTree, b: PyTree) -> bool:
     """Tell whether two trees of arrays or shapes have one structure and the same shapes."""
-    if jax.tree.structure(a) != jax.tree.structure(b):
-        return False
-    pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
-    return all(np.shape(u) == np.shape(v) for u, v in pairs)
+    first: Any = jax.tree.structure(a)
+    shapes = [[np.shape(leaf) for leaf in jax.tree.leaves(tree)] for tree in (a, b)]
+    return bool(first == jax.tree.structure(b)) and shapes[0] == shapes[1]
 
 
 def wide_dtype(leaf: Any) -> np.dtype:

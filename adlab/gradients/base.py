@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -43,7 +44,7 @@ def as_data(fun: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @dataclass(frozen=True)
-class GradientFn:
+class GradientFn(abc.ABC):
     """The gradient of `fun`, exact or estimated.
 
     Call it as `fun`, plus `key=` where it draws probes: it returns what `jax.grad(fun)` would, the
@@ -60,7 +61,7 @@ class GradientFn:
     has_aux: bool
 
     def __call__(self, *args: Any, key: jax.Array | None = None, **kwargs: Any) -> PyTree:
-        """Return the gradient; with `has_aux`, the pair (gradient, aux) for one evaluation more."""
+        """Return the gradient; with `has_aux`, (gradient, aux), where aux is that of `fun` at x."""
         if self.has_aux:
             (_, aux), gradient = self.value_and_grad(*args, key=key, **kwargs)
             return gradient, aux
@@ -121,12 +122,13 @@ class GradientFn:
         words = type(self).__name__
         return "".join("_" + c.lower() if c.isupper() else c for c in words).lstrip("_")
 
+    @abc.abstractmethod
     def _gradient(self, fun: Callable, x: PyTree, key: Any, value: Any) -> PyTree:
         """Estimate the gradient of x -> fun(x); `value` is fun(x) when that is known already."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def _cost(self, dim: int) -> Cost:
-        raise NotImplementedError
+        """Return the cost of an estimate for x of `dim` numbers."""
 
     def _second_moment(self, dim: int) -> float:
         del dim
@@ -140,14 +142,15 @@ class GradientFn:
         del fun, x, key
 
     def _argument(self, args: tuple[Any, ...]) -> PyTree:
-        several = isinstance(self.argnums, tuple)
-        for i in self.argnums if several else (self.argnums,):
+        numbers = self.argnums if isinstance(self.argnums, tuple) else (self.argnums,)
+        for i in numbers:
             if not -len(args) <= i < len(args):
                 raise TypeError(
                     f"{self._name}: argnums must name one of the {len(args)} positional "
                     f"arguments, got {i}"
                 )
-        return tuple(args[i] for i in self.argnums) if several else args[self.argnums]
+        several = tuple(args[i] for i in numbers)
+        return several if isinstance(self.argnums, tuple) else several[0]
 
     def _bind(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -35,9 +36,9 @@ class ProbedGradient(GradientFn):
     num_probes: int
     chunk_size: ChunkSize
 
+    @abc.abstractmethod
     def _directional(self, fun: Callable, x: PyTree, value: Any) -> Directional:
         """Return u -> the slope of `fun` at x along u."""
-        raise NotImplementedError
 
     def _second_moment(self, dim: int) -> float:
         return probes.second_moment(self.law, dim, self.num_probes)
