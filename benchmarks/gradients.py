@@ -35,51 +35,63 @@ def descent(dim: int, num_steps: int) -> tuple[Rows, list[Target]]:
         return 0.5 * jnp.vdot(spectrum, x * x)
 
     x0, key = jnp.ones(dim, jnp.float32), jax.random.key(0)
-
-    def scanned(advance: Callable) -> Run:
-        @jax.jit
-        def program(x: Any, key: Any) -> Any:
-            keys = jax.random.split(key, num_steps)
-            return jax.lax.scan(lambda x, key: (advance(x, key), None), x, keys)[0]
-
-        return lambda: program(x0, key)
-
-    def limit(x: Any, key: Any) -> Any:
-        del key
-        shift = SMOOTHING * direction
-        return x - STEP * (fun(x + shift) - fun(x - shift)) * shift
-
-    direction = jax.random.rademacher(key, (dim,), jnp.float32)
-    words = -(-dim // 32)
-
-    def drawing(x: Any, key: Any) -> Any:
-        return x + jax.random.bits(key, (words,), jnp.uint32).sum().astype(x.dtype)
-
-    runs: dict[str, Run] = {"two evaluations": scanned(limit), "random words": scanned(drawing)}
+    runs = {"two evaluations": _limit(fun, dim), "random words": _random_words(dim)}
     for law in LAWS:
         g = two_point(fun, law=law, smoothing=SMOOTHING)
-        runs[f"two_point, {law}"] = scanned(lambda x, key, g=g: x - STEP * g(x, key=key))
-        runs[f"plain scan, {law}"] = scanned(_plain(fun, law, dim))
-    runs["evosax Open_ES"] = _evosax(fun, x0, key, num_steps)
-    runs["NumPy loop"] = _numpy_loop(np.asarray(spectrum), num_steps)
-    times = {name: value / num_steps for name, value in seconds(runs).items()}
-    rademacher = times["two_point, rademacher"]
-    where, limit_time = f"descent, n = {dim}", times["two evaluations"]
+        runs[f"two_point, {law}"] = lambda x, key, g=g: x - STEP * g(x, key=key)
+        runs[f"plain scan, {law}"] = _plain(fun, law, dim)
+    contestants = {name: _scanned(step, x0, key, num_steps) for name, step in runs.items()}
+    contestants["evosax Open_ES"] = _evosax(fun, x0, key, num_steps)
+    contestants["NumPy loop"] = _numpy_loop(np.asarray(spectrum), num_steps)
+    times = {name: value / num_steps for name, value in seconds(contestants).items()}
+    where = f"descent, n = {dim}"
+    return [(where, name, value) for name, value in times.items()], _targets(where, times, dim)
+
+
+def _targets(where: str, times: dict[str, float], dim: int) -> list[Target]:
     # At n = 100 jax.random takes longer for four words than two evaluations take three times over.
-    most = (4, 1 / 4) if dim > 1000 else (8, 1 / 2)
-    targets = [
-        Target(f"{where}: Rademacher / evosax", rademacher / times["evosax Open_ES"], most[1]),
-        Target(f"{where}: Rademacher / two evaluations", rademacher / limit_time, most[0]),
-        Target(
-            f"{where}: Rademacher / (two evaluations + random words)",
-            rademacher / (limit_time + times["random words"]), 1.3,
-        ),
+    over_limit, over_evosax = (4, 1 / 4) if dim > 1000 else (8, 1 / 2)
+    limit, rademacher = times["two evaluations"], times["two_point, rademacher"]
+    both = rademacher / (limit + times["random words"])
+    return [
+        Target(f"{where}: Rademacher / two evaluations", rademacher / limit, over_limit),
+        Target(f"{where}: Rademacher / (two evaluations + random words)", both, 1.3),
+        Target(f"{where}: Rademacher / evosax", rademacher / times["evosax Open_ES"], over_evosax),
         Target(f"{where}: Rademacher / NumPy loop", rademacher / times["NumPy loop"], 1 / 4),
+        *(
+            Target(
+                f"{where}: {law} / plain scan",
+                times[f"two_point, {law}"] / times[f"plain scan, {law}"],
+                1.15,
+            )
+            for law in ("gaussian", "sphere")
+        ),
     ]
-    for law in ("gaussian", "sphere"):
-        ratio = times[f"two_point, {law}"] / times[f"plain scan, {law}"]
-        targets.append(Target(f"{where}: {law} / plain scan", ratio, 1.15))
-    return [(where, name, value) for name, value in times.items()], targets
+
+
+def _scanned(step: Callable, x0: Any, key: Any, num_steps: int) -> Run:
+    @jax.jit
+    def program(x: Any, key: Any) -> Any:
+        keys = jax.random.split(key, num_steps)
+        return jax.lax.scan(lambda x, key: (step(x, key), None), x, keys)[0]
+
+    return lambda: program(x0, key)
+
+
+def _limit(fun: Callable, dim: int) -> Callable:
+    """Evaluate twice along a direction that is there already."""
+    shift = SMOOTHING * jax.random.rademacher(jax.random.key(1), (dim,), jnp.float32)
+    return lambda x, _: x - STEP * (fun(x + shift) - fun(x - shift)) * shift
+
+
+def _random_words(dim: int) -> Callable:
+    """Draw what random signs are made of, and nothing else."""
+    words = -(-dim // 32)
+
+    def step(x: Any, key: Any) -> Any:
+        return x + jax.random.bits(key, (words,), jnp.uint32).sum().astype(x.dtype)
+
+    return step
 
 
 def _plain(fun: Callable, law: str, dim: int) -> Callable:
@@ -172,7 +184,9 @@ def differences(dim: int) -> tuple[Rows, list[Target]]:
         for most in [1 / 1.5 if dim > 1000 else 1 / 7]
     ]
     fastest = min(best.values())
-    targets.append(Target(f"{where}: auto chunk / best chunk", best["chunk_size=auto"] / fastest, 1.3))
+    targets.append(
+        Target(f"{where}: auto chunk / best chunk", best["chunk_size=auto"] / fastest, 1.3)
+    )
     memory = jax.jit(finite_difference(rosenbrock)).lower(x).compile().memory_analysis()
     mebibytes = memory.temp_size_in_bytes / 2**20
     targets.append(Target(f"{where}: temporary MiB / 16 MiB", mebibytes / 16, 1))
