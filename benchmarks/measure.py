@@ -59,6 +59,7 @@ class Target:
 
     @property
     def met(self) -> bool:
+        """Whether the ratio is within its target."""
         return self.ratio <= self.most
 
 
