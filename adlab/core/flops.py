@@ -43,6 +43,16 @@ _FREE = frozenset(
     ]
 )
 _BULK = frozenset(["reduce", "sort", "scatter", "scatter-add", "scatter_add", "scatter-mul"])
+# Of an m x n matrix, to leading order; textbook counts of the usual dense algorithms.
+_FACTORISATIONS: dict[str, Callable[[int, int], float]] = {
+    "cholesky": lambda _, n: n**3 / 3,
+    "lu": lambda m, n: max(m, n) * min(m, n) ** 2 - min(m, n) ** 3 / 3,
+    "geqrf": lambda m, n: 2 * max(m, n) * min(m, n) ** 2 - 2 * min(m, n) ** 3 / 3,
+    "qr": lambda m, n: 4 * max(m, n) * min(m, n) ** 2 - 4 * min(m, n) ** 3 / 3,  # with its Q
+    "householder_product": lambda m, n: 2 * max(m, n) * min(m, n) ** 2 - 2 * min(m, n) ** 3 / 3,
+    "eigh": lambda _, n: 9 * n**3,
+    "svd": lambda m, n: 14 * max(m, n) * min(m, n) ** 2 + 8 * min(m, n) ** 3,
+}
 _REDUCTIONS = ("reduce_", "arg", "cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp")
 
 
@@ -51,7 +61,8 @@ class Work:
     """Work of one call.
 
     Attributes:
-      flops: floating-point operations; a multiply-add counts two, an elementary function one.
+      flops: floating-point operations; a multiply-add counts two, an elementary function one, a
+        matrix factorisation its textbook count to leading order.
       bytes: bytes read and written if no two operations were fused: an upper bound of traffic.
       exact: False when the count holds a loop of unknown length (counted once).
     """
@@ -108,6 +119,8 @@ def _equation(eqn: jex.JaxprEqn) -> Work:
     if name == "while":
         work = sum(inner, Work())
         return Work(work.flops, work.bytes, exact=False)
+    if name == "custom_linear_solve":
+        return count_jaxpr(eqn.params["jaxprs"].solve.jaxpr)
     if name == "cond":
         return max(inner, key=lambda work: (work.flops, work.bytes))
     if name in ("custom_jvp_call", "custom_vjp_call") or (len(inner) == 1 and name not in _BULK):
@@ -126,6 +139,12 @@ def _flops(eqn: jex.JaxprEqn) -> int:
         return 2 * math.prod(out) * math.prod(shapes[1]) // out_features
     if name in _FREE:
         return 0
+    if name in _FACTORISATIONS:
+        *batch, m, n = shapes[0]
+        return round(math.prod(batch) * _FACTORISATIONS[name](m, n))
+    if name == "triangular_solve":
+        *batch, n, _ = shapes[0]
+        return math.prod(shapes[1]) * n
     if name.startswith(_REDUCTIONS) or name in _BULK:
         return math.prod(shapes[0])
     return math.prod(out)

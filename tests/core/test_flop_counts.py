@@ -119,3 +119,19 @@ def test_random_keys_can_be_counted():
 def test_work_adds_and_multiplies_and_remembers_inexactness():
     assert Work(1, 2) + Work(3, 4, exact=False) == Work(4, 6, exact=False)
     assert Work(1, 2) * 3 == Work(3, 6)
+
+
+@pytest.mark.parametrize(
+    ("fun", "flops"),
+    [
+        (jnp.linalg.cholesky, 500**3 / 3),
+        (lambda a: jnp.linalg.solve(a, a[:, 0]), 2 * 500**3 / 3),
+        (lambda a: jnp.linalg.qr(a)[0], 2 * (2 * 500**3 - 2 * 500**3 / 3)),  # factor, then form Q
+        (lambda a: jnp.linalg.eigh(a)[0], 9 * 500**3),
+        (lambda a: jax.vmap(jnp.linalg.cholesky)(jnp.stack([a, a])), 2 * 500**3 / 3),
+    ],
+)
+def test_factorisations_count_their_textbook_flops(fun, flops):
+    counted = count(fun, jax.ShapeDtypeStruct((500, 500), jnp.float32)).flops
+    assert flops <= counted + 1  # rounded
+    assert counted <= 1.1 * flops  # beside them only work of order n^2, below 10 % at n = 500
