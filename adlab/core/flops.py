@@ -129,7 +129,8 @@ def _equation(eqn: jex.JaxprEqn) -> Work:
 
 
 def _flops(eqn: jex.JaxprEqn) -> int:
-    name, shapes = eqn.primitive.name, [getattr(v.aval, "shape", ()) for v in eqn.invars]
+    name = eqn.primitive.name
+    shapes: list[Any] = [getattr(v.aval, "shape", ()) for v in eqn.invars]
     out = getattr(eqn.outvars[0].aval, "shape", ())
     if name == "dot_general":
         (contracted, _), _ = eqn.params["dimension_numbers"]

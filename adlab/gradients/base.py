@@ -24,8 +24,8 @@ _Class = TypeVar("_Class", bound=type)
 def register(*data: str) -> Callable[[_Class], _Class]:
     """Register a frozen dataclass as a pytree: `fun` and the fields named are data, others static.
 
-    A plain function holds no arrays and is compared by identity; a `fun` that is itself a pytree
-    carries its arrays as data.
+    A plain function holds no arrays and is compared by identity, a `functools.partial` likewise;
+    a `fun` that is itself a pytree, as `jax.tree_util.Partial`, carries its arrays as data.
     """
 
     def decorate(cls: _Class) -> _Class:

@@ -41,8 +41,9 @@ class _Smoothed(ProbedGradient):
     def _check_step(self, fun: Callable, x: PyTree, key: jax.Array) -> None:
         u = self._probe(x, key)
         h = self._step(fun, x, u)
-        if not h > 0:
-            raise ValueError(f"{self._name}: smoothing must be > 0, got {self.smoothing}")
+        if not (h > 0 and jnp.isfinite(h)):
+            given = "auto, which overflows at this x" if self.smoothing is None else self.smoothing
+            raise ValueError(f"{self._name}: smoothing must be positive and finite, got {given}")
         if stuck(x, trees.add_scaled(x, h, u), u):
             fits = usable_step(x, u)
             raise ValueError(
