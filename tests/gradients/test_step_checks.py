@@ -126,7 +126,7 @@ def test_a_traced_step_that_isn_t_positive_gives_nan(scheme):
 def test_check_refuses_a_bad_smoothing_that_came_in_as_data(factory):
     g = factory(jnp.sum, smoothing=0.5)
     negative = jax.tree.map(lambda leaf: -leaf, g)
-    with pytest.raises(ValueError, match=r"smoothing must be > 0, got -0\.5"):
+    with pytest.raises(ValueError, match=r"smoothing must be positive and finite, got -0\.5"):
         negative.check(jnp.ones(3))
 
 
@@ -149,3 +149,10 @@ def test_check_of_a_traced_step_is_a_clear_error():
 def test_a_nan_in_the_function_stays_a_nan():
     for factory in (*SMOOTHED, finite_difference):
         assert np.all(np.isnan(factory(lambda x: jnp.sum(x) * jnp.nan)(jnp.ones(3), key=KEY)))
+
+
+@pytest.mark.parametrize("make", [two_point, one_sided])
+def test_check_refuses_an_automatic_smoothing_that_overflows(make):
+    g = make(lambda x: jnp.sum(x))
+    with pytest.raises(ValueError, match="positive and finite, got auto, which overflows"):
+        g.check(jnp.full(3, 1e25, jnp.float32))
