@@ -40,6 +40,8 @@ class Config(lab.ExperimentConfig):
     """Number n of unknowns."""
     num_draws: Annotated[int, Field(ge=100)] = 50_000
     """Independent estimates per estimator."""
+    probes: tuple[Annotated[int, Field(ge=1)], ...] = (1, 2, 4, 8, 12)
+    """Numbers of probes of the second figure, up to `dim`; none for no such figure."""
     estimators: tuple[lab.Estimator, ...] = (
         _make("reverse_mode"),
         _make("finite_difference"),
@@ -68,7 +70,7 @@ def run(config: Config, progress: lab.Progress) -> Arrays:
     moments = progress.stage(
         "estimators", lambda: _moments(config, config.estimators, key, progress)
     )
-    probes = [m for m in (1, 2, 4, 8, config.dim) if m <= config.dim]
+    probes = [m for m in config.probes if m <= config.dim]
     swept = [
         _make("two_point", law=law, num_probes=m, chunk_size=1) for law in SWEPT for m in probes
     ]
@@ -178,7 +180,8 @@ def _expected(data: Arrays, config: Config, index: int) -> tuple[Any, float]:
 
 def plot(data: Arrays, config: Config) -> dict[str, Figure]:
     """Draw measured over expected error per estimator, and the error over the number of probes."""
-    return {"ratios": _ratios(data, config), "probes": _probes(data, config)}
+    figures = {"ratios": _ratios(data, config)}
+    return figures | ({"probes": _probes(data, config)} if data["probes"].size else {})
 
 
 def _ratios(data: Arrays, config: Config) -> Figure:

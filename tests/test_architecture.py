@@ -132,7 +132,8 @@ def test_modules_are_named_after_what_they_hold(path):
 
 
 def test_every_experiment_has_its_config_and_every_config_its_experiment():
-    experiments = {p.stem for p in EXPERIMENTS if not p.stem.startswith("_")}
+    names = {path.relative_to(ROOT / "experiments").parts[0] for path in EXPERIMENTS}
+    experiments = {name.removesuffix(".py") for name in names}
     assert experiments == {p.stem for p in (ROOT / "configs").glob("*.toml")}
 
 
@@ -196,7 +197,7 @@ def declared(*, extras=False, groups=()):
 def imported(paths):
     """Names of the distributions that the files import."""
     ours = {"adlab", "experiments", "benchmarks", "tests", "conftest"}
-    ours |= {path.stem for path in TESTS} | {path.stem for path in EXPERIMENTS}
+    ours |= {path.stem for path in [*TESTS, *EXPERIMENTS, *BENCHMARKS]}
     modules = {name.split(".")[0] for path in paths for name in imports(path)}
     modules -= set(sys.stdlib_module_names) | ours
     found = {DISTRIBUTIONS.get(module, canonical(module)) for module in modules}

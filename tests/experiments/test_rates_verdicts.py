@@ -1,0 +1,194 @@
+"""Every verdict of `rates` holds on data that bear it out, and fails on data that refute it."""
+
+import types
+
+import numpy as np
+import pytest
+
+from adlab.lab import config as configs
+from conftest import ROOT
+
+SEEDS = 16
+TAU = np.geomspace(30, 400, 24)
+HITS = np.geomspace(1, 1e6, 400).astype(int)
+CHANGES = {
+    "dims": [8, 16, 32],
+    "full_dims": [16, 32, 64],
+    "num_seeds": SEEDS,
+    "horizons": [30, 100],
+    "estimators": [{"kind": "reverse_mode"}, {"kind": "two_point"}],
+}
+
+
+@pytest.fixture(scope="module")
+def job():
+    return configs.load(ROOT / "configs" / "rates.toml", changes=CHANGES)
+
+
+def noisy(curve):
+    """Return S seeds of a curve that differ by a factor of 1 % or so."""
+    factors = np.exp(0.01 * np.linspace(-1, 1, SEEDS))
+    return np.asarray(curve)[..., None, :] * factors[:, None]
+
+
+def tail(power, growth=1.0, factor=1.0, averaged=0.7):
+    """A cell whose curves fall as (k/n^growth)^power."""
+    dims = np.array(CHANGES["dims"])
+    k = np.rint(TAU * dims[:, None])
+    scaled = k / dims[:, None] ** growth
+    return {
+        "k": k,
+        "curves": noisy(factor * scaled**power),
+        "averages": noisy(scaled**-averaged),
+        "gd_k": np.arange(1, 401),
+        "gd": np.arange(1.0, 401) ** power,
+    }
+
+
+def quadratic(growths=(0.0, 1.0)):
+    """Exponential decay, in n^growth iterations for each estimator."""
+    dims = np.array(CHANGES["full_dims"])
+    curves = [[noisy(np.exp(-HITS / (20 * n**growth))) for n in dims] for growth in growths]
+    return {
+        "k": np.broadcast_to(HITS, (2, 3, HITS.size)),
+        "curves": np.array(curves),
+        "factor": np.array([np.ones(3), dims]),
+        "calls": np.array([np.ones(3), np.full(3, 2)]),
+        "conditions": np.array([1.0, 10.0, 100.0]),
+        "margins": np.array([[1.0] * 3, [1.98] * 3, [1.99] * 3]),
+    }
+
+
+def lipschitz(in_dim=0.5, in_steps=-0.5):
+    dims, lengths = np.array(CHANGES["dims"]), np.array([1250, 5000, 20000])
+    mean = dims[:, None] ** in_dim * lengths**in_steps
+    return {"lengths": lengths, "errors": np.moveaxis(noisy(mean), 1, 2)}
+
+
+def real(stretch=1.0):
+    k = np.geomspace(1, 1e5, 300)
+    data = {"breast_cancer_gd_k": k, "breast_cancer_gd": noisy(np.exp(-k / 10))}
+    for step, factor in (("effective", 4.0), ("worst_case", 33.0)):
+        data[f"breast_cancer_{step}_k"] = k
+        data[f"breast_cancer_{step}"] = noisy(np.exp(-k / (10 * factor * stretch)))
+        data[f"breast_cancer_{step}_factor"] = np.array(factor)
+    return data
+
+
+def controls(chain=-0.5, power=None, growth=0.0, end=1e6):
+    k = np.unique(np.geomspace(1, 1e5, 400).astype(int))
+    data = {"chain_k": k, "chain": k ** float(chain), "power_k": k, "rank_one_k": HITS}
+    data |= {f"power_{p}": k ** (power or -p / (p - 2.0)) for p in (4, 8, 20)}
+    dims = np.array(CHANGES["full_dims"])
+    data["rank_one"] = noisy(1 / (1 + HITS / dims[:, None] ** growth))
+    data["growth"] = np.full((3, SEEDS), end)
+    return data
+
+
+def worst_case(gd=1.0, factor=1.0):
+    return {"gd": np.full(2, gd), "scaled": np.full((3, 2, SEEDS), factor)}
+
+
+def full_dimension(shift=0.0):
+    values = np.linspace(0.9, 1.1, 64)
+    return {"full": values + shift, "reduced": values}
+
+
+GOOD = {
+    "smooth": lambda: tail(-12 / 11, factor=8 / 7),
+    "convex": lambda: tail(-1.0),
+    "worst_case": worst_case,
+    "strongly_convex": quadratic,
+    "lipschitz": lipschitz,
+    "real_data": real,
+    "controls": controls,
+    "full_dimension": full_dimension,
+}
+
+
+def outcomes(job, **changed):
+    """Return claim -> outcomes, with some cells' data in the place of the good ones."""
+    cells = {name: make() for name, make in GOOD.items()} | changed
+    data = {f"{cell}_{k}": v for cell, arrays in cells.items() for k, v in arrays.items()}
+    found = {}
+    for verdict in job.module.verdicts(data, job.config):
+        key = verdict.claim.key.rpartition(".")[2]
+        found.setdefault(key, []).append(verdict.outcome)
+    return found
+
+
+def test_all_hold_on_data_that_bear_them_out(job):
+    found = outcomes(job)
+    assert {outcome for each in found.values() for outcome in each} == {"holds"}
+    assert set(BAD) == set(found)
+
+
+def with_gd(cell, power):
+    return cell | {"gd": cell["gd_k"] ** power}
+
+
+BAD = {
+    "smooth_gd_slope": {"smooth": with_gd(tail(-12 / 11), -0.5)},
+    "smooth_slope": {"smooth": tail(-0.5)},
+    "smooth_dimension": {"smooth": tail(-12 / 11, growth=0.9)},
+    "smooth_collapse": {"smooth": tail(-12 / 11, factor=2.0)},
+    "control_average": {"smooth": tail(-12 / 11, averaged=12 / 11)},
+    "convex_gd_slope": {"convex": with_gd(tail(-1.0), -0.5)},
+    "convex_slope": {"convex": tail(-0.5)},
+    "convex_dimension": {"convex": tail(-1.0, growth=0.9)},
+    "convex_collapse": {"convex": tail(-1.0, factor=1.5)},
+    "worst_case_gd": {"worst_case": worst_case(gd=1.001)},
+    "worst_case": {"worst_case": worst_case(factor=1.5)},
+    "strongly_convex_bound": {"strongly_convex": quadratic() | {"margins": np.full((3, 3), 0.5)}},
+    "strongly_convex_spare": {"strongly_convex": quadratic() | {"margins": np.full((3, 3), 1.0)}},
+    "strongly_convex_iterations": {"strongly_convex": quadratic((0.5, 0.5))},
+    "strongly_convex_calls": {"strongly_convex": quadratic((0.5, 0.5))},
+    "lipschitz_dimension": {"lipschitz": lipschitz(in_dim=1.0)},
+    "lipschitz_steps": {"lipschitz": lipschitz(in_steps=-1.0)},
+    "real_effective": {"real_data": real(2.0)},
+    "real_worst_case": {"real_data": real(2.0)},
+    "control_chain": {"controls": controls(chain=-1.0)},
+    "control_power": {"controls": controls(power=-1.0)},
+    "control_rank_one": {"controls": controls(growth=1.0)},
+    "control_step": {"controls": controls(end=0.1)},
+    "reduction": {"full_dimension": full_dimension(shift=1.0)},
+}
+
+
+@pytest.mark.parametrize("claim", BAD)
+def test_each_fails_on_data_that_refute_it(job, claim):
+    assert set(outcomes(job, **BAD[claim])[claim]) == {"fails"}
+
+
+def test_a_target_that_is_not_reached_leaves_the_verdict_undecided(job):
+    flat = quadratic() | {"curves": np.ones((2, 3, SEEDS, HITS.size))}
+    found = outcomes(job, strongly_convex=flat)
+    assert set(found["strongly_convex_calls"]) == {"undecided"}
+
+
+def test_only_the_parts_that_were_run_are_judged(job):
+    config = job.config.model_copy(update={"parts": ("lipschitz",)})
+    data = {f"lipschitz_{k}": v for k, v in lipschitz().items()}
+    assert len(job.module.verdicts(data, config)) == 2
+
+
+def test_the_remaining_parts_run_at_small_size(job):
+    small = {
+        "parts": ["worst_case", "controls", "full_dimension", "real_data"],
+        "dims": [8, 16],
+        "full_dims": [8, 16],
+        "num_seeds": 8,
+        "horizons": [30],
+    }
+    from adlab.lab import start
+    from adlab.lab.progress import Progress
+
+    job = configs.load(ROOT / "configs" / "rates.toml", changes=small)
+    with start.precision(job.config.x64):
+        data = job.module.run(job.config, Progress.silent())
+    assert all(np.all(np.isfinite(array)) for array in data.values())
+    judged = job.module.verdicts(data, job.config)
+    assert {v.outcome for v in judged} <= {"holds", "undecided"}
+    exact = next(v for v in judged if v.claim.key.endswith("worst_case_gd"))
+    assert isinstance(job.module, types.ModuleType)
+    assert exact.outcome == "holds"

@@ -1,0 +1,142 @@
+"""Every experiment runs, leaves what it should, repeats bit for bit, and can be looked at."""
+
+import json
+import math
+import unicodedata
+
+import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
+
+from adlab import lab
+from adlab.figures import style
+from adlab.lab import config as configs
+from adlab.lab import results, start, store
+
+FIELDS = {"claim", "measured", "low", "high", "expected", "tolerance", "outcome"}
+
+
+def redraw(path, folder, lang, profile="smoke", changes=None):
+    """Return the figures of a run, drawn from its stored arrays."""
+    job = configs.load(path, profile=profile, changes=changes)
+    data = store.read_arrays(folder / "data.npz")
+    with style.context(lang), start.precision(job.config.x64):
+        return job.module.plot(data, job.config)
+
+
+def test_a_run_leaves_everything_that_its_folder_should_hold(smoke):
+    _, folder = smoke
+    names = {path.name for path in folder.iterdir()}
+    wanted = {"config.toml", "run.json", "data.npz", "verdicts.json", "figures", "log.txt", "DONE"}
+    assert wanted <= names
+    with np.load(folder / "data.npz", allow_pickle=False) as data:
+        assert all(data[name].dtype != object for name in data.files)
+    suffixes = {path.suffix for path in (folder / "figures").iterdir()}
+    assert suffixes == {".svg", ".pdf", ".png"}
+
+
+def test_verdicts_are_strict_json_with_all_fields(smoke):
+    def refuse(constant):
+        raise AssertionError(f"{constant} is no JSON")
+
+    _, folder = smoke
+    verdicts = json.loads((folder / "verdicts.json").read_text(), parse_constant=refuse)
+    assert verdicts
+    assert all(verdict.keys() >= FIELDS for verdict in verdicts)
+    assert {verdict["outcome"] for verdict in verdicts} <= {"holds", "undecided"}
+
+
+def test_another_run_gives_the_same_bytes(smoke, tmp_path):
+    path, folder = smoke
+    again = lab.run(path, profile="smoke", out=tmp_path)
+    assert again.name == folder.name
+    for name in ["data.npz", *(f"figures/{f.name}" for f in folder.glob("figures/*.svg"))]:
+        assert (again / name).read_bytes() == (folder / name).read_bytes(), name
+
+
+def test_a_finished_run_is_not_repeated(smoke):
+    path, folder = smoke
+    before = (folder / "data.npz").stat().st_mtime_ns
+    assert lab.run(path, profile="smoke", out=folder.parent) == folder
+    assert (folder / "data.npz").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("lang", ["en", "ru"])
+def test_figures_have_large_type_within_the_picture_and_legends_beside_the_data(smoke, lang):
+    for name, figure in redraw(*smoke, lang).items():
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        renderer = canvas.get_renderer()
+        for words in visible_texts(figure):
+            box = words.get_window_extent(renderer)
+            where = f"{name}: {words.get_text()!r}"
+            assert words.get_fontsize() >= 14, where
+            assert box.x0 >= 0, where
+            assert box.y0 >= 0, where
+            assert box.x1 <= figure.bbox.x1, where
+            assert box.y1 <= figure.bbox.y1, where
+
+
+def visible_texts(figure):
+    """Return the texts that are drawn: ticks outside of the axis aren't."""
+    hidden = set()
+    for ax in figure.axes:
+        for axis in (ax.xaxis, ax.yaxis):
+            low, high = sorted(axis.get_view_interval())
+            for tick in [*axis.get_major_ticks(), *axis.get_minor_ticks()]:
+                if not low <= tick.get_loc() <= high:
+                    hidden |= {tick.label1, tick.label2}
+    for words in figure.findobj(Text):
+        in_view = words.axes is None or words.axes.get_visible()
+        if in_view and words.get_visible() and words.get_text() and words not in hidden:
+            yield words
+
+
+def test_a_plot_in_russian_speaks_russian(smoke):
+    for figure in redraw(*smoke, "ru").values():
+        words = " ".join(t.get_text() for t in visible_texts(figure))
+        assert any("CYRILLIC" in unicodedata.name(letter, "") for letter in words)
+
+
+PLUGIN = '''
+"""An estimator of a user's own."""
+import jax
+from adlab.core.cost import Cost
+from adlab.gradients import custom
+
+
+def pair(fun, *, smoothing: float = 1e-3):
+    """Estimate from one Gaussian pair.
+
+    Args:
+      smoothing: step of the difference.
+    """
+
+    def estimate(fun, x, key):
+        u = jax.random.normal(key, x.shape, x.dtype)
+        return (fun(x + smoothing * u) - fun(x - smoothing * u)) / (2 * smoothing) * u
+
+    return custom(fun, estimate, cost=lambda d: Cost(evaluations=2), second_moment=lambda d: d + 2)
+'''
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [("rates", {"parts": ["strongly_convex"]}), ("estimator_variance", {"num_draws": 4000})],
+)
+def test_an_estimator_of_the_users_own_takes_part(name, changes, tmp_path, monkeypatch):
+    (tmp_path / "my_estimator.py").write_text(PLUGIN)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    from conftest import ROOT  # the tests' own folder
+
+    folder = lab.run(
+        ROOT / "configs" / f"{name}.toml", profile="smoke", out=tmp_path,
+        overrides=changes | {"estimators": [{"kind": "my_estimator:pair"}]},
+        plugins=["my_estimator"],
+    )  # fmt: skip
+    verdicts = results.read_verdicts(folder)
+    about = [v for v in verdicts if "pair" in v.claim.render()]
+    assert about
+    assert all(math.isfinite(v.measured) for v in about)
+    assert all(v.outcome != "fails" for v in about)
