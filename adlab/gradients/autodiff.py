@@ -25,7 +25,7 @@ __all__ = ["forward_mode", "reverse_mode"]
 
 
 @register()
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ReverseMode(GradientFn):
     """See `reverse_mode`."""
 
@@ -75,7 +75,7 @@ def reverse_mode(
 
 
 @register()
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ForwardMode(GradientFn):
     """See `forward_mode`."""
 

@@ -43,7 +43,7 @@ def as_data(fun: Callable[..., Any]) -> Callable[..., Any]:
     return jax.tree_util.Partial(fun) if jax.tree_util.all_leaves([fun]) else fun
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class GradientFn(abc.ABC):
     """The gradient of `fun`, exact or estimated.
 
@@ -101,7 +101,7 @@ class GradientFn(abc.ABC):
           TypeError: `fun` doesn't return a real scalar, or x isn't real floating-point.
         """
         fun, x = self._bind(args, kwargs)
-        if not checks.concrete((self, args, kwargs, key)):
+        if not checks.concrete((self, args, kwargs, key, jnp.add(0, 0))):
             raise TypeError(f"{self._name}.check reads values: call it outside jit, vmap and grad")
         for path, leaf in jax.tree_util.tree_leaves_with_path(x):
             if not np.all(np.isfinite(np.asarray(leaf, np.float64))):
@@ -149,6 +149,8 @@ class GradientFn(abc.ABC):
                     f"{self._name}: argnums must name one of the {len(args)} positional "
                     f"arguments, got {i}"
                 )
+        if len({i % len(args) for i in numbers}) < len(numbers):
+            raise ValueError(f"{self._name}: argnums must be distinct, got {self.argnums}")
         several = tuple(args[i] for i in numbers)
         return several if isinstance(self.argnums, tuple) else several[0]
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from adlab.core import trees
@@ -19,7 +20,7 @@ Estimate = Callable[[Callable[[PyTree], Any], PyTree, Any], PyTree]
 
 
 @register()
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Custom(GradientFn):
     """See `custom`."""
 
@@ -44,7 +45,7 @@ class Custom(GradientFn):
 
     def _gradient(self, fun: Callable, x: PyTree, key: Any, value: Any) -> PyTree:
         del value
-        estimate = self.estimate(fun, x, key)
+        estimate = jax.tree.map(jnp.asarray, self.estimate(fun, x, key))
         if not trees.same_shapes(estimate, x):
             returned = jax.tree.map(np.shape, estimate)
             raise TypeError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import jax
@@ -22,15 +22,16 @@ from adlab.gradients.base import (
 from adlab.gradients.chunks import check_chunk_size, chunk_length
 from adlab.gradients.holomorphic import require_holomorphic
 from adlab.gradients.stencils import STENCILS, SchemeName
-from adlab.gradients.steps import check_step, difference, relative_step, usable_step
+from adlab.gradients.steps import check_step, difference, relative_step, usable_step, valid_step
 
 __all__ = ["finite_difference"]
 
-_COMPLEX_STEP = 1e-20
+# Far below the round-off of the value, which it never meets, and far above underflow.
+_COMPLEX_STEPS = {"float32": 1e-9, "float64": 1e-20}
 
 
 @register("step")
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FiniteDifference(GradientFn):
     """See `finite_difference`."""
 
@@ -44,7 +45,7 @@ class FiniteDifference(GradientFn):
 
     def _cost(self, dim: int) -> Cost:
         if self.scheme == "complex":
-            return Cost(evaluations=dim)
+            return Cost(evaluations=dim + 1)
         if self.scheme == "forward":
             return Cost(evaluations=dim + 1)
         return Cost(evaluations=2 * len(STENCILS[self.scheme].quotients) * dim)
@@ -102,8 +103,10 @@ class FiniteDifference(GradientFn):
         flat = trees.ravel(x)
         like = _complex_like(x)
         require_holomorphic(self._name, fun, like)
-        h = jnp.asarray(_COMPLEX_STEP if self.step is None else self.step, flat.dtype)
-        h = jnp.where(h > 0, h, jnp.nan)
+        automatic = _COMPLEX_STEPS[flat.dtype.name]
+        h = valid_step(automatic if self.step is None else self.step, flat.dtype)
+        on_axis = fun(trees.unravel(jax.lax.complex(flat, jnp.zeros_like(flat)), like))
+        h = jnp.where(jnp.imag(on_axis) == 0, h, jnp.nan)  # else fun isn't real for real x
 
         def slope(index: jax.Array) -> jax.Array:
             imaginary = jnp.where(jnp.arange(flat.size) == index, h, 0)
@@ -117,8 +120,7 @@ class FiniteDifference(GradientFn):
         """Return the step of every coordinate; NaN where it isn't positive."""
         dtype = trees.common_dtype(x)
         if self.step is not None:
-            h = jnp.asarray(self.step, dtype)
-            return jnp.broadcast_to(jnp.where(h > 0, h, jnp.nan), (trees.size(x),))
+            return jnp.broadcast_to(valid_step(self.step, dtype), (trees.size(x),))
         order, value_dtype = STENCILS[self.scheme].order, jax.eval_shape(fun, x).dtype
 
         def leaf_steps(leaf: jax.Array) -> jax.Array:
@@ -133,7 +135,12 @@ class FiniteDifference(GradientFn):
         if self.step is not None and not self.step > 0:
             raise ValueError(f"{self._name}: step must be > 0, got {self.step}")
         if self.scheme == "complex":
-            self._complex_slope(fun, x)
+            if not jnp.isfinite(self._complex_slope(fun, x)(0)):
+                raise ValueError(
+                    f'{self._name}: scheme="complex" needs a fun that is real for real x and '
+                    "finite near it, and this one isn't at x (a branch of log, sqrt or a power?); "
+                    'use scheme="richardson"'
+                )
             return
         steps = self._steps(fun, x)
         for ahead, behind, *_ in self._ends(x, steps):
@@ -145,6 +152,21 @@ class FiniteDifference(GradientFn):
                     f"{float(steps[jnp.argmax(lost)]):.3g}, at which x + h e_i rounds to x; use at "
                     f'least {usable_step(x, ones, share=1):.2g}, or "auto"'
                 )
+        self._check_change(fun, x, steps)
+
+    def _check_change(self, fun: Callable, x: PyTree, steps: jax.Array) -> None:
+        """Raise ValueError when fun doesn't see the step, but does see the automatic one."""
+
+        def seen(steps: jax.Array) -> jax.Array:
+            flat = trees.ravel(x)
+            ends = [fun(trees.unravel(flat + sign * steps, x)) for sign in (-1, 1)]
+            return ends[0] != ends[1]
+
+        if not seen(steps) and seen(replace(self, step=None)._steps(fun, x)):
+            raise ValueError(
+                f"{self._name}: step must change fun at x, got {float(steps[0]):.3g}, under the "
+                'round-off of its values; use "auto" or a larger one'
+            )
 
 
 def _complex_like(x: PyTree) -> PyTree:
@@ -174,9 +196,9 @@ def finite_difference(
     "complex"     Im fun(x + i h e_i) / h                           error -h^2 f'''/6, no round-off
 
     with f the slice of `fun` along coordinate i; the first three add round-off of about
-    eps |fun| / h. Deterministic: `key` is ignored. Costs d + 1, 2d, 4d and d evaluations for x of
-    d numbers; the complex ones are of `fun` at complex points. Memory O(chunk_size * d). Quotients
-    divide by the displacement that x's own dtype can hold, not by the one asked for.
+    eps |fun| / h. Deterministic: `key` is ignored. For x of d numbers it costs d + 1, 2d, 4d and
+    d + 1 evaluations; the complex ones are of `fun` at complex points. Memory O(chunk_size * d).
+    Quotients divide by the displacement that x's own dtype can hold, not by the one asked for.
 
     >>> g = finite_difference(lambda x: jnp.sum(x**2))
     >>> g(jnp.array([1.0, 2.0])).round(2)
@@ -187,8 +209,8 @@ def finite_difference(
         must be holomorphic as coded: without abs, max, norms, conj or comparisons of x.
       scheme: one of the four quotients above.
       step: h > 0 in units of x, the same for all coordinates, or "auto": the power of two nearest
-        to eps^(1/(p+1)) * max(1, |x_i|) for a truncation of order p (1e-20 for "complex"), eps the
-        round-off of x and `fun`. May be traced.
+        to eps^(1/(p+1)) * max(1, |x_i|) for a truncation of order p, eps the round-off of x and
+        `fun`; for "complex" 1e-20, in float32 1e-9. May be traced.
       chunk_size: how many coordinates are evaluated at a time.
       argnums: which positional argument to differentiate, or a tuple of several.
       has_aux: whether `fun` returns auxiliary data beside its value.
@@ -199,7 +221,8 @@ def finite_difference(
     Raises:
       ValueError: step <= 0; chunk_size < 1; an unknown scheme; with "complex", a `fun` that isn't
         holomorphic (when called, naming the line). `check` also refuses a step at which x + h e_i
-        rounds to x for any i; in compiled code that gives NaN for this i.
+        rounds to x for some i or `fun` doesn't change, and a `fun` that isn't real for real x;
+        compiled code gives NaN for such an i and such a `fun`.
       TypeError: `fun` isn't scalar; a leaf isn't real floating-point (when called).
 
     Source: Squire & Trapp (1998), doi:10.1137/S003614459631241X, for the complex step.

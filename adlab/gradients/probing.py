@@ -28,7 +28,7 @@ def check_probing(law: Any, num_probes: Any, chunk_size: Any) -> None:
     check_chunk_size(chunk_size)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ProbedGradient(GradientFn):
     """The mean of s(u_i) u_i over probes u_1..u_m, where s(u) is about the slope along u."""
 

@@ -11,18 +11,40 @@ import numpy as np
 
 from adlab.core import checks, trees
 
-__all__ = ["check_step", "difference", "displacement", "relative_step", "stuck", "usable_step"]
+__all__ = [
+    "check_step",
+    "difference",
+    "displacement",
+    "moved",
+    "quotient",
+    "relative_step",
+    "usable_step",
+    "valid_step",
+]
 
 PyTree = Any
 
 
 def check_step(name: str, step: Any) -> Any:
-    """Return None for "auto", else the step itself; raise unless it is positive."""
+    """Return None for "auto", else the step itself; raise unless it is a positive number."""
     if isinstance(step, str):
-        checks.one_of(name, step, ["auto"])
+        if step != "auto":
+            raise ValueError(f'{name} must be a positive number or "auto", got {step!r}')
         return None
     checks.positive(name, step)
+    if not checks.concrete(step):
+        dtype = jnp.result_type(step)
+        if np.shape(step) != () or not jnp.issubdtype(dtype, jnp.floating):
+            raise TypeError(
+                f"{name} must be a positive real number, got shape {np.shape(step)} of {dtype}"
+            )
     return step
+
+
+def valid_step(step: Any, dtype: Any) -> jax.Array:
+    """Return the step in `dtype`; NaN where it isn't positive and finite."""
+    h = jnp.asarray(step, dtype)
+    return jnp.where((h > 0) & jnp.isfinite(h), h, jnp.nan)
 
 
 def difference(a: jax.Array, b: jax.Array) -> jax.Array:
@@ -50,12 +72,47 @@ def displacement(fun: Callable, x: PyTree, order: int) -> jax.Array:
     return jax.lax.stop_gradient(relative_step(dtypes, order) * jnp.maximum(scale, 1))
 
 
-def stuck(start: PyTree, end: PyTree, u: PyTree) -> jax.Array:
-    """Tell whether most coordinates along which u points are the same at both ends of a step."""
+def moved(start: PyTree, end: PyTree, u: PyTree) -> jax.Array:
+    """Return t such that end - start is about t u: how far a step really went.
+
+    t = <end - start, u> / <u, u>, which leaves rounding in the dtypes of x out of the quotient.
+    NaN when most coordinates along which u points are the same at both ends.
+    """
+    dtype = trees.common_dtype(u)
     balance: Any = 0  # coordinates that stay, less those that move
+    along: Any = 0
+    square: Any = 0
     for a, b, c in zip(*map(jax.tree.leaves, (start, end, u)), strict=True):
         balance += jnp.sum(jnp.where(c != 0, jnp.where(a == b, 1.0, -1.0), 0.0), dtype=jnp.float32)
-    return balance > 0
+        c = c.astype(dtype)
+        along += jnp.sum((b.astype(dtype) - a.astype(dtype)) * c)
+        square += jnp.sum(c * c)
+    return jnp.where(balance > 0, jnp.nan, along / square)
+
+
+def quotient(rise: jax.Array, run: jax.Array) -> jax.Array:
+    """Return rise / run in the wider of their dtypes."""
+    dtype = np.promote_types(rise.dtype, run.dtype)
+    return rise.astype(dtype) / run.astype(dtype)
+
+
+ROUNDING = 0.1
+"""How far a step may be from the one asked for, relatively, before `check` refuses it."""
+
+
+def check_leaf_scales(name: str, x: PyTree, h: jax.Array, u: PyTree) -> None:
+    """Raise ValueError when an automatic step is long for one leaf because another is large."""
+    for (path, leaf), part in zip(
+        jax.tree_util.tree_leaves_with_path(x), jax.tree.leaves(u), strict=True
+    ):
+        length = float(h) * float(jnp.sqrt(jnp.mean(part.astype(h.dtype) ** 2)))
+        scale = float(jnp.sqrt(jnp.mean(leaf.astype(h.dtype) ** 2)))
+        if length > 0.5 * max(scale, 1.0):
+            raise ValueError(
+                f'{name}: smoothing="auto" must suit every leaf of x, but its step of '
+                f"{length:.2g} is long for {jax.tree_util.keystr(path) or 'x'}, of size "
+                f"{scale:.2g}: bring the leaves to one scale, or pass a smoothing"
+            )
 
 
 def usable_step(x: PyTree, u: PyTree, share: float = 0.5) -> float:

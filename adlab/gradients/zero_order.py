@@ -6,7 +6,7 @@ Beside them stands the forward gradient, their limit of a vanishing smoothing.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import jax
@@ -17,12 +17,22 @@ from adlab.core.cost import Cost
 from adlab.core.probes import Law, LawName
 from adlab.gradients.base import ChunkSize, GradientFn, PyTree, as_data, check_arguments, register
 from adlab.gradients.probing import Directional, ProbedGradient, check_probing
-from adlab.gradients.steps import check_step, difference, displacement, stuck, usable_step
+from adlab.gradients.steps import (
+    ROUNDING,
+    check_leaf_scales,
+    check_step,
+    difference,
+    displacement,
+    moved,
+    quotient,
+    usable_step,
+    valid_step,
+)
 
 __all__ = ["forward_gradient", "one_sided", "two_point"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Smoothed(ProbedGradient):
     """A probed gradient whose slopes are differences of values; `smoothing` None means "auto"."""
 
@@ -31,33 +41,50 @@ class _Smoothed(ProbedGradient):
     _order = 0  # of the difference: its error is O(h^order)
 
     def _step(self, fun: Callable, x: PyTree, u: PyTree) -> jax.Array:
-        """Return the smoothing h for probe u; NaN where h isn't positive."""
-        if self.smoothing is None:
-            longest = jnp.max(jnp.abs(trees.ravel(u)))
-            return displacement(fun, x, self._order).astype(longest.dtype) / longest
-        h = jnp.asarray(self.smoothing, trees.common_dtype(u))
-        return jnp.where(h > 0, h, jnp.nan)
+        """Return the smoothing h for probe u; NaN where it isn't positive and finite."""
+        if self.smoothing is not None:
+            return valid_step(self.smoothing, trees.common_dtype(u))
+        longest = jnp.max(jnp.abs(trees.ravel(u)))
+        return valid_step(displacement(fun, x, self._order), longest.dtype) / longest
+
+    def _ends(self, x: PyTree, h: jax.Array, u: PyTree) -> tuple[PyTree, PyTree]:
+        """Return the two points whose values are compared, the one behind first."""
+        return x, trees.add_scaled(x, h, u)
 
     def _check_step(self, fun: Callable, x: PyTree, key: jax.Array) -> None:
         u = self._probe(x, key)
         h = self._step(fun, x, u)
-        if not (h > 0 and jnp.isfinite(h)):
+        if not h > 0:
             given = "auto, which overflows at this x" if self.smoothing is None else self.smoothing
             raise ValueError(f"{self._name}: smoothing must be positive and finite, got {given}")
-        if stuck(x, trees.add_scaled(x, h, u), u):
-            fits = usable_step(x, u)
+        if self.smoothing is None:
+            check_leaf_scales(self._name, x, h, u)
+        behind, ahead = self._ends(x, h, u)
+        asked = h * (2 if self._order == 2 else 1)
+        if not abs(moved(behind, ahead, u) / asked - 1) < ROUNDING:
             raise ValueError(
-                f"{self._name}: smoothing must move most coordinates of x, got {float(h):.3g}, "
-                f'at which x + h u rounds to x; use at least {fits:.2g}, or "auto"'
+                f"{self._name}: smoothing must move most coordinates of x by what it says, got "
+                f"{float(h):.3g}, at which x + h u is mostly rounding; use at least "
+                f'{usable_step(x, u, 0.9):.2g}, or "auto"'
             )
+        if self.smoothing is not None and fun(ahead) == fun(behind):
+            behind, ahead = self._ends(x, replace(self, smoothing=None)._step(fun, x, u), u)
+            if fun(ahead) != fun(behind):
+                raise ValueError(
+                    f"{self._name}: smoothing must change fun at x, got {float(h):.3g}, under "
+                    'the round-off of its values; use "auto" or a larger one'
+                )
 
 
 @register("smoothing")
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TwoPoint(_Smoothed):
     """See `two_point`."""
 
     _order = 2
+
+    def _ends(self, x: PyTree, h: jax.Array, u: PyTree) -> tuple[PyTree, PyTree]:
+        return trees.add_scaled(x, -h, u), trees.add_scaled(x, h, u)
 
     def _cost(self, dim: int) -> Cost:
         del dim
@@ -67,16 +94,14 @@ class TwoPoint(_Smoothed):
         del value
 
         def slope(u: PyTree) -> jax.Array:
-            h = self._step(fun, x, u)
-            ahead, behind = trees.add_scaled(x, h, u), trees.add_scaled(x, -h, u)
-            quotient = difference(fun(ahead), fun(behind)) / (2 * h)
-            return jnp.where(stuck(behind, ahead, u), jnp.nan, quotient)
+            behind, ahead = self._ends(x, self._step(fun, x, u), u)
+            return quotient(difference(fun(ahead), fun(behind)), moved(behind, ahead, u))
 
         return slope
 
 
 @register("smoothing")
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class OneSided(_Smoothed):
     """See `one_sided`."""
 
@@ -91,15 +116,14 @@ class OneSided(_Smoothed):
         value = fun(x) if value is None else value
 
         def slope(u: PyTree) -> jax.Array:
-            h = self._step(fun, x, u)
-            ahead = trees.add_scaled(x, h, u)
-            return jnp.where(stuck(x, ahead, u), jnp.nan, difference(fun(ahead), value) / h)
+            behind, ahead = self._ends(x, self._step(fun, x, u), u)
+            return quotient(difference(fun(ahead), value), moved(behind, ahead, u))
 
         return slope
 
 
 @register()
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ForwardGradient(ProbedGradient):
     """See `forward_gradient`."""
 

@@ -133,3 +133,22 @@ def test_a_holomorphic_function_is_differentiated_to_round_off(name):
 
 def test_a_constant_has_zero_gradient():
     np.testing.assert_array_equal(_gradient(lambda x: jnp.float32(3.0)), 0)  # noqa: ARG005
+
+
+@pytest.mark.parametrize(
+    "fun",
+    [lambda x: jnp.sum(jnp.log(x)), lambda x: jnp.sum(jnp.sqrt(x)), lambda x: jnp.sum(x**2.5)],
+    ids=["log", "sqrt", "power"],
+)
+def test_where_fun_is_not_real_on_the_real_axis_the_complex_step_is_nan_and_check_says_so(fun):
+    x = jnp.array([-1.7, -0.3])
+    g = finite_difference(fun, scheme="complex")
+    assert np.all(np.isnan(g(x)))
+    with pytest.raises(ValueError, match=r"real for real x|finite at x"):
+        g.check(x)
+
+
+def test_the_complex_step_does_not_underflow_on_small_slopes():
+    x = jnp.full(3, 50.0)
+    g = finite_difference(lambda x: jnp.sum(jnp.exp(-x)), scheme="complex")
+    np.testing.assert_allclose(g(x), -np.exp(-50.0), rtol=1e-5)  # float32 exp

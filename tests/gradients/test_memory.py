@@ -32,8 +32,8 @@ def test_ten_thousand_probes_of_a_million_numbers_need_no_more_memory_than_160(c
         for count in (160, 10_000)
     )
     assert many == few
-    # a chunk of probes and of points on either side, and a few vectors, in float32
-    assert many <= 4 * (4 * 16 + 8) * DIM
+    # chunks of probes, of points on either side and of their distances, and a few vectors
+    assert many <= 4 * (5 * 16 + 8) * DIM
 
 
 @pytest.mark.parametrize("factory", [one_sided, forward_gradient])

@@ -156,3 +156,55 @@ def test_check_refuses_an_automatic_smoothing_that_overflows(make):
     g = make(lambda x: jnp.sum(x))
     with pytest.raises(ValueError, match="positive and finite, got auto, which overflows"):
         g.check(jnp.full(3, 1e25, jnp.float32))
+
+
+@pytest.mark.parametrize("make", SMOOTHED)
+@pytest.mark.parametrize(("dtype", "step"), [(jnp.float32, 1e-7), (jnp.bfloat16, 6e-3)])
+def test_quotients_divide_by_how_far_x_really_went(make, dtype, step):
+    g = make(lambda x: x[0].astype(jnp.float32), law="rademacher", smoothing=step)
+    for key in jax.random.split(KEY, 4):  # either direction
+        assert g(jnp.ones(1, dtype), key=key)[0] == 1  # exactly: both are the same difference
+
+
+@pytest.mark.parametrize("make", SMOOTHED)
+def test_check_refuses_a_smoothing_that_x_holds_only_roughly(make):
+    x = jnp.ones(64, jnp.float32)
+    with pytest.raises(ValueError, match="mostly rounding; use at least") as error:
+        make(jnp.sum, law="rademacher", smoothing=6.5e-8).check(x)
+    make(jnp.sum, law="rademacher", smoothing=_named_step(error)).check(x)
+
+
+@pytest.mark.parametrize("make", [*SMOOTHED, finite_difference])
+def test_check_refuses_a_step_that_fun_does_not_see(make):
+    def fun(x):
+        return 1.0 + jnp.sum(jnp.sin(x))
+
+    name = "step" if make is finite_difference else "smoothing"
+    with pytest.raises(ValueError, match=f"{name} must change fun at x, got 1e-18"):
+        make(fun, **{name: 1e-18}).check(jnp.zeros(4))
+
+
+@pytest.mark.parametrize("make", SMOOTHED)
+def test_check_refuses_an_automatic_smoothing_that_one_large_leaf_makes_long_for_another(make):
+    x = {"far": jnp.full(8, 1e6), "near": jnp.ones(8)}
+    g = make(lambda x: jnp.sum(jnp.sin(x["near"])) + jnp.sum(x["far"]))
+    with pytest.raises(ValueError, match=r"long for \['near'\].*pass a smoothing"):
+        g.check(x)
+
+
+@pytest.mark.parametrize("make", [*SMOOTHED, finite_difference])
+def test_an_infinite_traced_step_gives_nan_and_a_vector_of_steps_is_refused(make):
+    name = "step" if make is finite_difference else "smoothing"
+    x = jnp.ones(3)
+    run = jax.jit(lambda h: make(lambda x: jnp.sum(jnp.tanh(x)), **{name: h})(x, key=KEY))
+    assert np.all(np.isnan(run(jnp.inf)))
+    with pytest.raises(TypeError, match=rf"{name} must be a positive real number, got shape"):
+        run(jnp.ones(3))
+
+
+@pytest.mark.parametrize("make", [*SMOOTHED, finite_difference])
+def test_a_gradient_with_an_array_for_its_step_may_itself_be_jitted(make):
+    name = "step" if make is finite_difference else "smoothing"
+    g = make(lambda x: jnp.sum(x**2), **{name: jnp.float32(0.1)})
+    x = jnp.ones(3)
+    np.testing.assert_allclose(jax.jit(g)(x, key=KEY), g(x, key=KEY), rtol=1e-5)  # float32
