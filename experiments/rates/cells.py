@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -15,12 +15,14 @@ from adlab import gradients, lab, optimize, problems
 from .config import Config
 
 Arrays = dict[str, np.ndarray]
+SMOOTH_SHARE = 0.25  # of the prescribed step
+SolvedLaw = Literal["sphere", "gaussian", "orthogonal"]
 
 
 def smooth(config: Config, key: jax.Array, progress: lab.Progress) -> Arrays:
     """Run the cell "smooth": a quarter of the prescribed step, where theory is simple."""
     problem = problems.nonconvex_tail(dim=max(config.dims), power=config.power)
-    return _tail(config, problem, 0.25, "squared_gradient", key, progress)
+    return _tail(config, problem, SMOOTH_SHARE, "squared_gradient", key, progress)
 
 
 def convex(config: Config, key: jax.Array, progress: lab.Progress) -> Arrays:
@@ -49,7 +51,7 @@ def _tail(
     k, curves, averages = [], [], []
     for i, dim in enumerate(config.dims):
         progress.update(i, len(config.dims), f"n = {dim}")
-        record_at = np.unique(np.rint(tau * dim).astype(int))
+        record_at = _increasing(tau * dim)
         run = optimize.simulate(
             problem.radial, dim=dim, step=share / dim, num_steps=int(record_at[-1]),
             num_seeds=config.num_seeds, key=jax.random.fold_in(key, dim),
@@ -62,6 +64,12 @@ def _tail(
     gd_k, gd = gradient_descent(problem, share / problem.L, int(np.ceil(high)), metric, progress)
     return {"k": np.stack(k), "curves": np.stack(curves), "averages": np.stack(averages),
             "gd_k": gd_k, "gd": gd}  # fmt: skip
+
+
+def _increasing(times: np.ndarray) -> np.ndarray:
+    """Return the nearest integers >= 1 that increase."""
+    place = np.arange(len(times))
+    return np.maximum.accumulate(np.rint(times).astype(int).clip(1) - place) + place
 
 
 def gradient_descent(
@@ -97,7 +105,7 @@ def worst_case(config: Config, key: jax.Array, progress: lab.Progress) -> Arrays
             progress.update(j * len(config.dims) + i, scaled[..., 0].size, f"n = {dim}")
             run = optimize.simulate(
                 problem.radial, dim=dim, step=1 / dim, num_steps=horizon * dim,
-                num_seeds=config.num_seeds, key=jax.random.fold_in(key, dim),
+                num_seeds=config.num_seeds, key=jax.random.fold_in(jax.random.fold_in(key, dim), j),
                 record_at=[horizon * dim],
             )  # fmt: skip
             scaled[i, j] = run.values["value"][:, 0] * (4 * horizon + 2)
@@ -109,7 +117,7 @@ def strongly_convex(config: Config, key: jax.Array, progress: lab.Progress) -> A
     arrays = _exact_rates(config)
     shape = (len(config.estimators), len(config.full_dims))
     k, curves = [], []
-    steps, calls = np.empty(shape), np.empty(shape)
+    steps, calls, exact = np.empty(shape), np.empty(shape), np.empty(shape)
     for i, spec in enumerate(config.estimators):
         for j, dim in enumerate(config.full_dims):
             progress.update(i * shape[1] + j, steps.size, f"{spec.name}, n = {dim}")
@@ -119,16 +127,30 @@ def strongly_convex(config: Config, key: jax.Array, progress: lab.Progress) -> A
             length = factor * config.condition / 2 * np.log(1 / config.accuracy)
             record_at = np.unique(np.rint(np.geomspace(1, 1.6 * length + 20, 80)).astype(int))
             record_at = np.concatenate([record_at, np.full(80 - len(record_at), -1)])
-            run = descend(config, problem, gradient, record_at[record_at >= 0], key, progress)
+            own = jax.random.fold_in(key, i)
+            run = descend(config, problem, gradient, record_at[record_at >= 0], own, progress)
             values = np.full((config.num_seeds, 80), np.nan)
             values[:, record_at >= 0] = run.values["value"] / float(problem.fun(problem.x0))
             k.append(record_at)
             curves.append(values)
             steps[i, j], calls[i, j] = factor, gradient.cost(problem.x0).calls
+            exact[i, j] = _exact_iterations(config, spec, problem, factor)
     return arrays | {
         "k": np.reshape(k, (*shape, 80)), "curves": np.reshape(curves, (*shape, -1, 80)),
-        "factor": steps, "calls": calls,
+        "factor": steps, "calls": calls, "exact": exact,
     }  # fmt: skip
+
+
+def _exact_iterations(config: Config, spec: Any, problem: problems.Problem, factor: float) -> float:
+    """Return the iterations to the accuracy by the exact recursion; NaN where none is known."""
+    law: Any = getattr(spec, "law", "")
+    if spec.kind not in ("two_point", "forward_gradient") or law not in get_args(SolvedLaw):
+        return np.nan
+    spectrum = np.geomspace(1 / config.condition, 1, problem.dim)
+    solved = optimize.mean_square(
+        spectrum, step=1 / factor, law=law, num_probes=min(spec.num_probes, problem.dim)
+    )
+    return solved.iterations(problem.x0, config.accuracy)
 
 
 def _slowest(problem: problems.Problem) -> problems.Problem:
@@ -176,7 +198,8 @@ def lipschitz(config: Config, key: jax.Array, progress: lab.Progress) -> Arrays:
         for j, length in enumerate(lengths):
             run = optimize.simulate_norm(
                 dim=dim, step=1 / np.sqrt(dim * length), num_steps=int(length),
-                num_seeds=config.num_seeds, key=jax.random.fold_in(key, dim),
+                num_seeds=config.num_seeds,
+                key=jax.random.fold_in(jax.random.fold_in(key, dim), j),
                 record_at=[int(length)], average=("value",),
             )  # fmt: skip
             errors[i, j] = run.averages["value"][:, 0]

@@ -30,8 +30,8 @@ class Config(lab.ExperimentConfig):
 
     parts: tuple[Part, ...] = typing.get_args(Part)
     """Which parts are run: cells of the table, and what checks them."""
-    x64: bool = True
-    """Compute in float64: the increments of long runs drown in float32."""
+    x64: Literal[True] = True
+    """Compute in float64, without which the increments of long runs would be lost."""
     dims: Annotated[tuple[Dimension, ...], Field(min_length=2)] = (8, 16, 32, 64, 128, 256, 512)
     """Dimensions n of the reduced simulations."""
     full_dims: Annotated[tuple[Dimension, ...], Field(min_length=2)] = (16, 32, 64, 128)

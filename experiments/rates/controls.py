@@ -30,7 +30,9 @@ def controls(config: Config, key: jax.Array, progress: lab.Progress) -> Arrays:
         problem = problems.power_tail(dim=3, exponent=float(power))
         grid, gaps = gradient_descent(problem, 1.0, 100_000, "value", progress)
         arrays["power_k"], arrays[f"power_{power}"] = grid, gaps
-    return arrays | _rank_one(config, key, progress) | _long_step(config, key)
+    rank_one_key, long_step_key = jax.random.split(key)
+    arrays |= _rank_one(config, rank_one_key, progress)
+    return arrays | _long_step(config, long_step_key)
 
 
 def _rank_one(config: Config, key: jax.Array, progress: lab.Progress) -> Arrays:
@@ -46,17 +48,20 @@ def _rank_one(config: Config, key: jax.Array, progress: lab.Progress) -> Arrays:
 
 
 def _long_step(config: Config, key: jax.Array) -> Arrays:
-    """Run two-point descent with gradient descent's own step 1/L."""
-    radial = problems.logistic_tail(dim=3).radial
-    assert radial is not None
-    growth = []
-    for dim in config.dims:
-        run = optimize.simulate(
-            radial, dim=dim, step=1.0, num_steps=DIVERGING, num_seeds=config.num_seeds,
-            key=jax.random.fold_in(key, 2 * dim + 1), start=0.0, record_at=[0, DIVERGING],
-        )  # fmt: skip
-        growth.append(run.values["value"][:, 1] / run.values["value"][:, 0])
-    return {"growth": np.stack(growth)}
+    """Run two-point descent with gradient descent's own step 1/L: growth of |grad f|^2."""
+    cells = (problems.nonconvex_tail(dim=3, power=config.power), problems.logistic_tail(dim=3))
+    growth = np.empty((len(cells), len(config.dims), config.num_seeds))
+    for i, problem in enumerate(cells):
+        assert problem.radial is not None
+        for j, dim in enumerate(config.dims):
+            run = optimize.simulate(
+                problem.radial, dim=dim, step=1.0, num_steps=DIVERGING,
+                num_seeds=config.num_seeds, key=jax.random.fold_in(jax.random.fold_in(key, dim), i),
+                start=float(problem.x0[0]), record_at=[0, DIVERGING],
+            )  # fmt: skip
+            squares = run.values["squared_gradient"]
+            growth[i, j] = squares[:, 1] / squares[:, 0]
+    return {"growth": growth}
 
 
 def full_dimension(config: Config, key: jax.Array, progress: lab.Progress) -> Arrays:
@@ -64,8 +69,9 @@ def full_dimension(config: Config, key: jax.Array, progress: lab.Progress) -> Ar
     problem = problems.nonconvex_tail(dim=FULL_DIM, power=config.power)
     num_steps, num_seeds, step = 100 * FULL_DIM, 8 * config.num_seeds, 1 / FULL_DIM
     gradient = gradients.two_point(problem.fun, smoothing=1e-4)
+    full_key, reduced_key = jax.random.split(key)
     full = optimize.minimize(
-        gradient, problem.x0, optimizer=optax.sgd(step), num_steps=num_steps, key=key,
+        gradient, problem.x0, optimizer=optax.sgd(step), num_steps=num_steps, key=full_key,
         num_seeds=num_seeds, record_at=[num_steps],
         metrics={"squared_gradient": lambda x: (jax.grad(problem.fun)(x) ** 2).sum()},
     )  # fmt: skip
@@ -73,7 +79,7 @@ def full_dimension(config: Config, key: jax.Array, progress: lab.Progress) -> Ar
     assert problem.radial is not None
     reduced = optimize.simulate(
         problem.radial, dim=FULL_DIM, step=step, num_steps=num_steps, num_seeds=num_seeds,
-        key=jax.random.fold_in(key, 1), record_at=[num_steps],
+        key=reduced_key, record_at=[num_steps],
     )  # fmt: skip
     return {
         "full": full.values["squared_gradient"][:, 0],

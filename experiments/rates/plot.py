@@ -16,7 +16,7 @@ from adlab.figures.panels import Curve
 from . import controls
 from .cells import Arrays
 from .config import Config
-from .verdicts import exponent, hits
+from .verdicts import exponent, hits, slowdowns
 
 
 def plot(data: Arrays, config: Config) -> dict[str, Figure]:
@@ -211,24 +211,45 @@ def _rank_one(ax: Axes, data: Arrays, config: Config) -> None:
 
 
 def _real_data(data: Arrays, config: Config) -> Figure:
-    """Draw descent on real tables, over iterations and over iterations per factor."""
+    """Draw descent on real tables for three steps, and the time to the target over the factor."""
     figure, axes = panels.grid(len(config.tables), 2, title=text("rates.figure.real_data"))
     for row, table in zip(axes, config.tables, strict=True):
-        tones = dict(zip(("worst_case", "effective"), style.shades("two_point", 2), strict=True))
-        plain, scaled = [], []
-        for step in ("gd", "effective", "worst_case"):
-            k, factor = (data[f"real_data_{table}_{step}{end}"] for end in ("_k", "_factor"))
-            mean = optimize.mean_interval(data[f"real_data_{table}_{step}"], seed=config.seed)
-            method = "gradient_descent" if step == "gd" else "two_point"
-            ends = (mean.low, mean.high, tones.get(step))
-            label = text(f"rates.figure.step_{step}", factor=f"{float(factor):.3g}")
-            plain.append(Curve(k, mean.estimate, label, method, *ends))
-            scaled.append(Curve(k / factor, mean.estimate, label, method, *ends))
-        for ax, curves, key in ((row[0], plain, "iteration"), (row[1], scaled, "per_factor")):
-            panels.convergence(
-                ax, curves, xlabel=text(f"axis.{key}"), ylabel=text("axis.relative_gap"),
-                legend="",
-                title=table.replace("_", " ") if key == "iteration" else "",
-            )  # fmt: skip
-    panels.legend_below(figure, axes[0, 0], cols=3)
+        _descents(row[0], data, table, config)
+        _factors(row[1], data, table, config)
     return figure
+
+
+def _descents(ax: Axes, data: Arrays, table: str, config: Config) -> None:
+    fields = ("gd_k", "gd", "k", "curves", "factors", "effective", "worst")
+    gd_k, gd, k, curves, factors, effective, worst = (
+        data[f"real_data_{table}_{field}"] for field in fields
+    )
+    drawn = [Curve(gd_k, gd, text("rates.figure.gd"), "gradient_descent")]
+    tones = style.shades("two_point", 2)
+    for factor, tone in ((effective, tones[1]), (worst, tones[0])):
+        i = int(np.argmin(np.abs(np.log(factors / factor))))
+        mean = optimize.mean_interval(curves[i], seed=config.seed)
+        label = text("rates.figure.factor_is", factor=f"{factors[i]:.2g}")
+        drawn.append(Curve(k[i], mean.estimate, label, "two_point", mean.low, mean.high, tone))
+    panels.convergence(
+        ax, drawn, xlabel=text("axis.iteration"), ylabel=text("axis.relative_gap"),
+        title=table.replace("_", " "), legend="lower left", room=3.0,
+    )  # fmt: skip
+
+
+def _factors(ax: Axes, data: Arrays, table: str, config: Config) -> None:
+    times = slowdowns(data, table, config.seed)
+    ends = [[getattr(t, end) for t in times] for end in ("estimate", "low", "high")]
+    panels.scaling(
+        ax, data[f"real_data_{table}_factors"], ends[0], exponent=None, method="two_point",
+        label=text("method.two_point"), low=ends[1], high=ends[2],
+        xlabel=text("rates.figure.factor"), ylabel=text("rates.figure.slowdown"), legend="",
+    )  # fmt: skip
+    for name in ("effective", "worst"):
+        place = float(data[f"real_data_{table}_{name}"])
+        ax.axvline(place, color=style.THEORY, linestyle="--")
+        ax.annotate(
+            text(f"rates.figure.{name}"), (place, 1), xycoords=("data", "axes fraction"),
+            xytext=(-6, -4), textcoords="offset points", rotation=90, ha="right", va="top",
+            fontsize=15,
+        )  # fmt: skip

@@ -53,13 +53,13 @@ def _strongly_convex(data: Arrays, config: Config) -> Iterator[Row]:
 
 def _real_data(data: Arrays, config: Config) -> Iterator[Row]:
     for name in config.tables:
-        for step, calls in (("gd", 1), ("effective", 2), ("worst_case", 2)):
-            prefix = f"real_data_{name}_{step}"
-            method = "reverse_mode" if step == "gd" else f"two_point, {step} step"
-            yield from _curve(
-                name, method, "", data[f"{prefix}_k"], calls, "relative_gap", data[prefix],
-                config.seed,
-            )  # fmt: skip
+        fields = ("gd_k", "gd", "k", "curves", "factors")
+        gd_k, gd, k, curves, factors = (data[f"real_data_{name}_{field}"] for field in fields)
+        for place, value in zip(gd_k, gd, strict=True):
+            yield _row(name, "reverse_mode", "", place, 1, "relative_gap", (value, value, value))
+        for grid, runs, factor in zip(k, curves, factors, strict=True):
+            method = f"two_point(law=gaussian), step 1/({factor:.3g} L)"
+            yield from _curve(name, method, "", grid, 2, "relative_gap", runs, config.seed)
 
 
 def _curve(

@@ -53,7 +53,8 @@ def quadratic(growths=(0.0, 1.0)):
         "k": np.broadcast_to(HITS, (2, 3, HITS.size)),
         "curves": np.array(curves),
         "factor": np.array([np.ones(3), dims]),
-        "calls": np.array([np.ones(3), np.full(3, 2)]),
+        "calls": np.array([np.ones(3), 2 * dims]),
+        "exact": np.array([np.full(3, np.nan), 20 * dims * np.log(1e3)]),
         "conditions": np.array([1.0, 10.0, 100.0]),
         "margins": np.array([[1.0] * 3, [1.98] * 3, [1.99] * 3]),
     }
@@ -65,14 +66,20 @@ def lipschitz(in_dim=0.5, in_steps=-0.5):
     return {"lengths": lengths, "errors": np.moveaxis(noisy(mean), 1, 2)}
 
 
-def real(stretch=1.0):
+def real(slowdown=4.0):
+    """Descent whose best factor takes `slowdown` times the iterations of gradient descent."""
     k = np.geomspace(1, 1e5, 300)
-    data = {"breast_cancer_gd_k": k, "breast_cancer_gd": noisy(np.exp(-k / 10))}
-    for step, factor in (("effective", 4.0), ("worst_case", 33.0)):
-        data[f"breast_cancer_{step}_k"] = k
-        data[f"breast_cancer_{step}"] = noisy(np.exp(-k / (10 * factor * stretch)))
-        data[f"breast_cancer_{step}_factor"] = np.array(factor)
-    return data
+    factors = np.geomspace(1, 66, 8)
+    times = slowdown * np.array([5.0, 3, 1, 1.5, 2, 4, 8, 16])
+    return {
+        "breast_cancer_gd_k": k,
+        "breast_cancer_gd": np.exp(-k / 10),
+        "breast_cancer_k": np.tile(k, (8, 1)),
+        "breast_cancer_curves": np.stack([noisy(np.exp(-k / (10 * time))) for time in times]),
+        "breast_cancer_factors": factors,
+        "breast_cancer_effective": np.array(4.0),
+        "breast_cancer_worst": np.array(33.0),
+    }
 
 
 def controls(chain=-0.5, power=None, growth=0.0, end=1e6):
@@ -81,7 +88,7 @@ def controls(chain=-0.5, power=None, growth=0.0, end=1e6):
     data |= {f"power_{p}": k ** (power or -p / (p - 2.0)) for p in (4, 8, 20)}
     dims = np.array(CHANGES["full_dims"])
     data["rank_one"] = noisy(1 / (1 + HITS / dims[:, None] ** growth))
-    data["growth"] = np.full((3, SEEDS), end)
+    data["growth"] = np.full((2, 3, SEEDS), end)
     return data
 
 
@@ -145,8 +152,9 @@ BAD = {
     "strongly_convex_calls": {"strongly_convex": quadratic((0.5, 0.5))},
     "lipschitz_dimension": {"lipschitz": lipschitz(in_dim=1.0)},
     "lipschitz_steps": {"lipschitz": lipschitz(in_steps=-1.0)},
-    "real_effective": {"real_data": real(2.0)},
-    "real_worst_case": {"real_data": real(2.0)},
+    "strongly_convex_exact": {"strongly_convex": quadratic((0.0, 1.05))},
+    "real_effective": {"real_data": real(8.0)},
+    "real_worst": {"real_data": real(33.0)},
     "control_chain": {"controls": controls(chain=-1.0)},
     "control_power": {"controls": controls(power=-1.0)},
     "control_rank_one": {"controls": controls(growth=1.0)},
@@ -158,6 +166,15 @@ BAD = {
 @pytest.mark.parametrize("claim", BAD)
 def test_each_fails_on_data_that_refute_it(job, claim):
     assert set(outcomes(job, **BAD[claim])[claim]) == {"fails"}
+
+
+@pytest.mark.parametrize("cell", ["smooth", "convex"])
+def test_one_dimension_without_numbers_leaves_the_worst_of_all_undecided(job, cell):
+    broken = tail(-12 / 11 if cell == "smooth" else -1.0)
+    broken["curves"][1] = np.nan
+    found = outcomes(job, **{cell: broken})
+    for claim in ("slope", "collapse", "dimension"):
+        assert set(found[f"{cell}_{claim}"]) == {"undecided"}, claim
 
 
 def test_a_target_that_is_not_reached_leaves_the_verdict_undecided(job):
