@@ -209,7 +209,7 @@ def scaling(
         color=color or style.color(method),
     )  # fmt: skip
     _finish(ax, xlabel, ylabel, title, legend)
-    if n.size <= 8:
+    if n.size <= 8 and np.all(n == np.rint(n)):
         _ticks_at(ax.xaxis, n)
 
 

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from adlab.core import checks
+
 __all__ = ["from_host"]
 
 
-def from_host(fun: Callable[..., Any], *, vectorized: bool = False) -> Callable[..., jax.Array]:
+def from_host(
+    fun: Callable[..., Any],
+    *,
+    vectorized: bool = False,
+    dtype: Literal["float32", "float64"] | None = None,
+) -> Callable[..., jax.Array]:
     """Make a scalar function of NumPy arrays callable under jit, vmap and scan.
 
     The zero-order and finite-difference estimators then take its gradient; there is nothing to
@@ -29,31 +36,35 @@ def from_host(fun: Callable[..., Any], *, vectorized: bool = False) -> Callable[
       vectorized: whether `fun` evaluates a batch at once: then every leaf comes with one more
         leading axis of the same length B, and `fun` returns B numbers. The estimators' chunk_size
         is the longest batch. Otherwise a batch is evaluated one point after the other.
+      dtype: precision of what `fun` returns, by which automatic steps go; None is the widest float
+        that JAX has enabled.
 
     Returns:
-      A function of the same arguments that returns a scalar of the widest float JAX has enabled.
+      A function of the same arguments that returns a scalar of that dtype.
 
     Raises:
-      TypeError: a float64 result while JAX runs in 32-bit mode; a result of a wrong shape or kind
-        (when called; compiled code reports it inside JAX's own runtime error, as it does every
-        exception that `fun` raises).
+      TypeError: a float64 result while JAX runs in 32-bit mode; a float32 result where float64 was
+        to be expected; another wrong kind or shape. When called: compiled code reports it inside
+        JAX's own runtime error, as it does every exception that `fun` raises.
     """
     if not callable(fun):
         raise TypeError(f"from_host: fun must be callable, got {fun!r}")
+    if dtype is not None:
+        checks.one_of("dtype", dtype, ["float32", "float64"])
     call = _batched(fun) if vectorized else _single(fun)
 
     def from_jax(*args: Any, **kwargs: Any) -> jax.Array:
         leaves, structure = jax.tree.flatten((args, kwargs))
         leaves = [jnp.asarray(leaf) for leaf in leaves]
         ranks = [leaf.ndim for leaf in leaves]
-        dtype = jax.dtypes.canonicalize_dtype(np.float64)
+        value_dtype = jax.dtypes.canonicalize_dtype(dtype or np.float64)
 
         def on_host(*values: Any) -> np.ndarray:
-            return call(structure, ranks, [np.asarray(value) for value in values], dtype)
+            return call(structure, ranks, [np.asarray(value) for value in values], value_dtype)
 
         return jax.pure_callback(
             on_host,
-            jax.ShapeDtypeStruct((), dtype),
+            jax.ShapeDtypeStruct((), value_dtype),
             *leaves,
             vmap_method="broadcast_all" if vectorized else "sequential",
         )
@@ -93,9 +104,14 @@ def _result(value: Any, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
         )
     if value.dtype.itemsize > np.dtype(dtype).itemsize:
         raise TypeError(
-            f"from_host: fun returned {value.dtype}, but JAX runs in 32-bit mode, which would "
-            "ruin the difference of two values: start with `adlab --x64` or "
-            'jax.config.update("jax_enable_x64", True) before the first array, or return '
+            f"from_host: fun returned {value.dtype}, but JAX runs in 32-bit mode or dtype asks for "
+            f"{np.dtype(dtype)}, which would ruin the difference of two values: start with `adlab "
+            '--x64` or jax.config.update("jax_enable_x64", True) before the first array, or return '
             "np.float32 if single precision is meant"
         )
-    return value.astype(dtype)
+    if value.dtype.itemsize < np.dtype(dtype).itemsize:
+        raise TypeError(
+            f"from_host: fun must return {np.dtype(dtype)}, got {value.dtype}: pass "
+            'dtype="float32" if single precision is meant, so that automatic steps suit it'
+        )
+    return value

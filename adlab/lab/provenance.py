@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from adlab.lab.config import Job
 
-_PACKAGES = ("adlab", "jax", "jaxlib", "numpy", "optax")
+_PACKAGES = ("adlab", "jax", "jaxlib", "numpy", "optax", "scikit-learn")
 
 
 def stamp(sources: Iterable[Path]) -> dict[str, Any]:

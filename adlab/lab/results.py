@@ -15,19 +15,21 @@ from adlab.lab.verdict import Verdict, render
 
 
 def find(name: str, out: Path) -> Path:
-    """Return the finished run that a path or a unique prefix of a folder's name means.
+    """Return the finished run that a path or the beginning of a folder's name means.
+
+    Of several, the one that finished last.
 
     Raises:
-      UsageError: there is none, or several.
+      UsageError: there is none.
     """
     if (Path(name) / "DONE").is_file():
         return Path(name)
     runs = sorted(p.parent.name for p in out.glob("[!.]*/DONE")) if out.is_dir() else []
     matches = [run for run in runs if run.startswith(name)] if name else []
-    if len(matches) == 1:
-        return out / matches[0]
     if matches:
-        raise UsageError(f"'{name}' means several results in {out}: {', '.join(matches)}")
+        return max(
+            (out / run for run in matches), key=lambda run: (run / "DONE").stat().st_mtime_ns
+        )
     if (Path(name) / "config.toml").is_file():
         raise UsageError(f"{name} is not finished (no DONE): run its config again")
     stems = {run.rpartition("-")[0]: run for run in runs}

@@ -59,7 +59,8 @@ def minimize(
       gradient: a GradientFn, or any callable with (x, *args, key=).
       x0: the start, a pytree of floating-point arrays; the first argument of the objective.
       *args: the objective's other arguments, passed on to `gradient` and to the metrics.
-      optimizer: any optax transformation; it sees x as its params.
+      optimizer: any optax transformation that asks for nothing but gradients and params (x), as
+        sgd or adam, but not lbfgs, whose line search wants values.
       num_steps: number K >= 1 of iterations.
       key: a random key, for a gradient that draws probes.
       num_seeds: run that many descents at once, on keys split off `key`; values, averages, x and
@@ -71,6 +72,7 @@ def minimize(
       loop: "fused" runs whole segments in one compiled loop, "host" calls one compiled iteration
         at a time; "auto" is "host" on a CPU whose gradient holds a convolution, else "fused".
       opt_state: the optimiser's state to start from, without seeds; by default its own for x0.
+        Iterations count from 0 all the same: to go on with a descent, pass a key not used before.
       on_progress: called as (k, the metrics at x_k) after each recorded iteration; not in a trace.
 
     Returns:
@@ -81,7 +83,8 @@ def minimize(
         "host" inside a trace; argnums other than 0; no metrics where the gradient doesn't know its
         objective; and what `gradient.check` finds at a concrete x0, such as NaN or a smoothing
         under the noise floor.
-      TypeError: num_seeds without a key, and what `gradient.check` finds.
+      TypeError: num_seeds without a key; an optimiser that asks for more than gradients; and what
+        `gradient.check` finds.
 
     >>> from adlab import gradients, problems
     >>> problem = problems.quadratic(dim=3, condition=2.0)
@@ -104,7 +107,9 @@ def minimize(
         _refuse_host(loop, on_progress)
     elif hasattr(gradient, "check"):
         gradient.check(x0, *args, key=key)
-    state = _start(program, x0, optimizer.init(x0) if opt_state is None else opt_state)
+    opt_state = optimizer.init(x0) if opt_state is None else opt_state
+    _try_update(optimizer, x0, opt_state)
+    state = _start(program, x0, opt_state)
     if num_seeds is not None:
         state = jax.tree.map(lambda leaf: jnp.stack([leaf] * num_seeds), state)
         key = jax.random.split(key, num_seeds)
@@ -167,6 +172,18 @@ def _program(
     return _Program(*jax.tree.map(_hold, parts))
 
 
+def _try_update(optimizer: optax.GradientTransformation, x0: PyTree, opt_state: PyTree) -> None:
+    try:
+        jax.eval_shape(optimizer.update, x0, opt_state, x0)
+    except TypeError as error:
+        if "keyword" not in str(error):
+            raise
+        raise TypeError(
+            "optimizer must ask for nothing but gradients, state and params, got one whose update "
+            f"says: {error}; use such as optax.sgd or optax.adam"
+        ) from None
+
+
 def _objective(gradient: Callable[..., PyTree]) -> Metric:
     if not hasattr(gradient, "fun"):
         raise ValueError(
@@ -219,7 +236,9 @@ def _start(program: _Program, x0: PyTree, opt_state: PyTree) -> _State:
 
 
 def _mean_dtype(value: Any) -> Any:
-    return value.dtype if jnp.issubdtype(value.dtype, jnp.inexact) else jnp.result_type(float)
+    if not jnp.issubdtype(value.dtype, jnp.inexact):
+        return jnp.result_type(float)
+    return np.promote_types(value.dtype, np.float32)  # a mean of thousands drowns in bfloat16
 
 
 def _measure(metrics: dict[str, Metric], x: PyTree, args: tuple[Any, ...]) -> dict[str, Any]:

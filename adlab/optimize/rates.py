@@ -80,7 +80,9 @@ def slope(x: Any, y: Any) -> Any:
     """
     x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
     if x.ndim != 1 or x.size < 2 or np.any(x <= 0):
-        raise ValueError(f"x must be at least two positive numbers, got {x!r}")
+        raise ValueError(
+            f"x must be at least two positive numbers (leave iteration 0 out), got {x!r}"
+        )
     if y.shape[-1:] != x.shape:
         raise ValueError(f"y must end in {x.size} points as x does, got shape {y.shape}")
     logs = np.log(np.where((y > 0) & np.isfinite(y), y, np.nan))

@@ -198,3 +198,21 @@ def test_what_isn_t_callable_is_refused():
 def test_automatic_differentiation_of_a_host_function_is_refused():
     with pytest.raises(ValueError, match="Pure callbacks do not support JVP"):
         jax.grad(FUNCTIONS["sequential"])(jnp.asarray(X))
+
+
+def test_a_single_precision_function_says_so_where_float64_is_on():
+    def single(x):
+        return np.float32(np.sum(np.sin(x)))
+
+    with jax.enable_x64(True):
+        x = jnp.arange(1.0, 4.0)
+        with pytest.raises(Exception, match='pass dtype="float32"'):
+            finite_difference(from_host(single))(x)
+        g = finite_difference(from_host(single, dtype="float32"))
+        # float32 values at the step that suits them: eps^(2/3) is 2e-5, of values of size 2
+        np.testing.assert_allclose(g(x), np.cos(x), atol=1e-3)
+
+
+def test_an_unknown_dtype_of_a_host_function_is_refused():
+    with pytest.raises(ValueError, match="dtype must be one of 'float32', 'float64'"):
+        from_host(np.sum, dtype="float16")

@@ -70,7 +70,9 @@ def test_a_run_leaves_all_that_it_promises(checkout):
 def test_run_json_says_how_the_result_came_about(checkout):
     main(RUN)
     about = json.loads((checkout.result / "run.json").read_text())
-    assert about["versions"].keys() == {"python", "adlab", "jax", "jaxlib", "numpy", "optax"}
+    assert about["versions"].keys() == set(
+        ["python", "adlab", "jax", "jaxlib", "numpy", "optax", "scikit-learn"]
+    )
     assert about["device"]["platform"] == "cpu"
     assert about["seconds"]["parts"] == {"first": {"compile": 0.5, "run": 0.25}}
     assert (about["seconds"]["compile"], about["seconds"]["run"]) == (0.5, 0.25)
@@ -491,14 +493,23 @@ def test_results_are_found_by_prefix(checkout, capsys):
     assert main(["show", first[:10]]) == 0
     assert main(["show", f"results/{second}"]) == 0
     capsys.readouterr()
-    for name, told in {
-        "decay": f"'decay' means several results in results: {first}, {second}",
-        "dekay": f"no result 'dekay' in results; did you mean 'decay'? (there: {first}, {second})",
-    }.items():
-        assert main(["show", name]) == 2
-        assert capsys.readouterr().err == f"error: {told}\n"
+    assert main(["show", "dekay"]) == 2
+    told = f"no result 'dekay' in results; did you mean 'decay'? (there: {first}, {second})"
+    assert capsys.readouterr().err == f"error: {told}\n"
     assert main(["show", "x", "--results", "nowhere"]) == 2
     assert capsys.readouterr().err == "error: no result 'x' in nowhere (there are none)\n"
+
+
+def test_of_several_results_the_last_is_meant(checkout, capsys):
+    main(RUN)
+    main([*RUN, "--profile", "smoke"])
+    runs = checkout.results
+    for later, earlier in (runs, runs[::-1]):
+        os.utime(earlier / "DONE", (1, 1))
+        os.utime(later / "DONE", (2, 2))
+        capsys.readouterr()
+        assert main(["show", "decay"]) == 0
+        assert f"results/{later.name}" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("checkout")

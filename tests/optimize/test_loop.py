@@ -282,3 +282,23 @@ def test_the_prescribed_step_divides_by_the_second_moment(gradient, expected):
 def test_no_step_is_prescribed_without_a_lipschitz_gradient():
     with pytest.raises(ValueError, match=r"problem\.L must be finite"):
         optimize.prescribed_step(problems.norm(dim=2), gradients.two_point(PROBLEM.fun))
+
+
+def test_an_optimiser_that_asks_for_more_than_gradients_is_refused_by_name():
+    with pytest.raises(TypeError, match=r"optimizer must ask for nothing but gradients.*value"):
+        minimize(
+            reverse_mode(lambda x: jnp.sum(x**2)), jnp.ones(3), optimizer=optax.lbfgs(), num_steps=3
+        )
+
+
+def test_running_means_of_bfloat16_metrics_do_not_stall():
+    run = minimize(
+        reverse_mode(lambda x: jnp.sum(x**2)),
+        jnp.ones(1, jnp.bfloat16),
+        optimizer=optax.sgd(0.0),
+        num_steps=2000,
+        metrics={"first": lambda x: x[0]},
+        average=("first",),
+    )
+    assert run.averages["first"].dtype == np.float32
+    np.testing.assert_allclose(run.averages["first"], 1.0, rtol=1e-5)  # 2000 roundings of float32
