@@ -300,4 +300,4 @@ def test_running_means_of_bfloat16_metrics_do_not_stall():
         record_at=[5000],
     )
     mean = run.averages["first"][-1]
-    assert mean == pytest.approx(1 + 1 / 5001, abs=1e-5)  # 5000 roundings of float32
+    assert mean == pytest.approx(1 + 1 / 5001, abs=1e-4)  # float32; bfloat16 stalls 0.06 away
