@@ -19,7 +19,8 @@ class Cost:
     Attributes:
       evaluations: plain evaluations (oracle calls) of the function.
       jvps: Jacobian-vector products, each about 1.5 to 2.5 evaluations.
-      vjps: vector-Jacobian products together with their forward pass, each about 3 evaluations.
+      vjps: vector-Jacobian products together with their forward pass, each about 3
+        evaluations, at most about 4 where no elementary operation is dear to differentiate.
     """
 
     evaluations: int = 0

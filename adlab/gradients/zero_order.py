@@ -169,8 +169,8 @@ def two_point(
         its largest coordinate, eps the round-off of x and `fun`. On the sphere |h u| = h sqrt(d),
         so a formula with unit directions and radius r has h = r / sqrt(d). May be traced.
       law: distribution of the probes, with E[u u^T] = I: a name, or (like, *, key) -> probe.
-      num_probes: number m of probes. Probe i is drawn from fold_in(key, i),
-        a single one from the key itself.
+      num_probes: number m of probes. Probe i is drawn from fold_in(key, i), as is block i of
+        orthogonal ones; a single probe from the key itself.
       chunk_size: how many probes are evaluated at a time; doesn't change them.
       argnums: which positional argument to differentiate, or a tuple of several.
       has_aux: whether `fun` returns auxiliary data beside its value.
@@ -222,8 +222,8 @@ def one_sided(
       smoothing: step h > 0 in units of x, or "auto": for each probe eps^(1/2) * max(1, rms x) over
         its largest coordinate, eps the round-off of x and `fun`. May be traced.
       law: distribution of the probes, with E[u u^T] = I: a name, or (like, *, key) -> probe.
-      num_probes: number m of probes. Probe i is drawn from fold_in(key, i),
-        a single one from the key itself.
+      num_probes: number m of probes. Probe i is drawn from fold_in(key, i), as is block i of
+        orthogonal ones; a single probe from the key itself.
       chunk_size: how many probes are evaluated at a time; doesn't change them.
       argnums: which positional argument to differentiate, or a tuple of several.
       has_aux: whether `fun` returns auxiliary data beside its value.
@@ -269,8 +269,8 @@ def forward_gradient(
     Args:
       fun: differentiable by JAX in forward mode; returns a real scalar, or (scalar, aux).
       law: distribution of the probes, with E[u u^T] = I: a name, or (like, *, key) -> probe.
-      num_probes: number m of probes. Probe i is drawn from fold_in(key, i),
-        a single one from the key itself.
+      num_probes: number m of probes. Probe i is drawn from fold_in(key, i), as is block i of
+        orthogonal ones; a single probe from the key itself.
       chunk_size: how many probes are evaluated at a time; doesn't change them.
       argnums: which positional argument to differentiate, or a tuple of several.
       has_aux: whether `fun` returns auxiliary data beside its value.
