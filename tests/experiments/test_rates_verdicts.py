@@ -1,13 +1,14 @@
 """Every verdict of `rates` holds on data that bear it out, and fails on data that refute it."""
 
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from adlab.lab import config as configs
-from conftest import ROOT
 
+ROOT = Path(__file__).parents[2]
 SEEDS = 16
 TAU = np.geomspace(30, 400, 24)
 HITS = np.geomspace(1, 1e6, 400).astype(int)

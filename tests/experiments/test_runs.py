@@ -3,6 +3,7 @@
 import json
 import math
 import unicodedata
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from adlab.figures import style
 from adlab.lab import config as configs
 from adlab.lab import results, start, store
 
+ROOT = Path(__file__).parents[2]
 FIELDS = {"claim", "measured", "low", "high", "expected", "tolerance", "outcome"}
 
 
@@ -128,8 +130,6 @@ def pair(fun, *, smoothing: float = 1e-3):
 def test_an_estimator_of_the_users_own_takes_part(name, changes, tmp_path, monkeypatch):
     (tmp_path / "my_estimator.py").write_text(PLUGIN)
     monkeypatch.syspath_prepend(str(tmp_path))
-    from conftest import ROOT  # the tests' own folder
-
     folder = lab.run(
         ROOT / "configs" / f"{name}.toml", profile="smoke", out=tmp_path,
         overrides=changes | {"estimators": [{"kind": "my_estimator:pair"}]},

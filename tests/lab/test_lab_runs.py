@@ -660,8 +660,10 @@ def test_seconds_add_up_and_survive_a_resume(tmp_path):
     assert first.spent == again.spent == {"fit": {"compile": 2.0, "run": 4.0}}
 
 
-def test_a_terminal_gets_a_bar_and_a_file_gets_lines():
+def test_a_terminal_gets_a_bar_and_a_file_gets_lines(monkeypatch):
     from rich.console import Console
+
+    monkeypatch.setenv("TERM", "xterm")  # a dumb one gets no bar
 
     def shown(terminal):
         text = io.StringIO()
