@@ -1,7 +1,7 @@
 """Descent: the loop around any optimiser and gradient, exact reductions, and fits of rates."""
 
 from adlab.optimize.loop import minimize
-from adlab.optimize.mean_square import MeanSquare, mean_square, typical_log_rate
+from adlab.optimize.mean_square import MeanSquare, mean_square
 from adlab.optimize.radial import simulate, simulate_norm
 from adlab.optimize.rates import (
     Interval,
@@ -13,7 +13,6 @@ from adlab.optimize.rates import (
     mean_interval,
     slope,
     slope_interval,
-    window,
 )
 from adlab.optimize.steps import prescribed_step
 from adlab.optimize.trajectory import Trajectory
@@ -35,6 +34,4 @@ __all__ = [
     "simulate_norm",
     "slope",
     "slope_interval",
-    "typical_log_rate",
-    "window",
 ]

@@ -18,7 +18,7 @@ import numpy as np
 
 from adlab.core import checks
 
-__all__ = ["MeanSquare", "mean_square", "typical_log_rate"]
+__all__ = ["MeanSquare", "mean_square"]
 
 Law = Literal["sphere", "gaussian", "orthogonal"]
 Criterion = Literal["value", "square"]
@@ -129,36 +129,3 @@ def _second_moment(law: Law, n: int, m: int) -> tuple[float, float]:
         return spread, n * (m + 2) / (m * (n + 2)) - spread
     c = n / (n + 2) if law == "sphere" else 1.0
     return c / m, 2 * c / m + 1 - 1 / m
-
-
-def typical_log_rate(dim: int) -> float:
-    """Return E log(|x+|^2/|x|^2) = psi((n - 1)/2) - psi(n/2) for one sphere probe, H = L I.
-
-    At the prescribed step 1/(n L) a step removes the component along the probe, so that
-    |x+|^2/|x|^2 = 1 - v_1^2 is Beta((n - 1)/2, 1/2). This is the rate of almost every run. It is
-    below log(1 - 1/n), that of the mean, which rare runs carry: over long runs a mean over seeds
-    underestimates, and logarithms are what to average.
-
-    Args:
-      dim: n >= 2.
-
-    Raises:
-      ValueError: dim < 2.
-
-    >>> round(typical_log_rate(8), 5)
-    -0.15296
-    """
-    checks.at_least("dim", dim, 2)
-    half = dim // 2
-    # psi(k) = H_{k-1} - gamma and psi(k + 1/2) = 2 sum_{i<=k} 1/(2i - 1) - 2 log 2 - gamma.
-    if dim % 2 == 0:
-        return _odd_harmonic(half - 1) - _harmonic(half - 1)
-    return _harmonic(half - 1) - _odd_harmonic(half)
-
-
-def _harmonic(k: int) -> float:
-    return float(np.sum(1 / np.arange(1, k + 1)))
-
-
-def _odd_harmonic(k: int) -> float:
-    return float(2 * np.sum(1 / np.arange(1, 2 * k, 2)) - 2 * np.log(2))

@@ -24,7 +24,6 @@ __all__ = [
     "mean_interval",
     "slope",
     "slope_interval",
-    "window",
 ]
 
 NUM_RESAMPLES = 1000
@@ -59,12 +58,6 @@ def log_grid(num_steps: int, num_points: int, start: int = 1) -> np.ndarray:
     checks.at_least("num_steps", num_steps, start)
     checks.at_least("num_points", num_points, 1 if num_steps == start else 2)
     return np.unique(np.rint(np.geomspace(start, num_steps, num_points)).astype(np.int64))
-
-
-def window(record_at: Any, dim: int, low: float, high: float) -> np.ndarray:
-    """Return where low <= k/dim <= high: the window in which different dimensions compare."""
-    tau = np.asarray(record_at) / dim
-    return (tau >= low) & (tau <= high)
 
 
 def slope(x: Any, y: Any) -> Any:

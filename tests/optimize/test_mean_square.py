@@ -1,7 +1,6 @@
 import itertools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -88,16 +87,6 @@ def test_the_loop_agrees_with_the_recursion():
     assert abs(error[0]) <= 1e-13  # round-off: all seeds start at x0
 
 
-@pytest.mark.parametrize("n", [2, 3, 8, 33, 1000])
-def test_typical_rate_is_the_digamma_difference(n):
-    with jax.enable_x64(True):
-        digamma = jax.scipy.special.digamma
-        expected = digamma(jnp.asarray((n - 1) / 2)) - digamma(jnp.asarray(n / 2))
-    # digamma's own round-off, of values up to 7
-    assert optimize.typical_log_rate(n) == pytest.approx(float(expected), abs=1e-13)
-    assert optimize.typical_log_rate(n) < np.log1p(-1 / n)
-
-
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -109,7 +98,6 @@ def test_typical_rate_is_the_digamma_difference(n):
             lambda: optimize.mean_square([1.0], step=0.1, law="orthogonal", num_probes=2),
             "num_probes must be <= 1",
         ),
-        (lambda: optimize.typical_log_rate(1), "dim must be >= 2"),
         (
             lambda: optimize.mean_square(np.ones(8), step=1.0).iterations(np.ones(8), 0.1),
             "rate must be < 1",

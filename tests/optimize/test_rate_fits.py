@@ -107,12 +107,6 @@ def test_collapse_is_the_ratio_to_the_reference():
         optimize.collapse(spread * reference, reference[:-1])
 
 
-def test_window_is_in_units_of_the_dimension():
-    np.testing.assert_array_equal(
-        optimize.window([10, 20, 30, 40], 10, 2, 3), [False, True, True, False]
-    )
-
-
 @pytest.mark.parametrize(
     ("call", "message"),
     [
