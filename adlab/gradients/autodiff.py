@@ -11,20 +11,19 @@ import jax.numpy as jnp
 
 from adlab.core import trees
 from adlab.core.cost import Cost
+from adlab.core.nodes import as_data, register
 from adlab.gradients.base import (
     ChunkSize,
     GradientFn,
     PyTree,
-    as_data,
     check_arguments,
-    register,
 )
 from adlab.gradients.chunks import check_chunk_size, chunk_length
 
 __all__ = ["forward_mode", "reverse_mode"]
 
 
-@register()
+@register("fun")
 @dataclass(frozen=True, eq=False)
 class ReverseMode(GradientFn):
     """See `reverse_mode`."""
@@ -74,7 +73,7 @@ def reverse_mode(
     return ReverseMode(as_data(fun), argnums, has_aux)
 
 
-@register()
+@register("fun")
 @dataclass(frozen=True, eq=False)
 class ForwardMode(GradientFn):
     """See `forward_mode`."""

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import abc
-import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -18,29 +17,6 @@ from adlab.core.cost import Cost
 __all__ = ["GradientFn"]
 
 PyTree = Any
-_Class = TypeVar("_Class", bound=type)
-
-
-def register(*data: str) -> Callable[[_Class], _Class]:
-    """Register a frozen dataclass as a pytree: `fun` and the fields named are data, others static.
-
-    A plain function holds no arrays and is compared by identity, a `functools.partial` likewise;
-    a `fun` that is itself a pytree, as `jax.tree_util.Partial`, carries its arrays as data.
-    """
-
-    def decorate(cls: _Class) -> _Class:
-        fields = [field.name for field in dataclasses.fields(cls)]
-        static = [name for name in fields if name not in ("fun", *data)]
-        return jax.tree_util.register_dataclass(cls, ["fun", *data], static)
-
-    return decorate
-
-
-def as_data(fun: Callable[..., Any]) -> Callable[..., Any]:
-    """Return `fun` as a pytree callable, so that it may cross jit as data."""
-    if not callable(fun):
-        raise TypeError(f"fun must be callable, got {fun!r}")
-    return jax.tree_util.Partial(fun) if jax.tree_util.all_leaves([fun]) else fun
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,14 +12,15 @@ import numpy as np
 
 from adlab.core import trees
 from adlab.core.cost import Cost
-from adlab.gradients.base import GradientFn, PyTree, as_data, check_arguments, register
+from adlab.core.nodes import as_data, register
+from adlab.gradients.base import GradientFn, PyTree, check_arguments
 
 __all__ = ["custom"]
 
 Estimate = Callable[[Callable[[PyTree], Any], PyTree, Any], PyTree]
 
 
-@register()
+@register("fun")
 @dataclass(frozen=True, eq=False)
 class Custom(GradientFn):
     """See `custom`."""

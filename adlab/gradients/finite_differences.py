@@ -11,13 +11,12 @@ import jax.numpy as jnp
 
 from adlab.core import checks, trees
 from adlab.core.cost import Cost
+from adlab.core.nodes import as_data, register
 from adlab.gradients.base import (
     ChunkSize,
     GradientFn,
     PyTree,
-    as_data,
     check_arguments,
-    register,
 )
 from adlab.gradients.chunks import check_chunk_size, chunk_length
 from adlab.gradients.holomorphic import require_holomorphic
@@ -30,7 +29,7 @@ __all__ = ["finite_difference"]
 _COMPLEX_STEPS = {"float32": 1e-9, "float64": 1e-20}
 
 
-@register("step")
+@register("fun", "step")
 @dataclass(frozen=True, eq=False)
 class FiniteDifference(GradientFn):
     """See `finite_difference`."""

@@ -14,8 +14,9 @@ import jax.numpy as jnp
 
 from adlab.core import trees
 from adlab.core.cost import Cost
+from adlab.core.nodes import as_data, register
 from adlab.core.probes import Law, LawName
-from adlab.gradients.base import ChunkSize, GradientFn, PyTree, as_data, check_arguments, register
+from adlab.gradients.base import ChunkSize, GradientFn, PyTree, check_arguments
 from adlab.gradients.probing import Directional, ProbedGradient, check_probing
 from adlab.gradients.steps import (
     ROUNDING,
@@ -76,7 +77,7 @@ class _Smoothed(ProbedGradient):
                 )
 
 
-@register("smoothing")
+@register("fun", "smoothing")
 @dataclass(frozen=True, eq=False)
 class TwoPoint(_Smoothed):
     """See `two_point`."""
@@ -100,7 +101,7 @@ class TwoPoint(_Smoothed):
         return slope
 
 
-@register("smoothing")
+@register("fun", "smoothing")
 @dataclass(frozen=True, eq=False)
 class OneSided(_Smoothed):
     """See `one_sided`."""
@@ -122,7 +123,7 @@ class OneSided(_Smoothed):
         return slope
 
 
-@register()
+@register("fun")
 @dataclass(frozen=True, eq=False)
 class ForwardGradient(ProbedGradient):
     """See `forward_gradient`."""
