@@ -1,0 +1,9 @@
+"""Data sets as arrays on the host, read from files at hand: nothing is fetched or unpickled."""
+
+from adlab.data.batching import Batches, batches, stack
+from adlab.data.cifar import cifar10
+from adlab.data.dataset import Dataset
+from adlab.data.handwriting import digits
+from adlab.data.mixtures import gaussian_mixture
+
+__all__ = ["Batches", "Dataset", "batches", "cifar10", "digits", "gaussian_mixture", "stack"]
