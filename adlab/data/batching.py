@@ -59,6 +59,7 @@ def batches(
     number of examples. A second pass yields the same batches as the first, as an algorithm needs
     that multiplies by one matrix many times; training goes through `epoch`:
 
+    >>> from adlab.data import Dataset
     >>> pairs = Dataset(np.zeros((5, 2), np.float32), np.arange(5, dtype=np.int32))
     >>> ordered = batches(pairs, batch_size=2)
     >>> [batch.labels.tolist() for batch in ordered]

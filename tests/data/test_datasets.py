@@ -148,7 +148,8 @@ def test_shuffled_batches_repeat_and_hold_every_example_once(key):
     parts = data.batches(ten(), batch_size=4, key=key)
     first = labels(parts)
     assert first == labels(parts) == labels(parts.epoch(0))
-    assert sorted(sum(first, [])) == list(range(10)) != sum(first, [])
+    order = np.concatenate(first).tolist()
+    assert sorted(order) == list(range(10)) != order
     assert [len(batch) for batch in first] == [4, 4, 2]
     for batch in parts:
         assert isinstance(batch, data.Dataset)
@@ -209,7 +210,7 @@ def test_batch_sizes_out_of_range_are_refused(size, error, message):
 
 @pytest.mark.parametrize("key", [3, jax.random.split(jax.random.key(0)), "key"])
 def test_what_is_no_key_is_refused(key):
-    with pytest.raises(TypeError, match=r"key must be one jax\.random key .*jax\.random\.key\(0\)"):
+    with pytest.raises(TypeError, match=r"(?s)key must be one .*jax\.random\.key\(0\)"):
         data.batches(ten(), batch_size=2, key=key)
 
 
