@@ -17,6 +17,7 @@ import numpy as np
 __all__ = [
     "at_least",
     "concrete",
+    "in_trace",
     "nearest",
     "one_of",
     "positive",
@@ -28,6 +29,11 @@ __all__ = [
 def concrete(value: Any) -> bool:
     """Tell whether every leaf of `value` can be read now, that is, none is being traced."""
     return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value))
+
+
+def in_trace(tree: Any = ()) -> bool:
+    """Tell whether a trace is going on, be it of `tree` or around constants."""
+    return not concrete((tree, jnp.add(0, 0)))
 
 
 def nearest(value: Any, choices: Iterable[str]) -> str:

@@ -102,7 +102,7 @@ def minimize(
         checks.require_key("minimize with num_seeds", key)
     x0, args = jax.tree.map(_strong, (x0, args))
     program = _program(gradient, args, optimizer, metrics, average)
-    traced = _in_trace((program, x0, key, opt_state))
+    traced = checks.in_trace((program, x0, key, opt_state))
     if traced:
         _refuse_host(loop, on_progress)
     elif hasattr(gradient, "check"):
@@ -209,11 +209,6 @@ def _strong(leaf: Any) -> jax.Array:
     if jnp.issubdtype(leaf.dtype, jax.dtypes.extended):
         return leaf
     return lax.convert_element_type(leaf, leaf.dtype)
-
-
-def _in_trace(tree: PyTree) -> bool:
-    """Tell whether a trace is going on, be it of `tree` or around constants."""
-    return not checks.concrete((tree, jnp.add(0, 0)))
 
 
 def _refuse_host(loop: Loop, on_progress: Any) -> None:

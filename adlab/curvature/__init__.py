@@ -1,0 +1,25 @@
+"""Curvature of any JAX loss: products, operators, spectral density, trace, eigenpairs."""
+
+from adlab.curvature.batches import Stacked, stacked
+from adlab.curvature.estimate import Estimate
+from adlab.curvature.networks import Fisher, GaussNewton, Hessian
+from adlab.curvature.operators import DenseMatrix, Linear, Matrix, Operator
+from adlab.curvature.products import hvp, linearize_hvp
+from adlab.curvature.traces import diagonal, trace
+
+__all__ = [
+    "DenseMatrix",
+    "Estimate",
+    "Fisher",
+    "GaussNewton",
+    "Hessian",
+    "Linear",
+    "Matrix",
+    "Operator",
+    "Stacked",
+    "diagonal",
+    "hvp",
+    "linearize_hvp",
+    "stacked",
+    "trace",
+]

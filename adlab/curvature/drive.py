@@ -1,0 +1,142 @@
+"""How algorithms apply an operator: vectors laid out flat, products compiled once and counted.
+
+There are two loops. The host's calls one compiled product at a time, keeps its vectors in the
+host's memory and does its algebra in NumPy: the only way for operators over batches from the host,
+and the fast one on CPU, whose compiler makes the gradients of convolutions many times slower inside
+loops. The fused one is a single compiled program, which also runs inside a trace.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any, Literal, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from adlab.core import checks, probes, trees
+from adlab.curvature.operators import Operator, as_operator, flat_products
+
+__all__ = ["ChunkSize", "Loop", "Products", "prepare"]
+
+Loop = Literal["auto", "host", "fused"]
+ChunkSize = int | Literal["auto"]
+OnProgress = Callable[[int, int], None]
+_VECTORS_LIMIT = 2**30  # bytes that blocks of probes may take
+
+
+class Products:
+    """Applies an operator to rows of (k, d) from the host; counts, and refuses what isn't finite."""
+
+    def __init__(
+        self, operator: Operator, total: int, on_progress: OnProgress | None = None
+    ) -> None:
+        self.operator, self.total, self.on_progress = operator, total, on_progress
+        self.dim, self.dtype = operator.dim, trees.common_dtype(operator.like)
+        self.done = 0
+
+    def __call__(self, vectors: np.ndarray) -> np.ndarray:
+        """Return the products with the rows of `vectors` as an array of NumPy.
+
+        Raises:
+          ValueError: one isn't finite.
+        """
+        vectors = jnp.asarray(vectors, self.dtype)
+        sums = None
+        for weight, part in self.operator.parts():
+            sums = _accumulate(sums, weight, part, vectors)
+        out = np.asarray(sums)
+        finite = np.isfinite(out.sum(axis=1))
+        if not finite.all():
+            step = self.done + int(np.argmin(finite)) + 1
+            raise ValueError(
+                f"matvec must return finite numbers, got NaN or infinity in product {step} of "
+                f"{self.total}; check the loss and its parameters for NaN, and overflow in "
+                f"{self.dtype.name}"
+            )
+        self.done += len(out)
+        if self.on_progress is not None:
+            self.on_progress(self.done, self.total)
+        return out
+
+
+@jax.jit
+def _accumulate(sums: Any, weight: Any, part: Operator, vectors: jax.Array) -> jax.Array:
+    out = flat_products(part, vectors)
+    out = out * jnp.asarray(weight, out.dtype)
+    return out if sums is None else sums + out
+
+
+def prepare(operator: Any, loop: Loop, on_progress: OnProgress | None) -> tuple[Operator, bool]:
+    """Return the operator, and whether the host drives it.
+
+    Raises:
+      ValueError: an unknown loop; one that can't drive this operator here.
+      TypeError: not an operator.
+    """
+    checks.one_of("loop", loop, get_args(Loop))
+    operator = as_operator(operator)
+    traced = checks.in_trace(operator if operator.traceable else ())
+    if not operator.traceable and (traced or loop == "fused"):
+        raise ValueError(
+            "an operator over batches from the host must be driven from the host, outside jit and "
+            'with loop="auto" or "host"; or give over() the batches as curvature.stacked(...)'
+        )
+    if traced and (loop == "host" or on_progress is not None):
+        name = 'loop="host"' if loop == "host" else "on_progress"
+        raise ValueError(f"{name} must not be asked for inside jit, vmap or scan")
+    if traced or not operator.traceable:
+        return operator, not traced
+    return operator, loop == "host" or (loop == "auto" and jax.default_backend() == "cpu")
+
+
+def chunk_length(chunk_size: ChunkSize, dim: int, count: int, kept: int, dtype: Any) -> int:
+    """Return how many probes share a product, `kept` vectors of memory each.
+
+    Several vectors in one product pay until they fill the machine; as many as fit into 1 GiB.
+    """
+    if chunk_size != "auto":
+        checks.at_least("chunk_size", chunk_size, 1)
+        return min(chunk_size, count)
+    fitting = _VECTORS_LIMIT // max(1, kept * dim * np.dtype(dtype).itemsize)
+    return int(max(1, min(count, fitting, max(4, 2**18 // dim))))
+
+
+def draw(law: Any, like: Any, key: jax.Array, indices: jax.Array) -> jax.Array:
+    """Return the probes of these indices as rows (k, d): probe i comes from fold_in(key, i)."""
+    like = trees.probe_like(like)
+
+    def one(index: Any) -> jax.Array:
+        return trees.ravel(law(like, key=jax.random.fold_in(key, index)))
+
+    return jax.vmap(one)(indices)
+
+
+def resolve_law(law: Any) -> Any:
+    """Return the callable behind a law of independent probes.
+
+    Raises:
+      ValueError: unknown, or "orthogonal", whose probes aren't independent.
+    """
+    found = probes.resolve(law)
+    if isinstance(found, str):
+        raise ValueError(
+            f"law must be one of independent probes, got {law!r}; Hutch++ and XTrace are the "
+            "estimators that use orthogonality"
+        )
+    return found
+
+
+def check_memory(what: str, num_bytes: int) -> None:
+    """Raise ValueError where this machine's memory can't hold `num_bytes`."""
+    try:
+        present = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return
+    if num_bytes > present:
+        raise ValueError(
+            f"{what} must fit into memory, got {num_bytes / 2**30:.1f} GiB for "
+            f"{present / 2**30:.1f} GiB; take fewer num_matvecs, or a block by where="
+        )

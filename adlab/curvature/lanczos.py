@@ -1,0 +1,179 @@
+"""The Lanczos recurrence with full reorthogonalisation, from the host or fused.
+
+Each new vector is made orthogonal to all earlier ones twice (classical Gram-Schmidt; "twice is
+enough", Giraud et al. 2005, doi:10.1007/s00211-005-0615-4). Without that, converged eigenvalues
+come back as copies, and every count of outliers is wrong.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from adlab.curvature.drive import Products
+from adlab.curvature.operators import Operator, flat_products
+
+__all__ = ["Tridiagonal", "fused", "host", "ritz"]
+
+
+class Tridiagonal(NamedTuple):
+    """T = Q A Q^T of `p` recurrences, m steps each, and the basis where it was asked for.
+
+    diagonal: (p, m). off_diagonal: (p, m); its last column is the norm of what is left of A q_m,
+    which bounds the error of the Ritz values. basis: (p, m, d) or None.
+    asymmetry: (p,) the largest entry of Q A Q^T outside of T, over the norm of T.
+    """
+
+    diagonal: Any
+    off_diagonal: Any
+    asymmetry: Any
+    basis: Any = None
+
+
+def orthogonalize(vector: Any, basis: Any) -> tuple[Any, Any]:
+    """Return `vector` (d,) less its components along the rows of `basis`, and these components."""
+    first = basis @ vector
+    vector = vector - first @ basis
+    second = basis @ vector
+    return vector - second @ basis, first + second
+
+
+class _Recurrence:
+    """One recurrence in the host's memory; its basis (m, d) is filled row by row."""
+
+    def __init__(self, start: np.ndarray, num_matvecs: int, rng: np.random.Generator) -> None:
+        self.basis = np.empty((num_matvecs, start.size), start.dtype)
+        self.basis[0] = start / np.linalg.norm(start)
+        self.diagonal, self.off_diagonal = np.zeros((2, num_matvecs))
+        self.scale, self.asymmetry, self.rng = 0.0, 0.0, rng
+
+    def advance(self, step: int, product: np.ndarray) -> None:
+        """Take the product with row `step`, and fill the next row."""
+        rows = self.basis[: step + 1]
+        self.scale = max(self.scale, float(np.linalg.norm(product)))
+        rest, components = orthogonalize(product, rows)
+        self.diagonal[step] = components[step]
+        expected = np.zeros(step)
+        expected[-1:] = self.off_diagonal[step - 1 : step]
+        if step:
+            self.asymmetry = max(self.asymmetry, float(abs(components[:step] - expected).max()))
+        norm = float(np.linalg.norm(rest))
+        ended = norm <= _vanishing(self.basis.dtype) * self.scale
+        self.off_diagonal[step] = 0.0 if ended else norm
+        if step + 1 < len(self.basis):
+            rest = self._fresh(rows) if ended else rest
+            self.basis[step + 1] = rest / np.linalg.norm(rest)
+
+    def _fresh(self, rows: np.ndarray) -> np.ndarray:
+        """Return a random direction outside of the invariant subspace that was found."""
+        fresh = self.rng.standard_normal(rows.shape[1]).astype(rows.dtype)
+        return orthogonalize(fresh, rows)[0]
+
+
+def _vanishing(dtype: Any) -> float:
+    return 16 * float(jnp.finfo(dtype).eps)
+
+
+def host(
+    products: Products, starts: np.ndarray, num_matvecs: int, *, keep_basis: bool = False
+) -> Tridiagonal:
+    """Run one recurrence per row of `starts`, (p, d), with one blocked product per step.
+
+    Raises:
+      ValueError: a product isn't finite; the operator isn't symmetric.
+    """
+    runs = [
+        _Recurrence(start, num_matvecs, np.random.default_rng(index))
+        for index, start in enumerate(np.asarray(starts))
+    ]
+    for step in range(num_matvecs):
+        vectors = np.stack([run.basis[step] for run in runs])
+        for run, product in zip(runs, products(vectors), strict=True):
+            run.advance(step, product)
+            check_symmetry(run.asymmetry, run.scale, products.dtype)
+    return Tridiagonal(
+        np.stack([run.diagonal for run in runs]),
+        np.stack([run.off_diagonal for run in runs]),
+        np.array([run.asymmetry / (run.scale or 1.0) for run in runs]),
+        np.stack([run.basis for run in runs]) if keep_basis else None,
+    )
+
+
+def check_symmetry(asymmetry: Any, scale: Any, dtype: Any) -> None:
+    """Raise ValueError where Q A Q^T isn't tridiagonal to the precision that products have."""
+    if asymmetry > float(jnp.finfo(dtype).eps) ** (1 / 3) * scale:
+        raise ValueError(
+            f"operator must be symmetric, got |u.Av - v.Au| = {float(asymmetry):.3g} for two unit "
+            f"vectors and |Av| up to {float(scale):.3g}; a matvec that isn't deterministic "
+            "(dropout, augmented data) is not symmetric either"
+        )
+
+
+@functools.partial(jax.jit, static_argnames=("num_matvecs", "keep_basis"))
+def fused(
+    operator: Operator, starts: jax.Array, *, num_matvecs: int, keep_basis: bool = False
+) -> Tridiagonal:
+    """Run one recurrence per row of `starts`, (p, d), in one program."""
+    count, dim = starts.shape
+    starts = starts / jnp.linalg.norm(starts, axis=1, keepdims=True)
+    basis = jnp.zeros((num_matvecs + 1, count, dim), starts.dtype).at[0].set(starts)
+    zeros = jnp.zeros((num_matvecs, count), starts.dtype)
+    state = (basis, zeros, zeros, jnp.zeros(count, starts.dtype), jnp.zeros(count, starts.dtype))
+
+    def body(step: Any, state: Any) -> Any:
+        basis, diagonal, off_diagonal, scale, asymmetry = state
+        product = flat_products(operator, basis[step])
+        scale = jnp.maximum(scale, jnp.linalg.norm(product, axis=1))
+        rest, components = jax.vmap(orthogonalize, in_axes=(0, 1), out_axes=(0, 1))(product, basis)
+        row = jnp.arange(num_matvecs + 1)[:, None]
+        before = jnp.where(step > 0, off_diagonal[step - 1], 0)
+        expected = jnp.where(row == step - 1, before, 0)
+        outside = jnp.abs(jnp.where(row < step, components - expected, 0))
+        norm = jnp.linalg.norm(rest, axis=1)
+        gone = norm <= _vanishing(starts.dtype) * scale
+        rest = jax.lax.cond(jnp.any(gone), _replace, lambda r, *_: r, rest, gone, basis, step)
+        basis = basis.at[step + 1].set(rest / jnp.linalg.norm(rest, axis=1, keepdims=True))
+        return (
+            basis,
+            diagonal.at[step].set(components[step]),
+            off_diagonal.at[step].set(jnp.where(gone, 0, norm)),
+            scale,
+            jnp.maximum(asymmetry, outside.max(axis=0)),
+        )
+
+    basis, diagonal, off_diagonal, scale, asymmetry = jax.lax.fori_loop(0, num_matvecs, body, state)
+    relative = asymmetry / jnp.where(scale > 0, scale, 1)
+    kept = jnp.swapaxes(basis[:-1], 0, 1) if keep_basis else None
+    return Tridiagonal(diagonal.T, off_diagonal.T, relative, kept)
+
+
+def _replace(rest: jax.Array, gone: jax.Array, basis: jax.Array, step: Any) -> jax.Array:
+    """Return random directions outside of the basis for those recurrences that have ended."""
+    key = jax.random.fold_in(jax.random.key(0), step)
+    fresh = jax.random.normal(key, rest.shape, rest.dtype)
+    fresh, _ = jax.vmap(orthogonalize, in_axes=(0, 1), out_axes=(0, 1))(fresh, basis)
+    return jnp.where(gone[:, None], fresh, rest)
+
+
+def check(found: Tridiagonal, dtype: Any, num_matvecs: int) -> None:
+    """Raise ValueError for what a fused run met: a product that isn't finite, or asymmetry."""
+    finite = np.isfinite(np.asarray(found.diagonal)).all(axis=0)
+    if not finite.all():
+        raise ValueError(
+            f"matvec must return finite numbers, got NaN or infinity at step "
+            f"{int(np.argmin(finite)) + 1} of {num_matvecs}; check the loss and its parameters "
+            "for NaN"
+        )
+    check_symmetry(np.max(np.asarray(found.asymmetry)), 1.0, dtype)
+
+
+def ritz(found: Tridiagonal, xp: Any = np) -> tuple[Any, Any]:
+    """Return the eigenvalues (p, m) of every T in increasing order, and its eigenvectors (p, m, m)."""
+    size, dtype = found.diagonal.shape[1], found.diagonal.dtype
+    above = found.off_diagonal[:, :, None] * xp.eye(size, k=1, dtype=dtype)
+    full = found.diagonal[:, :, None] * xp.eye(size, dtype=dtype)
+    return xp.linalg.eigh(full + above + xp.swapaxes(above, 1, 2))

@@ -1,0 +1,379 @@
+"""The curvature matrices of a network's loss: Hessian, generalised Gauss-Newton, Fisher."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Literal, Self, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from adlab.core import checks, trees
+from adlab.core.nodes import as_data, register
+from adlab.curvature import batches as batched
+from adlab.curvature.blocks import Where, choose, merge, select
+from adlab.curvature.operators import Operator, shapes_of
+from adlab.curvature.products import Mode, hvp, linearize_hvp, scalar
+
+__all__ = ["Fisher", "GaussNewton", "Hessian"]
+
+PyTree = Any
+
+
+class Network(Operator):
+    """What the matrices of a network share: parameters, a block of them, and the data."""
+
+    params: PyTree
+    args: tuple[Any, ...]
+    chosen: tuple[bool, ...] | None
+
+    @property
+    def like(self) -> PyTree:
+        """Shapes and dtypes of the chosen parameters, with None in place of the others."""
+        return shapes_of(select(self.params, self.chosen))
+
+    def over(self, data: Iterable[Any], *, coupled: bool = False) -> Operator:
+        """Return the mean of this matrix over the batches of a data set, weighted by their size.
+
+        A batch is a tuple (or list) of the arguments after `params`, or the one argument; the first
+        axis of every array counts its examples. `data` is either
+
+        * a list, or whatever can be iterated over again and again, such as a PyTorch DataLoader,
+          of batches that may differ in size: the operator is driven from the host, one compiled
+          product per batch, and can't be traced;
+        * or batches stacked by `stacked`: arrays (batches, size, ...), over which `matvec` scans,
+          also inside `jit`.
+
+        Every product passes over the whole of `data`, which must hold the same examples each time.
+
+        Args:
+          data: the batches.
+          coupled: accept a loss that isn't the mean over its examples, such as one with BatchNorm
+            on batch statistics; the operator then is the mean of the matrices of the batches, which
+            depends on how the data are cut.
+
+        Raises:
+          ValueError: no batches, an empty one, one of unlike structure, or sizes that disagree;
+            this operator has data already; the loss of one batch isn't the mean over its two
+            halves, or differs from call to call, while `coupled` is False.
+          TypeError: a one-shot iterator.
+        """
+        if self.args:
+            raise ValueError(
+                "over(batches) gives the operator its data: build it without any, got "
+                f"{len(self.args)} argument(s) after params"
+            )
+        return batched.mean_over(self, data, coupled=coupled)
+
+    def with_data(self, batch: tuple[Any, ...], index: Any) -> Self:
+        """Return this matrix on one batch, the `index`-th of a data set."""
+        del index
+        return self._changed(args=batch)
+
+    def _changed(self, **fields: Any) -> Self:
+        new = object.__new__(type(self))
+        for name, value in {**vars(self), **fields}.items():
+            object.__setattr__(new, name, value)
+        return new
+
+    def _set(self, params: PyTree, args: tuple[Any, ...], where: Where | None, **own: Any) -> None:
+        checks.require_inexact(type(self).__name__, params)
+        fields = {"params": params, "args": args, "chosen": choose(params, where), **own}
+        for name, value in fields.items():
+            object.__setattr__(self, name, value)
+
+    def value(self) -> jax.Array:
+        """Return the loss on this operator's data."""
+        raise NotImplementedError
+
+
+@register("fun", "params", "args")
+@dataclass(frozen=True, eq=False, init=False)
+class Hessian(Network):
+    """The Hessian of `fun(params, *args)` in `params`, as an operator.
+
+    H_ij = d^2 fun / d params_i d params_j, exact to rounding. A product costs about two to three
+    gradients. Where `fun` is a mean over examples, so is H.
+
+    `fun` is data where it is a pytree callable, such as those of `models.from_nnx`; a plain
+    function is static, and a new one traces anew.
+
+    >>> H = Hessian(lambda p: jnp.sum(p["a"] ** 3), {"a": jnp.array([1.0, 2.0])})
+    >>> H.matvec({"a": jnp.array([1.0, 1.0])})
+    {'a': Array([ 6., 12.], dtype=float32)}
+
+    Args:
+      fun: twice differentiable; fun(params, *args) returns a real scalar.
+      params: a tree of real floating-point arrays.
+      *args: the other arguments of `fun`; leave them away where `over` gives them.
+      where: a function of a parameter path such as "stage1.block0.conv1.kernel" that tells whether
+        the parameter belongs to the block of H; the others are held fixed, and stand as None in
+        `like`.
+      mode: the composition of the product, see `hvp`.
+
+    Raises:
+      ValueError: `where` accepts no path; an unknown mode.
+      TypeError: a leaf of `params` isn't real floating-point; `fun` isn't scalar (when applied).
+    """
+
+    fun: Callable[..., Any]
+    params: PyTree
+    args: tuple[Any, ...]
+    chosen: tuple[bool, ...] | None
+    mode: Mode
+
+    def __init__(
+        self,
+        fun: Callable[..., Any],
+        params: PyTree,
+        *args: Any,
+        where: Where | None = None,
+        mode: Mode = "forward_over_reverse",
+    ) -> None:
+        checks.one_of("mode", mode, get_args(Mode))
+        self._set(params, args, where, fun=as_data(fun), mode=mode)
+
+    def matvec(self, v: PyTree) -> PyTree:
+        """Return H v."""
+        product = hvp(self._restricted, mode=self.mode)
+        return product(v, select(self.params, self.chosen))
+
+    def linearize(self) -> LinearizedHessian:
+        """Return the same matrix with the gradient linearised once, for many products.
+
+        A product then costs little more than a gradient. Holds the gradient's intermediates.
+        """
+        block = select(self.params, self.chosen)
+        _, product = linearize_hvp(self._restricted, block)
+        return LinearizedHessian(product, block)
+
+    def value(self) -> jax.Array:
+        """Return fun(params, *args)."""
+        return scalar(self.fun(self.params, *self.args))
+
+    def _restricted(self, block: PyTree) -> Any:
+        return self.fun(merge(block, self.params, self.chosen), *self.args)
+
+
+@register("product", "block")
+@dataclass(frozen=True, eq=False)
+class LinearizedHessian(Operator):
+    """See `Hessian.linearize`."""
+
+    product: Callable[[PyTree], PyTree]
+    block: PyTree
+
+    @property
+    def like(self) -> PyTree:
+        """Those of the Hessian."""
+        return shapes_of(self.block)
+
+    def matvec(self, v: PyTree) -> PyTree:
+        """Return H v."""
+        return self.product(v)
+
+
+class OutputCurvature(Network):
+    """J^T M J, where J is the Jacobian of the model's outputs and M a matrix on the outputs."""
+
+    model: Callable[..., Any]
+
+    def matvec(self, v: PyTree) -> PyTree:
+        """Return J^T M J v."""
+        block = select(self.params, self.chosen)
+        if not trees.same_shapes(v, block):
+            raise ValueError(
+                f"v must be shaped as the parameters, {jax.tree.map(jnp.shape, block)}, "
+                f"got {jax.tree.map(jnp.shape, v)}"
+            )
+        tangent = trees.cast_like(jax.tree.map(jnp.asarray, v), block)
+        outputs, tangents = jax.jvp(self._outputs, (block,), (tangent,))
+        weighted = trees.cast_like(self._weigh(outputs, tangents), outputs)
+        _, pull = jax.vjp(self._outputs, block)
+        return trees.cast_like(pull(weighted)[0], jax.tree.map(jnp.asarray, v))
+
+    def _outputs(self, block: PyTree) -> PyTree:
+        params = merge(block, self.params, self.chosen)
+        return self.model(params, *self._inputs())
+
+    def _inputs(self) -> tuple[Any, ...]:
+        return self.args[:-1]
+
+    def _weigh(self, outputs: PyTree, tangents: PyTree) -> PyTree:
+        raise NotImplementedError
+
+
+@register("model", "loss", "params", "args")
+@dataclass(frozen=True, eq=False, init=False)
+class GaussNewton(OutputCurvature):
+    """The generalised Gauss-Newton matrix of loss(model(params, *inputs), targets).
+
+    G = J^T H_L J: J is the Jacobian of the outputs in the parameters, H_L the Hessian of the loss
+    in the outputs. Positive semi-definite where the loss is convex in the outputs; the Hessian
+    without the curvature of the model, and equal to it where the model is linear. Normalised as
+    the loss: a mean over examples gives a mean. A product costs about as much as a gradient and a
+    forward sweep.
+
+    Args:
+      model: model(params, *inputs) -> outputs.
+      loss: loss(outputs, targets) -> a real scalar, twice differentiable.
+      params: a tree of real floating-point arrays.
+      *args: the inputs, then the targets; leave them away where `over` gives them.
+      where: see `Hessian`.
+
+    Raises:
+      ValueError: `where` accepts no path.
+      TypeError: a leaf of `params` isn't real floating-point; the loss isn't scalar (when applied).
+
+    Source: Schraudolph (2002), doi:10.1162/08997660260028683.
+    """
+
+    model: Callable[..., Any]
+    loss: Callable[..., Any]
+    params: PyTree
+    args: tuple[Any, ...]
+    chosen: tuple[bool, ...] | None
+
+    def __init__(
+        self,
+        model: Callable[..., Any],
+        loss: Callable[..., Any],
+        params: PyTree,
+        *args: Any,
+        where: Where | None = None,
+    ) -> None:
+        self._set(params, args, where, model=as_data(model), loss=as_data(loss))
+
+    def value(self) -> jax.Array:
+        """Return the loss."""
+        return scalar(self.loss(self.model(self.params, *self._inputs()), self.args[-1]))
+
+    def _weigh(self, outputs: PyTree, tangents: PyTree) -> PyTree:
+        return hvp(self.loss)(tangents, outputs, self.args[-1])
+
+
+Likelihood = Literal["softmax", "gaussian"]
+FisherKind = Literal["exact", "monte_carlo", "empirical"]
+
+
+@register("model", "params", "args", "key")
+@dataclass(frozen=True, eq=False, init=False)
+class Fisher(OutputCurvature):
+    """The Fisher information matrix of a model's predictive distribution, mean over examples.
+
+    F = (1/N) sum_i J_i^T E[s s^T] J_i, where s is the gradient of log p(y | outputs_i) in the
+    outputs:
+
+    * "exact" takes the expectation over y ~ p in closed form;
+    * "monte_carlo" draws `num_samples` labels per example from p, by `key`, always the same ones;
+      unbiased;
+    * "empirical" takes the labels given, which isn't an estimate of the other two.
+
+    For "softmax", outputs are logits (..., classes) and every position before the last axis is one
+    of the N examples; for "gaussian", p = N(outputs, I) and the first axis counts the examples.
+    The exact matrix equals the Gauss-Newton matrix of the mean negative log-likelihood.
+
+    Args:
+      model: model(params, *inputs) -> outputs, one array.
+      likelihood: "softmax" or "gaussian".
+      params: a tree of real floating-point arrays.
+      *args: the inputs, then the labels (integers for softmax, shaped as the outputs for gaussian);
+        the labels serve "empirical" alone, but are there always, as in a batch. Leave all away
+        where `over` gives them.
+      kind: which expectation.
+      num_samples: labels drawn per example for "monte_carlo".
+      key: a random key for "monte_carlo".
+      where: see `Hessian`.
+
+    Raises:
+      ValueError: an unknown likelihood or kind; num_samples < 1; `where` accepts no path.
+      TypeError: "monte_carlo" without a key; a leaf of `params` isn't real floating-point.
+
+    Source: Martens (2020), jmlr.org/papers/v21/17-678.html; on the empirical one: Kunstner, Balles
+    & Hennig (2019), arXiv:1905.12558.
+    """
+
+    model: Callable[..., Any]
+    likelihood: Likelihood
+    params: PyTree
+    args: tuple[Any, ...]
+    chosen: tuple[bool, ...] | None
+    kind: FisherKind
+    num_samples: int
+    key: Any
+
+    def __init__(
+        self,
+        model: Callable[..., Any],
+        likelihood: Likelihood,
+        params: PyTree,
+        *args: Any,
+        kind: FisherKind = "exact",
+        num_samples: int = 1,
+        key: Any = None,
+        where: Where | None = None,
+    ) -> None:
+        checks.one_of("likelihood", likelihood, get_args(Likelihood))
+        checks.one_of("kind", kind, get_args(FisherKind))
+        checks.at_least("num_samples", num_samples, 1)
+        if kind == "monte_carlo":
+            checks.require_key("Fisher with kind='monte_carlo'", key)
+        own = {"likelihood": likelihood, "kind": kind, "num_samples": num_samples}
+        self._set(params, args, where, model=as_data(model), key=key, **own)
+
+    def with_data(self, batch: tuple[Any, ...], index: Any) -> Self:
+        """Return this matrix on one batch, with labels drawn by a key of its own."""
+        key = None if self.key is None else jax.random.fold_in(self.key, index)
+        return self._changed(args=batch, key=key)
+
+    def value(self) -> jax.Array:
+        """Return the mean negative log-likelihood, up to a constant."""
+        outputs = self.model(self.params, *self._inputs())
+        if self.likelihood == "gaussian":
+            residual = outputs - jnp.asarray(self.args[-1], outputs.dtype)
+            return jnp.sum(residual**2) / (2 * self._examples(outputs))
+        logs = jax.nn.log_softmax(outputs)
+        return -jnp.sum(logs * self._one_hot(self.args[-1], outputs)) / self._examples(outputs)
+
+    def _examples(self, outputs: jax.Array) -> int:
+        shape = outputs.shape[:-1] if self.likelihood == "softmax" else outputs.shape[:1]
+        return math.prod(shape)
+
+    def _one_hot(self, labels: Any, outputs: jax.Array) -> jax.Array:
+        return jax.nn.one_hot(labels, outputs.shape[-1], dtype=outputs.dtype)
+
+    def _weigh(self, outputs: PyTree, tangents: PyTree) -> PyTree:
+        if not isinstance(outputs, jax.Array | np.ndarray):
+            raise TypeError(f"model must return one array of outputs, got {outputs!r}")
+        if self.kind == "exact":
+            weighted = self._covariance(outputs, tangents)
+        else:
+            softmax = self.likelihood == "softmax"
+            axes = (-1,) if softmax else tuple(range(1 - outputs.ndim, 0))
+            scores = self._scores(outputs)
+            weighted = jnp.sum(scores * tangents, axis=axes, keepdims=True) * scores
+            if self.kind == "monte_carlo":
+                weighted = jnp.mean(weighted, axis=0)
+        return weighted / self._examples(outputs)
+
+    def _covariance(self, outputs: jax.Array, tangents: jax.Array) -> jax.Array:
+        """Return E[s s^T] t per example: (diag p - p p^T) t, or t itself."""
+        if self.likelihood == "gaussian":
+            return tangents
+        p = jax.nn.softmax(outputs)
+        return p * (tangents - jnp.sum(p * tangents, axis=-1, keepdims=True))
+
+    def _scores(self, outputs: jax.Array) -> jax.Array:
+        """Return the scores s of the labels given, or (num_samples, ...) of labels drawn."""
+        if self.kind == "empirical":
+            if self.likelihood == "gaussian":
+                return jnp.asarray(self.args[-1], outputs.dtype) - outputs
+            return self._one_hot(self.args[-1], outputs) - jax.nn.softmax(outputs)
+        if self.likelihood == "gaussian":
+            return jax.random.normal(self.key, (self.num_samples, *outputs.shape), outputs.dtype)
+        shape = (self.num_samples, *outputs.shape[:-1])
+        labels = jax.random.categorical(self.key, outputs, shape=shape)
+        return self._one_hot(labels, outputs) - jax.nn.softmax(outputs)

@@ -1,0 +1,308 @@
+"""Symmetric linear operators on pytrees, and their algebra."""
+
+from __future__ import annotations
+
+import abc
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from adlab.core import checks, trees
+from adlab.core.nodes import as_data, register
+
+__all__ = ["DenseMatrix", "Linear", "Matrix", "Operator", "as_operator"]
+
+PyTree = Any
+_DENSE_LIMIT = 8 * 2**30  # bytes
+
+
+class DenseMatrix(NamedTuple):
+    """A matrix (d, d), and the slice of its rows that belongs to each parameter path."""
+
+    matrix: jax.Array
+    index: dict[str, slice]
+
+
+class Operator(abc.ABC):
+    """A symmetric linear map on pytrees: all that the algorithms of this package ask for.
+
+    `like` says what vectors look like, `matvec` applies the map. Operators are frozen pytrees whose
+    arrays are data: pass them through `jit`, or map `matvec` over vectors by `vmap`. They don't
+    jit. They add, and scale: `a + b`, `a - b`, `2.0 * a`, `-a`, `a.shift(0.1)` for a + 0.1 I.
+    """
+
+    __array_ufunc__ = None  # NumPy numbers leave the product to __rmul__
+
+    @property
+    @abc.abstractmethod
+    def like(self) -> PyTree:
+        """Shapes and dtypes of the vectors: a tree of `jax.ShapeDtypeStruct`."""
+
+    @abc.abstractmethod
+    def matvec(self, v: PyTree) -> PyTree:
+        """Return the product with `v`, which is shaped as `like`, in the dtypes of `v`."""
+
+    @property
+    def traceable(self) -> bool:
+        """Whether `matvec` may be traced, or must be driven from the host."""
+        return True
+
+    @property
+    def dim(self) -> int:
+        """Number of rows d."""
+        return trees.size(self.like)
+
+    def parts(self) -> Iterator[tuple[Any, Operator]]:
+        """Yield (weight, operator) pairs whose weighted sum this operator is."""
+        yield 1.0, self
+
+    def shift(self, by: Any) -> Operator:
+        """Return this operator plus `by` times the identity."""
+        return self + by * Identity(self.like)
+
+    def to_dense(self, chunk_size: int = 64) -> DenseMatrix:
+        """Return the whole matrix, (d, d), with the rows of every parameter path.
+
+        Costs d products, `chunk_size` at a time, and d^2 numbers.
+
+        Raises:
+          ValueError: the matrix would take more than 8 GiB; chunk_size < 1.
+        """
+        checks.at_least("chunk_size", chunk_size, 1)
+        dtype = trees.common_dtype(self.like)
+        if self.dim**2 * dtype.itemsize > _DENSE_LIMIT:
+            raise ValueError(
+                f"the dense matrix must fit into {_DENSE_LIMIT / 2**30:.0f} GiB, got {self.dim}^2 "
+                f"numbers of {dtype.itemsize} bytes; choose a block of it by where="
+            )
+        if self.traceable:
+            columns = jax.lax.map(
+                lambda i: _flat_product(self, (jnp.arange(self.dim) == i).astype(dtype)),
+                jnp.arange(self.dim),
+                batch_size=min(chunk_size, self.dim),
+            )
+        else:
+            columns = jnp.stack(
+                [_flat_product(self, row) for row in jnp.eye(self.dim, dtype=dtype)]
+            )
+        return DenseMatrix(columns.T, path_slices(self.like))
+
+    def __add__(self, other: Any) -> Operator:
+        return Sum(self, other) if isinstance(other, Operator) else NotImplemented
+
+    def __sub__(self, other: Any) -> Operator:
+        return Sum(self, -other) if isinstance(other, Operator) else NotImplemented
+
+    def __mul__(self, factor: Any) -> Operator:
+        return Scaled(self, factor) if jnp.ndim(factor) == 0 else NotImplemented
+
+    __rmul__ = __mul__
+
+    def __neg__(self) -> Operator:
+        return Scaled(self, -1.0)
+
+
+def path_slices(like: PyTree) -> dict[str, slice]:
+    """Return the slice that each leaf of `like` fills when the tree is laid out as one vector."""
+    index, start = {}, 0
+    for path, leaf in jax.tree_util.tree_leaves_with_path(like):
+        stop = start + math.prod(np.shape(leaf))
+        index[path_name(path)] = slice(start, stop)
+        start = stop
+    return index
+
+
+def path_name(path: Any) -> str:
+    """Spell a parameter path: `stage1.block0.conv1.kernel`."""
+    return jax.tree_util.keystr(path, simple=True, separator=".")
+
+
+def _flat_product(operator: Operator, vector: jax.Array) -> jax.Array:
+    """Return the product with one vector (d,) laid out flat."""
+    v = trees.unravel(vector, trees.probe_like(operator.like))
+    return trees.ravel(operator.matvec(v))
+
+
+def flat_products(operator: Operator, vectors: jax.Array) -> jax.Array:
+    """Return the products with the rows of `vectors`, (k, d), which is traced as one product."""
+    if vectors.shape[0] == 1:  # without a batch axis, convolutions stay what compilers know
+        return _flat_product(operator, vectors[0])[None]
+    return jax.vmap(lambda vector: _flat_product(operator, vector))(vectors)
+
+
+def shapes_of(tree: PyTree) -> PyTree:
+    """Return shapes and dtypes of a tree of arrays."""
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(np.shape(leaf), jnp.result_type(leaf)), tree
+    )
+
+
+@register("array")
+@dataclass(frozen=True, eq=False)
+class Matrix(Operator):
+    """A symmetric matrix of shape (d, d) that is there in full.
+
+    Raises:
+      ValueError: the array isn't square.
+      TypeError: it isn't real floating-point.
+
+    >>> Matrix(jnp.diag(jnp.array([1.0, 2.0]))).matvec(jnp.array([1.0, 1.0]))
+    Array([1., 2.], dtype=float32)
+    """
+
+    array: Any
+
+    def __post_init__(self) -> None:
+        if np.ndim(self.array) != 2 or len(set(np.shape(self.array))) != 1:
+            raise ValueError(f"array must be square, got shape {np.shape(self.array)}")
+        checks.require_inexact("Matrix", self.array)
+
+    @property
+    def like(self) -> PyTree:
+        """One vector of d numbers."""
+        return jax.ShapeDtypeStruct(np.shape(self.array)[:1], jnp.result_type(self.array))
+
+    def matvec(self, v: PyTree) -> PyTree:
+        """Return array @ v."""
+        return (jnp.asarray(self.array) @ jnp.asarray(v, jnp.result_type(self.array))).astype(
+            jnp.result_type(v)
+        )
+
+
+@register("fun")
+@dataclass(frozen=True, eq=False, init=False)
+class Linear(Operator):
+    """A symmetric linear function of the user's own, v -> A v, on vectors shaped as `like`.
+
+    Args:
+      fun: the function. A pytree callable, such as `jax.tree_util.Partial`, carries its arrays
+        as data; a plain function is static.
+      like: a tree of arrays or shapes.
+    """
+
+    fun: Callable[[PyTree], PyTree]
+    shapes: tuple[Any, ...]
+    structure: Any
+
+    def __init__(self, fun: Callable[[PyTree], PyTree], like: PyTree) -> None:
+        checks.require_inexact("Linear", like)
+        leaves, structure = jax.tree.flatten(shapes_of(like))
+        object.__setattr__(self, "fun", as_data(fun))
+        object.__setattr__(self, "shapes", tuple(leaves))
+        object.__setattr__(self, "structure", structure)
+
+    @property
+    def like(self) -> PyTree:
+        """Shapes and dtypes, as given."""
+        return jax.tree.unflatten(self.structure, self.shapes)
+
+    def matvec(self, v: PyTree) -> PyTree:
+        """Return fun(v)."""
+        out = self.fun(jax.tree.map(lambda a, b: jnp.asarray(a, b.dtype), v, self.like))
+        if not trees.same_shapes(out, v):
+            raise ValueError(
+                f"matvec must return what is shaped as v, {jax.tree.map(jnp.shape, v)}, "
+                f"got {jax.tree.map(jnp.shape, out)}"
+            )
+        return trees.cast_like(out, v)
+
+
+class Identity(Linear):
+    """The identity on vectors shaped as `like`."""
+
+    def __init__(self, like: PyTree) -> None:
+        super().__init__(_itself, like)
+
+
+register("fun")(Identity)
+
+
+def _itself(v: PyTree) -> PyTree:
+    return v
+
+
+@register("operator", "factor")
+@dataclass(frozen=True, eq=False)
+class Scaled(Operator):
+    """An operator times a number, which is data."""
+
+    operator: Operator
+    factor: Any
+
+    @property
+    def like(self) -> PyTree:
+        """The operator's own."""
+        return self.operator.like
+
+    @property
+    def traceable(self) -> bool:
+        """The operator's own."""
+        return self.operator.traceable
+
+    def parts(self) -> Iterator[tuple[Any, Operator]]:
+        """Yield the operator's parts, scaled."""
+        for weight, part in self.operator.parts():
+            yield self.factor * weight, part
+
+    def matvec(self, v: PyTree) -> PyTree:
+        """Return factor * (operator v)."""
+        product = self.operator.matvec(v)
+        return jax.tree.map(lambda leaf: jnp.asarray(self.factor, leaf.dtype) * leaf, product)
+
+
+@register("first", "second")
+@dataclass(frozen=True, eq=False)
+class Sum(Operator):
+    """The sum of two operators on vectors of one shape."""
+
+    first: Operator
+    second: Operator
+
+    def __post_init__(self) -> None:
+        if not trees.same_shapes(self.first.like, self.second.like):
+            raise ValueError(
+                f"operators that are added must have vectors of one shape, got {self.first.like} "
+                f"and {self.second.like}"
+            )
+
+    @property
+    def like(self) -> PyTree:
+        """The first operator's own."""
+        return self.first.like
+
+    @property
+    def traceable(self) -> bool:
+        """Whether both are."""
+        return self.first.traceable and self.second.traceable
+
+    def parts(self) -> Iterator[tuple[Any, Operator]]:
+        """Yield the parts of both."""
+        yield from self.first.parts()
+        yield from self.second.parts()
+
+    def matvec(self, v: PyTree) -> PyTree:
+        """Return the sum of both products."""
+        return jax.tree.map(jnp.add, self.first.matvec(v), self.second.matvec(v))
+
+
+def as_operator(operator: Any) -> Operator:
+    """Return an operator: itself, a square array, or whatever has `matvec` and `like`.
+
+    Raises:
+      TypeError: none of these.
+    """
+    if isinstance(operator, Operator):
+        return operator
+    if hasattr(operator, "matvec") and hasattr(operator, "like"):
+        return Linear(operator.matvec, operator.like)
+    if hasattr(operator, "shape") and hasattr(operator, "dtype"):
+        return Matrix(operator)
+    raise TypeError(
+        f"operator must be an adlab operator, a square array, or have matvec and like, "
+        f"got {operator!r}"
+    )

@@ -1,0 +1,343 @@
+"""The trace of an operator from products with random probes, and its diagonal."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from adlab.core import checks, probes, trees
+from adlab.curvature.drive import (
+    ChunkSize,
+    Loop,
+    OnProgress,
+    Products,
+    check_memory,
+    chunk_length,
+    draw,
+    prepare,
+    resolve_law,
+)
+from adlab.curvature.estimate import Estimate
+from adlab.curvature.operators import Operator, flat_products
+
+__all__ = ["diagonal", "trace"]
+
+PyTree = Any
+Estimator = Literal["hutchinson", "hutch++", "xtrace"]
+_FEWEST_SAMPLES = 8  # before the scatter of samples is trusted to stop a run
+
+
+def trace(
+    operator: Any,
+    *,
+    key: jax.Array,
+    num_matvecs: int,
+    estimator: Estimator = "hutchinson",
+    law: probes.LawName | probes.Law = "rademacher",
+    rtol: float | None = None,
+    chunk_size: ChunkSize = "auto",
+    loop: Loop = "auto",
+    on_progress: OnProgress | None = None,
+) -> Estimate:
+    """Estimate tr A from m = `num_matvecs` products A u with random probes, E[u u^T] = I.
+
+    * "hutchinson": the mean of u . A u. Unbiased; the variance of one probe is
+      2 (|A|_F^2 - sum a_ii^2) for Rademacher signs, 2 |A|_F^2 for Gaussian probes, and
+      2d/(d+2) (|A|_F^2 - tr^2 / d) for the sphere: nothing for diagonal A in the first case, for
+      multiples of I in the last.
+    * "hutch++": the exact trace on the range of A S, S of m/3 probes, plus Hutchinson on the rest.
+      Unbiased; its error falls as 1/m where the spectrum decays, and is worse than Hutchinson's
+      where it is flat.
+    * "xtrace": the mean over the m/2 probes of what each gives with the range of the others; the
+      most exact where the spectrum decays. Unbiased with Gaussian and sphere probes. Its samples
+      depend on one another, and its standard error is a guide rather than a law.
+
+    The first is for any square A, as are the others. Memory: two vectors per probe of a chunk; for
+    "hutch++" 2m/3 vectors, for "xtrace" 3m/2.
+
+    >>> A = jnp.diag(jnp.array([1.0, 2.0, 3.0]))
+    >>> print(trace(A, key=jax.random.key(0), num_matvecs=4))
+    6 ± 0 (4 products)
+
+    Args:
+      operator: an Operator, a square array, or whatever has `matvec` and `like`.
+      key: a random key. Probe i depends on the key and on i alone.
+      num_matvecs: number of products m; with `rtol` at most so many.
+      estimator: see above.
+      law: of the probes: "rademacher", "gaussian", "sphere", "coordinate", or a callable.
+      rtol: stop once the standard error is below rtol |estimate|, from 8 samples on; "hutchinson"
+        driven from the host only. Stopping at a lucky moment makes the error look smaller by some.
+      chunk_size: probes per product; changes the speed, not the probes.
+      loop: "host" or "fused"; see `spectral_density`.
+      on_progress: called as (products done, products in all) from the host's loop.
+
+    Returns:
+      The Estimate, with its samples.
+
+    Raises:
+      ValueError: num_matvecs too small for the estimator, or above the dimension where it needs an
+        orthonormal basis; an unknown estimator, law or loop; a product that isn't finite; `rtol`
+        where it can't stop anything.
+      TypeError: no key; not an operator.
+
+    Source: Hutchinson (1990), doi:10.1080/03610919008812866; Meyer et al. (2021),
+    doi:10.1137/1.9781611976496.16; Epperly, Tropp & Webber (2024), doi:10.1137/23M1548323.
+    """
+    checks.one_of("estimator", estimator, get_args(Estimator))
+    checks.require_key("trace", key)
+    operator, host = prepare(operator, loop, on_progress)
+    law = resolve_law(law)
+    _check_budget(estimator, num_matvecs, operator.dim)
+    if rtol is not None:
+        checks.positive("rtol", rtol)
+        if estimator != "hutchinson" or not host:
+            raise ValueError(
+                f"rtol must be left away unless Hutchinson is driven from the host, got {rtol!r} "
+                f'with estimator={estimator!r}; pass estimator="hutchinson", loop="host"'
+            )
+    if estimator == "hutchinson":
+        run = _Hutchinson(operator, law, key, num_matvecs, chunk_size)
+        return run.host(rtol, on_progress) if host else run.fused()
+    check_memory(f"the vectors of {estimator}", 2 * num_matvecs * operator.dim * 4)
+    method = _hutchpp if estimator == "hutch++" else _xtrace
+    if host:
+        products = Products(operator, num_matvecs, on_progress)
+        starts = functools.partial(_draw_host, law, operator, key)
+        samples = method(_chunked(products, chunk_size), starts, num_matvecs, operator.dim, np)
+    else:
+        samples = _fused(operator, key, law, method, num_matvecs)
+    return _summary(samples, num_matvecs, np if host else jnp)
+
+
+def _check_budget(estimator: str, num_matvecs: int, dim: int) -> None:
+    least = {"hutchinson": 1, "hutch++": 3, "xtrace": 4}[estimator]
+    checks.at_least(f"num_matvecs of {estimator}", num_matvecs, least)
+    basis = num_matvecs // {"hutchinson": 1, "hutch++": 3, "xtrace": 2}[estimator]
+    if estimator != "hutchinson" and basis > dim:
+        raise ValueError(
+            f"num_matvecs of {estimator} must leave a basis of at most d = {dim} vectors, got "
+            f"{num_matvecs}; the trace itself costs {dim} products: to_dense()"
+        )
+
+
+def _summary(samples: Any, num_matvecs: int, xp: Any) -> Estimate:
+    count = samples.shape[0]
+    error = xp.std(samples, ddof=1) / count**0.5 if count > 1 else xp.asarray(np.nan)
+    return Estimate(xp.mean(samples), error, num_matvecs, samples)
+
+
+class _Hutchinson(NamedTuple):
+    """Hutchinson's estimator, a chunk of probes at a time."""
+
+    operator: Operator
+    law: Any
+    key: jax.Array
+    num_matvecs: int
+    chunk_size: ChunkSize
+
+    def chunk(self) -> int:
+        dtype = trees.common_dtype(self.operator.like)
+        return chunk_length(self.chunk_size, self.operator.dim, self.num_matvecs, 2, dtype)
+
+    def host(self, rtol: float | None, on_progress: OnProgress | None) -> Estimate:
+        products = Products(self.operator, self.num_matvecs, on_progress)
+        samples = np.zeros(0)
+        for vectors, product in probe_products(self, products):
+            inner = np.einsum("kd,kd->k", vectors, product)
+            samples = np.concatenate([samples, inner.astype(np.float64)])
+            if rtol is not None and len(samples) >= _FEWEST_SAMPLES:
+                found = _summary(samples, len(samples), np)
+                if found.standard_error <= rtol * abs(found.estimate):
+                    break
+        return _summary(samples, len(samples), np)
+
+    def fused(self) -> Estimate:
+        def sample(index: jax.Array) -> jax.Array:
+            vector = draw(self.law, self.operator.like, self.key, index[None])
+            return jnp.vdot(vector, flat_products(self.operator, vector))
+
+        chunk = self.chunk()
+        indices = jnp.arange(self.num_matvecs)
+        samples = jax.lax.map(sample, indices, batch_size=chunk if chunk > 1 else None)
+        return _summary(samples, self.num_matvecs, jnp)
+
+
+def probe_products(run: Any, products: Products) -> Any:
+    """Yield chunks of probes (k, d) and their products, as arrays of NumPy."""
+    chunk = run.chunk()
+    for start in range(0, run.num_matvecs, chunk):
+        indices = np.arange(start, min(start + chunk, run.num_matvecs))
+        vectors = _draw_host(run.law, run.operator, run.key, indices)
+        yield vectors, products(vectors)
+
+
+def _draw_host(law: Any, operator: Operator, key: jax.Array, indices: Any) -> np.ndarray:
+    leaves, structure = jax.tree.flatten(operator.like)
+    return np.asarray(_draw_jit(law, tuple(leaves), structure, key, jnp.asarray(indices)))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _draw_jit(law: Any, leaves: Any, structure: Any, key: Any, indices: Any) -> jax.Array:
+    return draw(law, jax.tree.unflatten(structure, leaves), key, indices)
+
+
+@functools.partial(jax.jit, static_argnames=("law", "method", "num_matvecs"))
+def _fused(
+    operator: Operator, key: jax.Array, law: Any, method: Callable, num_matvecs: int
+) -> jax.Array:
+    products = functools.partial(flat_products, operator)
+    starts = functools.partial(draw, law, operator.like, key)
+    return method(products, starts, num_matvecs, operator.dim, jnp)
+
+
+def _chunked(products: Products, chunk_size: ChunkSize) -> Callable[[np.ndarray], np.ndarray]:
+    """Return products with the rows of any array, a chunk of them at a time."""
+
+    def apply(vectors: np.ndarray) -> np.ndarray:
+        chunk = chunk_length(chunk_size, vectors.shape[1], len(vectors), 2, vectors.dtype)
+        cuts = range(0, len(vectors), chunk)
+        return np.concatenate([products(vectors[cut : cut + chunk]) for cut in cuts])
+
+    return apply
+
+
+def _basis(rows: Any, xp: Any) -> tuple[Any, Any]:
+    """Return Q (k, d) with orthonormal rows, and R (k, k) upper triangular, rows = R^T Q."""
+    q, r = xp.linalg.qr(rows.T)
+    return q.T, r
+
+
+def _hutchpp(products: Any, starts: Any, num_matvecs: int, dim: int, xp: Any) -> Any:
+    """Return the samples of Hutch++: k sketches, k products with their basis, the rest probes."""
+    del dim
+    sketches = num_matvecs // 3
+    basis, _ = _basis(products(starts(np.arange(sketches))), xp)
+    exact = xp.sum(basis * products(basis))
+    rest = starts(np.arange(sketches, num_matvecs - sketches))
+    rest = rest - (rest @ basis.T) @ basis
+    return exact + xp.sum(rest * products(rest), axis=1)
+
+
+def _xtrace(products: Any, starts: Any, num_matvecs: int, dim: int, xp: Any) -> Any:
+    """Return the samples of XTrace, one per probe, each with the range of the other probes.
+
+    With Y = A Omega = Q R, the range of all columns of Y but the i-th is that of Q (I - s s^T),
+    where s is the normalised i-th column of R^-T: no second factorisation is needed.
+    """
+    count = num_matvecs // 2
+    omega = starts(np.arange(count))
+    image = products(omega)
+    basis, r = _basis(image, xp)
+    again = products(basis)
+    inner, mixed = basis @ again.T, again @ omega.T  # Q^T A Q, and (A Q)^T Omega
+    s = _left_out(r, xp)
+    along = basis @ omega.T
+    p = along - s * xp.sum(s * along, axis=0)  # coordinates of the projected probes
+    quadratic = (
+        xp.sum(omega * image, axis=1)
+        - xp.sum(p * r, axis=0)
+        - xp.sum(p * mixed, axis=0)
+        + xp.sum(p * (inner @ p), axis=0)
+    )
+    outside = xp.sum(omega**2, axis=1) - xp.sum(p**2, axis=0)
+    scale = (dim - count + 1) / xp.where(outside > 0, outside, 1)
+    return xp.trace(inner) - xp.sum(s * (inner @ s), axis=0) + quadratic * scale
+
+
+def _left_out(r: Any, xp: Any) -> Any:
+    """Return the columns of R^-T, normalised; a singular R is made regular at round-off."""
+    size = abs(xp.diagonal(r))
+    tiny = xp.finfo(r.dtype).eps * xp.where(xp.max(size) > 0, xp.max(size), 1)
+    r = r + xp.diag(xp.where(size < tiny, tiny, 0))
+    columns = xp.linalg.inv(r).T
+    return columns / xp.sqrt(xp.sum(columns**2, axis=0))
+
+
+def diagonal(
+    operator: Any,
+    *,
+    key: jax.Array,
+    num_matvecs: int,
+    rtol: float | None = None,
+    chunk_size: ChunkSize = "auto",
+    loop: Loop = "auto",
+    on_progress: OnProgress | None = None,
+) -> Estimate:
+    """Estimate the diagonal of A from m = `num_matvecs` products with Rademacher probes.
+
+    The mean of u * (A u), entry by entry. Unbiased; the variance of entry i is
+    (1/m) sum_{j != i} a_ij^2. Memory: two vectors per probe of a chunk, and three more.
+
+    Args:
+      operator: an Operator, a square array, or whatever has `matvec` and `like`.
+      key: a random key. Probe i depends on the key and on i alone.
+      num_matvecs: number of products m; with `rtol` at most so many.
+      rtol: stop once the Euclidean norm of the standard errors is below rtol times that of the
+        estimate, from 8 probes on; driven from the host only.
+      chunk_size: probes per product; changes the speed, not the probes.
+      loop: "host" or "fused"; see `spectral_density`.
+      on_progress: called as (products done, products in all) from the host's loop.
+
+    Returns:
+      The Estimate: trees shaped as the operator's vectors, in at least float32; samples None.
+
+    Raises:
+      ValueError: num_matvecs < 1; an unknown loop; a product that isn't finite; `rtol` where it
+        can't stop anything.
+      TypeError: no key; not an operator.
+
+    Source: Bekas, Kokiopoulou & Saad (2007), doi:10.1016/j.apnum.2007.01.003.
+    """
+    checks.require_key("diagonal", key)
+    operator, host = prepare(operator, loop, on_progress)
+    checks.at_least("num_matvecs", num_matvecs, 1)
+    if rtol is not None:
+        checks.positive("rtol", rtol)
+        if not host:
+            raise ValueError(f'rtol must be left away unless loop="host", got {rtol!r}')
+    run = _Hutchinson(operator, probes.rademacher, key, num_matvecs, chunk_size)
+    if host:
+        mean, squares, count = _diagonal_host(run, rtol, on_progress)
+    else:
+        mean, squares, count = _diagonal_fused(run)
+    like, xp = trees.probe_like(operator.like), np if host else jnp
+    error = xp.sqrt(squares / (max(count - 1, 1) * count)) if count > 1 else squares + np.nan
+    mean, error = (trees.unravel(jnp.asarray(flat), like) for flat in (mean, error))
+    return Estimate(mean, error, count)
+
+
+def _diagonal_host(run: _Hutchinson, rtol: float | None, on_progress: Any) -> tuple[Any, Any, int]:
+    """Return the mean, the sum of squared deviations from it, and the number of probes."""
+    products = Products(run.operator, run.num_matvecs, on_progress)
+    mean = np.zeros(run.operator.dim, products.dtype)
+    squares, count = np.zeros_like(mean), 0
+    for vectors, product in probe_products(run, products):
+        for row in vectors * product:
+            count += 1
+            change = row - mean
+            mean += change / count
+            squares += change * (row - mean)
+        if rtol is not None and count >= _FEWEST_SAMPLES:
+            error = np.sqrt(squares.sum() / ((count - 1) * count))
+            if error <= rtol * np.linalg.norm(mean):
+                break
+    return mean, squares, count
+
+
+def _diagonal_fused(run: _Hutchinson) -> tuple[Any, Any, int]:
+    def add(state: tuple[Any, Any], index: jax.Array) -> tuple[tuple[Any, Any], None]:
+        mean, squares = state
+        vector = draw(run.law, run.operator.like, run.key, index[None])
+        row = (vector * flat_products(run.operator, vector))[0]
+        change = row - mean
+        mean = mean + change / (index + 1).astype(mean.dtype)
+        return (mean, squares + change * (row - mean)), None
+
+    zeros = jnp.zeros(run.operator.dim, trees.common_dtype(run.operator.like))
+    (mean, squares), _ = jax.lax.scan(add, (zeros, zeros), jnp.arange(run.num_matvecs))
+    return mean, squares, run.num_matvecs
