@@ -1,0 +1,68 @@
+"""The loss of another library's model as a function of its parameters."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from adlab.models.structure import Structure
+
+__all__ = ["AdaptedLoss"]
+
+
+@dataclass(frozen=True, eq=False)
+class AdaptedLoss(abc.ABC):
+    """fun(params, *batch) = loss(model with these parameters, *batch): pure, and a pytree.
+
+    Arrays are data: the state, and those that `loss` itself may hold. The rest is static and
+    compared by content, so that a new one per model doesn't retrace.
+    """
+
+    loss: Callable[..., Any]
+    state: Any
+    structure: Structure
+
+    def __call__(self, params: Any, *batch: Any) -> jax.Array:
+        """Return the loss; what it changes in the model is dropped."""
+        value = self.loss(self.model(params), *batch)
+        single = jax.tree_util.all_leaves([value])
+        dtype = jnp.result_type(value) if single else np.dtype(object)
+        if not single or np.shape(value) != () or not jnp.issubdtype(dtype, jnp.floating):
+            got = f"{dtype} of shape {np.shape(value)}" if single else type(value).__name__
+            raise TypeError(
+                f"loss must return a real floating-point scalar, got {got}; "
+                "reduce it, for example by jnp.mean, and return nothing else"
+            )
+        return jnp.asarray(value)
+
+    @abc.abstractmethod
+    def model(self, params: Any) -> Any:
+        """Return a new model with these parameters and the state it had when it was adapted."""
+
+
+def register(cls: type[AdaptedLoss]) -> type[AdaptedLoss]:
+    """Make the class a pytree: `structure` is static."""
+    return jax.tree_util.register_dataclass(cls, ["loss", "state"], ["structure"])
+
+
+def as_data(loss: Any) -> Callable[..., Any]:
+    """Return `loss` as a pytree callable whose leaves are arrays."""
+    if not callable(loss):
+        raise TypeError(f"loss must be callable, got {loss!r}")
+    leaves = jax.tree.leaves(loss)
+    arrays = all(isinstance(leaf, jax.Array | np.ndarray | np.generic) for leaf in leaves)
+    return loss if arrays else jax.tree_util.Partial(loss)
+
+
+def require_parameters(params: Any, model: Any, meant: str) -> None:
+    """Raise ValueError unless there is a parameter to train."""
+    if not jax.tree.leaves(params):
+        raise ValueError(
+            f"model must have trainable parameters ({meant}), got none in {type(model).__name__}"
+        )

@@ -1,0 +1,113 @@
+"""Models of Equinox."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+
+from adlab.models.adapted import AdaptedLoss, as_data, register, require_parameters
+from adlab.models.structure import Structure
+
+__all__ = ["from_equinox"]
+
+_PARAM, _STATE = object(), object()  # in place of the arrays, in the list of leaves
+
+
+@register
+@dataclass(frozen=True, eq=False)
+class EquinoxLoss(AdaptedLoss):
+    """See `from_equinox`."""
+
+    def model(self, params: Any) -> Any:
+        """Return a new model with these parameters and the state it had when it was adapted."""
+        skeleton, leaves, paths = self.structure.value
+        arrays, state = (_pick(params, path) for path in paths), iter(self.state)
+        sources: dict[int, Iterator[Any]] = {id(_PARAM): arrays, id(_STATE): state}
+        filled = [next(sources[id(x)]) if id(x) in sources else x for x in leaves]
+        return jax.tree.unflatten(skeleton, filled)
+
+
+def from_equinox(model: Any, loss: Callable[..., Any]) -> tuple[AdaptedLoss, dict[Any, Any]]:
+    """Take an Equinox model apart into a pure function of its parameters, and those parameters.
+
+    fun(params, *batch) = loss(model, *batch) for a copy of `model` that holds `params`.
+
+    `params` are nested dicts, {"layers": {0: {"weight": ..., "bias": ...}}}, with a leaf for each
+    array of floating-point or complex dtype. Equinox doesn't mark buffers: a floating-point array
+    that the model passes through `stop_gradient` is among them, with gradient zero. Arrays
+    within an `eqx.nn.State` are not: bind the state of a stateful model to it by
+    `eqx.Partial(model, state=state)`, or pass it in the batch. All other arrays are state: data of
+    `fun`, so that passing a new `fun` of the same architecture and the same `loss` to a jitted
+    function doesn't retrace. `fun.model(params)` is a model again, with these parameters.
+
+    **BatchNorm in training mode makes the loss a function of the batch, not a mean over examples**:
+    then a Hessian over two batches isn't the mean of theirs. `eqx.nn.inference_mode` avoids that.
+    Keys of dropout go into the batch.
+
+    Args:
+      model: an eqx.Module.
+      loss: (model, *batch) -> real scalar. May hold arrays, if it is a pytree.
+
+    Returns:
+      (fun, params).
+
+    Raises:
+      ImportError: equinox isn't installed.
+      TypeError: `model` isn't an eqx.Module; `loss` isn't callable, or doesn't return a scalar
+        (when called).
+      ValueError: the model has no trainable parameters.
+    """
+    eqx = _equinox()
+    if not isinstance(model, eqx.Module):
+        got = f"the class {model.__name__}" if isinstance(model, type) else type(model).__name__
+        raise TypeError(f"model must be an equinox.Module, got {got}")
+    loss = as_data(loss)
+    stateful = (eqx.nn.State, eqx.nn.StateIndex)
+
+    def trained(node: Any) -> Any:
+        inner = isinstance(node, stateful)
+        return jax.tree.map(lambda _: False, node) if inner else eqx.is_inexact_array(node)
+
+    is_param = jax.tree.map(trained, model, is_leaf=lambda node: isinstance(node, stateful))
+    located, skeleton = jax.tree_util.tree_flatten_with_path(model)
+    params: dict[Any, Any] = {}
+    paths, state, leaves = [], [], []
+    for (path, leaf), chosen in zip(located, jax.tree.leaves(is_param), strict=True):
+        if chosen:
+            paths.append(tuple(map(_name, path)))
+            _put(params, paths[-1], leaf)
+        elif eqx.is_array(leaf):
+            state.append(leaf)
+        leaves.append(_PARAM if chosen else _STATE if eqx.is_array(leaf) else leaf)
+    require_parameters(params, model, "arrays of floating-point dtype")
+    return EquinoxLoss(loss, state, Structure((skeleton, tuple(leaves), tuple(paths)))), params
+
+
+def _name(key: Any) -> Any:
+    """Return what a step of a path names: an attribute, an index, a key."""
+    return next(getattr(key, name) for name in ("name", "idx", "key") if hasattr(key, name))
+
+
+def _put(tree: dict[Any, Any], path: tuple[Any, ...], leaf: Any) -> None:
+    for name in path[:-1]:
+        tree = tree.setdefault(name, {})
+    tree[path[-1]] = leaf
+
+
+def _pick(tree: Any, path: tuple[Any, ...]) -> Any:
+    for name in path:
+        tree = tree[name]
+    return tree
+
+
+def _equinox() -> Any:
+    try:
+        import equinox
+    except ImportError as error:
+        raise ImportError(
+            "from_equinox needs Equinox; install it by pip install 'adlab[equinox]'"
+        ) from error
+    return equinox
