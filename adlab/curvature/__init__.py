@@ -1,6 +1,8 @@
 """Curvature of any JAX loss: products, operators, spectral density, trace, eigenpairs."""
 
 from adlab.curvature.batches import Stacked, stacked
+from adlab.curvature.density import SpectralDensity, lanczos_bytes, spectral_density
+from adlab.curvature.eigenpairs import Eigenpairs, eigenpairs
 from adlab.curvature.estimate import Estimate
 from adlab.curvature.networks import Fisher, GaussNewton, Hessian
 from adlab.curvature.operators import DenseMatrix, Linear, Matrix, Operator
@@ -9,6 +11,7 @@ from adlab.curvature.traces import diagonal, trace
 
 __all__ = [
     "DenseMatrix",
+    "Eigenpairs",
     "Estimate",
     "Fisher",
     "GaussNewton",
@@ -16,10 +19,14 @@ __all__ = [
     "Linear",
     "Matrix",
     "Operator",
+    "SpectralDensity",
     "Stacked",
     "diagonal",
+    "eigenpairs",
     "hvp",
+    "lanczos_bytes",
     "linearize_hvp",
+    "spectral_density",
     "stacked",
     "trace",
 ]

@@ -265,11 +265,11 @@ def _add_product(total: PyTree, weight: Any, part: Operator, v: PyTree) -> PyTre
     return product if total is None else jax.tree.map(jnp.add, total, product)
 
 
-def _refuse(operator: HostMean) -> Any:
+def _refuse(_: HostMean) -> Any:
     raise TypeError(
         "an operator over batches from the host can't be passed through jit; give over() the "
         "batches in one array: op.over(curvature.stacked(inputs, labels, batch_size=...))"
     )
 
 
-jax.tree_util.register_pytree_node(HostMean, _refuse, lambda aux, children: children[0])
+jax.tree_util.register_pytree_node(HostMean, _refuse, lambda _, children: children[0])

@@ -8,6 +8,7 @@ loops. The fused one is a single compiled program, which also runs inside a trac
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable
 from typing import Any, Literal, get_args
@@ -28,7 +29,7 @@ _VECTORS_LIMIT = 2**30  # bytes that blocks of probes may take
 
 
 class Products:
-    """Applies an operator to rows of (k, d) from the host; counts, and refuses what isn't finite."""
+    """Applies an operator to rows (k, d) from the host; counts; refuses what isn't finite."""
 
     def __init__(
         self, operator: Operator, total: int, on_progress: OnProgress | None = None
@@ -43,10 +44,10 @@ class Products:
         Raises:
           ValueError: one isn't finite.
         """
-        vectors = jnp.asarray(vectors, self.dtype)
+        rows = jnp.asarray(vectors, self.dtype)
         sums = None
         for weight, part in self.operator.parts():
-            sums = _accumulate(sums, weight, part, vectors)
+            sums = _accumulate(sums, weight, part, rows)
         out = np.asarray(sums)
         finite = np.isfinite(out.sum(axis=1))
         if not finite.all():
@@ -140,3 +141,14 @@ def check_memory(what: str, num_bytes: int) -> None:
             f"{what} must fit into memory, got {num_bytes / 2**30:.1f} GiB for "
             f"{present / 2**30:.1f} GiB; take fewer num_matvecs, or a block by where="
         )
+
+
+def draw_on_host(law: Any, operator: Operator, key: jax.Array, indices: Any) -> np.ndarray:
+    """Return the same probes as an array of NumPy."""
+    leaves, structure = jax.tree.flatten(operator.like)
+    return np.asarray(_draw(law, tuple(leaves), structure, key, jnp.asarray(indices)))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _draw(law: Any, leaves: Any, structure: Any, key: Any, indices: Any) -> jax.Array:
+    return draw(law, jax.tree.unflatten(structure, leaves), key, indices)

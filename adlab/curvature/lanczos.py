@@ -17,7 +17,7 @@ import numpy as np
 from adlab.curvature.drive import Products
 from adlab.curvature.operators import Operator, flat_products
 
-__all__ = ["Tridiagonal", "fused", "host", "ritz"]
+__all__ = ["Recurrence", "Tridiagonal", "check", "check_symmetry", "fused", "host", "ritz"]
 
 
 class Tridiagonal(NamedTuple):
@@ -42,7 +42,7 @@ def orthogonalize(vector: Any, basis: Any) -> tuple[Any, Any]:
     return vector - second @ basis, first + second
 
 
-class _Recurrence:
+class Recurrence:
     """One recurrence in the host's memory; its basis (m, d) is filled row by row."""
 
     def __init__(self, start: np.ndarray, num_matvecs: int, rng: np.random.Generator) -> None:
@@ -68,26 +68,31 @@ class _Recurrence:
             rest = self._fresh(rows) if ended else rest
             self.basis[step + 1] = rest / np.linalg.norm(rest)
 
+    def found(self, taken: int) -> Tridiagonal:
+        """Return T after so many steps, without the basis."""
+        relative = self.asymmetry / (self.scale or 1.0)
+        return Tridiagonal(
+            self.diagonal[None, :taken], self.off_diagonal[None, :taken], np.array([relative])
+        )
+
     def _fresh(self, rows: np.ndarray) -> np.ndarray:
         """Return a random direction outside of the invariant subspace that was found."""
-        fresh = self.rng.standard_normal(rows.shape[1]).astype(rows.dtype)
-        return orthogonalize(fresh, rows)[0]
+        fresh = self.rng.standard_normal((1, rows.shape[1])).astype(rows.dtype)
+        return orthogonalize(fresh[0], rows)[0]
 
 
 def _vanishing(dtype: Any) -> float:
     return 16 * float(jnp.finfo(dtype).eps)
 
 
-def host(
-    products: Products, starts: np.ndarray, num_matvecs: int, *, keep_basis: bool = False
-) -> Tridiagonal:
+def host(products: Products, starts: np.ndarray, num_matvecs: int) -> Tridiagonal:
     """Run one recurrence per row of `starts`, (p, d), with one blocked product per step.
 
     Raises:
       ValueError: a product isn't finite; the operator isn't symmetric.
     """
     runs = [
-        _Recurrence(start, num_matvecs, np.random.default_rng(index))
+        Recurrence(start, num_matvecs, np.random.default_rng(index))
         for index, start in enumerate(np.asarray(starts))
     ]
     for step in range(num_matvecs):
@@ -95,12 +100,8 @@ def host(
         for run, product in zip(runs, products(vectors), strict=True):
             run.advance(step, product)
             check_symmetry(run.asymmetry, run.scale, products.dtype)
-    return Tridiagonal(
-        np.stack([run.diagonal for run in runs]),
-        np.stack([run.off_diagonal for run in runs]),
-        np.array([run.asymmetry / (run.scale or 1.0) for run in runs]),
-        np.stack([run.basis for run in runs]) if keep_basis else None,
-    )
+    found = [run.found(num_matvecs) for run in runs]
+    return jax.tree.map(lambda *rows: np.concatenate(rows), *found)
 
 
 def check_symmetry(asymmetry: Any, scale: Any, dtype: Any) -> None:
@@ -172,7 +173,7 @@ def check(found: Tridiagonal, dtype: Any, num_matvecs: int) -> None:
 
 
 def ritz(found: Tridiagonal, xp: Any = np) -> tuple[Any, Any]:
-    """Return the eigenvalues (p, m) of every T in increasing order, and its eigenvectors (p, m, m)."""
+    """Return eigenvalues (p, m), in increasing order, and eigenvectors (p, m, m) of every T."""
     size, dtype = found.diagonal.shape[1], found.diagonal.dtype
     above = found.off_diagonal[:, :, None] * xp.eye(size, k=1, dtype=dtype)
     full = found.diagonal[:, :, None] * xp.eye(size, dtype=dtype)

@@ -9,7 +9,6 @@ from typing import Any, Literal, Self, get_args
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from adlab.core import checks, trees
 from adlab.core.nodes import as_data, register
@@ -346,7 +345,7 @@ class Fisher(OutputCurvature):
         return jax.nn.one_hot(labels, outputs.shape[-1], dtype=outputs.dtype)
 
     def _weigh(self, outputs: PyTree, tangents: PyTree) -> PyTree:
-        if not isinstance(outputs, jax.Array | np.ndarray):
+        if not jax.tree_util.all_leaves([outputs]):
             raise TypeError(f"model must return one array of outputs, got {outputs!r}")
         if self.kind == "exact":
             weighted = self._covariance(outputs, tangents)

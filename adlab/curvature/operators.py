@@ -25,7 +25,7 @@ class DenseMatrix(NamedTuple):
     """A matrix (d, d), and the slice of its rows that belongs to each parameter path."""
 
     matrix: jax.Array
-    index: dict[str, slice]
+    blocks: dict[str, slice]
 
 
 class Operator(abc.ABC):

@@ -19,6 +19,7 @@ from adlab.curvature.drive import (
     check_memory,
     chunk_length,
     draw,
+    draw_on_host,
     prepare,
     resolve_law,
 )
@@ -107,7 +108,7 @@ def trace(
     method = _hutchpp if estimator == "hutch++" else _xtrace
     if host:
         products = Products(operator, num_matvecs, on_progress)
-        starts = functools.partial(_draw_host, law, operator, key)
+        starts = functools.partial(draw_on_host, law, operator, key)
         samples = method(_chunked(products, chunk_size), starts, num_matvecs, operator.dim, np)
     else:
         samples = _fused(operator, key, law, method, num_matvecs)
@@ -172,18 +173,8 @@ def probe_products(run: Any, products: Products) -> Any:
     chunk = run.chunk()
     for start in range(0, run.num_matvecs, chunk):
         indices = np.arange(start, min(start + chunk, run.num_matvecs))
-        vectors = _draw_host(run.law, run.operator, run.key, indices)
+        vectors = draw_on_host(run.law, run.operator, run.key, indices)
         yield vectors, products(vectors)
-
-
-def _draw_host(law: Any, operator: Operator, key: jax.Array, indices: Any) -> np.ndarray:
-    leaves, structure = jax.tree.flatten(operator.like)
-    return np.asarray(_draw_jit(law, tuple(leaves), structure, key, jnp.asarray(indices)))
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _draw_jit(law: Any, leaves: Any, structure: Any, key: Any, indices: Any) -> jax.Array:
-    return draw(law, jax.tree.unflatten(structure, leaves), key, indices)
 
 
 @functools.partial(jax.jit, static_argnames=("law", "method", "num_matvecs"))

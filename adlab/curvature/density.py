@@ -1,0 +1,374 @@
+"""The spectral density of an operator by stochastic Lanczos quadrature."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from adlab.core import checks, probes, trees
+from adlab.core.nodes import register
+from adlab.curvature import lanczos
+from adlab.curvature.drive import (
+    ChunkSize,
+    Loop,
+    OnProgress,
+    Products,
+    check_memory,
+    chunk_length,
+    draw,
+    draw_on_host,
+    prepare,
+    resolve_law,
+)
+from adlab.curvature.estimate import Estimate
+from adlab.curvature.operators import Operator, as_operator
+
+__all__ = ["SpectralDensity", "lanczos_bytes", "spectral_density"]
+
+_log = logging.getLogger("adlab.curvature")
+
+
+@register("nodes", "weights", "residuals", "broadening", "grid", "density", "standard_error")
+@dataclass(frozen=True, eq=False)
+class SpectralDensity:
+    """The density of the eigenvalues of an operator of dimension `dim`; it integrates to 1.
+
+    nodes, weights: (p, m), the quadrature of each of p probes: Ritz values in increasing order, and
+    weights that sum to 1. residuals: (p, m), |A y - node y| of each Ritz vector y, within which of
+    the node an eigenvalue lies. grid, density, standard_error: (g,), the mean over probes of the
+    quadrature smoothed by Gaussians of standard deviation `broadening`, and its error. num_matvecs:
+    products that were spent.
+    """
+
+    nodes: Any
+    weights: Any
+    residuals: Any
+    broadening: Any
+    grid: Any
+    density: Any
+    standard_error: Any
+    dim: int
+    num_matvecs: int
+
+    def mean(self, function: Callable[[Any], Any]) -> Estimate:
+        """Estimate the mean of a function over the eigenvalues, (1/d) sum_i function(lambda_i).
+
+        Exact in the quadrature for polynomials of degree up to 2m - 1; `function` maps arrays.
+        """
+        values = function(self.nodes)
+        samples = (self.weights * values).sum(axis=1)
+        return Estimate(*_mean_and_error(samples), self.num_matvecs, samples)
+
+    def moment(self, order: int) -> Estimate:
+        """Estimate tr A^order / d; exact in the quadrature for order < 2m."""
+        checks.at_least("order", order, 0)
+        return self.mean(lambda x: x**order)
+
+    def trace(self) -> Estimate:
+        """Estimate tr A."""
+        return self.mean(lambda x: self.dim * x)
+
+    def negative_energy(self) -> Estimate:
+        """Estimate the sum of |lambda_i| over the negative eigenvalues.
+
+        It needs no threshold, unlike their number: eigenvalues near 0 of either sign, which are
+        most of a network's, count for next to nothing.
+        """
+        return self.mean(lambda x: self.dim * (abs(x) - x) / 2)
+
+    def cumulative(self, x: Any) -> Estimate:
+        """Estimate the share of eigenvalues that are at most x; x a number or (k,)."""
+        xp = _namespace(self.nodes)
+        below = self.nodes[:, :, None] <= xp.reshape(xp.asarray(x), (1, 1, -1))
+        samples = (self.weights[:, :, None] * below).sum(axis=1)
+        samples = samples.reshape(-1, *np.shape(x))
+        return Estimate(*_mean_and_error(samples), self.num_matvecs, samples)
+
+    def bounds(self) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
+        """Return the smallest and the largest Ritz value, each with its residual.
+
+        They lie inside the spectrum: lambda_min is at most the one, lambda_max at least the other.
+        """
+        low = (self.nodes[:, 0].argmin(), 0)
+        high = (self.nodes[:, -1].argmax(), -1)
+        return tuple((self.nodes[at], self.residuals[at]) for at in (low, high))  # type: ignore[return-value]
+
+
+def lanczos_bytes(
+    operator: Any, *, num_matvecs: int, num_probes: int = 1, chunk_size: ChunkSize = "auto"
+) -> int:
+    """Return how much memory a Lanczos run's vectors take, in bytes: known before it starts.
+
+    `num_matvecs` vectors for each of the probes that share a product, one by default where more
+    would take over 1 GiB; a handful of further vectors comes on top.
+    """
+    operator = as_operator(operator)
+    dtype = trees.common_dtype(operator.like)
+    chunk = chunk_length(chunk_size, operator.dim, num_probes, num_matvecs, dtype)
+    return chunk * num_matvecs * operator.dim * dtype.itemsize
+
+
+def spectral_density(
+    operator: Any,
+    *,
+    key: jax.Array,
+    num_matvecs: int,
+    num_probes: int = 1,
+    law: probes.LawName | probes.Law = "sphere",
+    broadening: float | Literal["auto"] = "auto",
+    grid: Any = 1024,
+    rtol: float | None = None,
+    chunk_size: ChunkSize = "auto",
+    loop: Loop = "auto",
+    resume: str | os.PathLike[str] | None = None,
+    on_progress: OnProgress | None = None,
+) -> SpectralDensity:
+    """Estimate the spectral density by Lanczos runs of m = `num_matvecs` steps from random vectors.
+
+    Each of `num_probes` runs gives a quadrature whose m nodes are its Ritz values; their mean is
+    unbiased on polynomials of degree up to 2m - 1. The Wasserstein distance to the true density is
+    about (lambda_max - lambda_min) / m, plus what scatters as 1 / sqrt(num_probes d).
+
+    Memory: m vectors per probe of a chunk, see `lanczos_bytes`, which are announced at level INFO
+    of the logger "adlab.curvature". Reorthogonalisation is full: no eigenvalue comes back as a
+    copy.
+
+    >>> A = jnp.diag(jnp.array([1.0, 1.0, 3.0, 3.0]))
+    >>> found = spectral_density(A, key=jax.random.key(0), num_matvecs=2, num_probes=8)
+    >>> np.allclose(found.nodes, [1.0, 3.0], atol=1e-5)
+    True
+
+    Args:
+      operator: an Operator, a symmetric array, or whatever has `matvec` and `like`.
+      key: a random key. Probe i depends on the key and on i alone.
+      num_matvecs: number of steps m per probe, at most the dimension.
+      num_probes: number of runs; errors need 2 at least.
+      law: of the starting vectors, which are normalised.
+      broadening: standard deviation of the Gaussian on every node, in units of the eigenvalues;
+        "auto" is a hundredth of the range of the nodes.
+      grid: the points of the density, or their number: from 4 broadenings below the lowest node to
+        4 above the highest.
+      rtol: stop once the standard error of the density, integrated over the grid, is below `rtol`,
+        from 4 probes on; driven from the host only.
+      chunk_size: probes per product; changes speed and memory, not the probes.
+      loop: "host" calls one compiled product at a time and orthogonalises in the host's memory;
+        "fused" is one compiled program. "auto" is the host's on CPU and for batches from the host,
+        else fused; inside a trace always fused.
+      resume: path of an .npz file that keeps the runs that are done, and gives them back to a later
+        call with the same arguments; driven from the host only.
+      on_progress: called as (products done, products in all) from the host's loop.
+
+    Returns:
+      The SpectralDensity.
+
+    Raises:
+      ValueError: num_matvecs < 1 or above the dimension; num_probes < 1; a product that isn't
+        finite, named with its number; an operator that isn't symmetric; vectors that don't fit
+        into this machine's memory; a `resume` file of another run.
+      TypeError: no key; not an operator.
+
+    Source: Golub & Welsch (1969), doi:10.1090/S0025-5718-69-99647-1; Lin, Saad & Yang (2016),
+    doi:10.1137/130934283; error: Chen, Trogdon & Ubaru (2021), arXiv:2105.06595.
+    """
+    checks.require_key("spectral_density", key)
+    operator, host = prepare(operator, loop, on_progress)
+    law = resolve_law(law)
+    check_steps(operator, num_matvecs)
+    checks.at_least("num_probes", num_probes, 1)
+    for name, option in {"rtol": rtol, "resume": resume}.items():
+        if option is not None and not host:
+            raise ValueError(f'{name} must be left away unless loop="host", got {option!r}')
+    if rtol is not None:
+        checks.positive("rtol", rtol)
+    if broadening != "auto":
+        checks.positive("broadening", broadening)
+    announce(operator, num_matvecs, num_probes, chunk_size)
+    run = _Run(operator, law, key, num_matvecs, num_probes, chunk_size)
+
+    def summary(found: lanczos.Tridiagonal, xp: Any) -> SpectralDensity:
+        return _summary(found, operator.dim, broadening, grid, xp)
+
+    if not host:
+        found = run.fused()
+        if checks.concrete(found):
+            lanczos.check(found, trees.common_dtype(operator.like), num_matvecs)
+        return summary(found, jnp)
+    found = run.host(
+        None if resume is None else Path(resume),
+        on_progress,
+        lambda part: (
+            rtol is not None and len(part.diagonal) >= 4 and _integrated(summary(part, np)) <= rtol
+        ),
+    )
+    return summary(found, np)
+
+
+def check_steps(operator: Operator, num_matvecs: int) -> None:
+    """Raise unless Lanczos can take so many steps."""
+    checks.at_least("num_matvecs", num_matvecs, 1)
+    if num_matvecs > operator.dim:
+        raise ValueError(
+            f"num_matvecs must be at most the dimension of the operator, {operator.dim}, "
+            f"got {num_matvecs}"
+        )
+
+
+def announce(operator: Operator, num_matvecs: int, num_probes: int, chunk_size: ChunkSize) -> None:
+    """Log what a run's vectors will take; raise ValueError where memory can't hold them."""
+    size = lanczos_bytes(
+        operator, num_matvecs=num_matvecs, num_probes=num_probes, chunk_size=chunk_size
+    )
+    check_memory("the Lanczos vectors", size)
+    _log.info(
+        "Lanczos: %d probe(s) of %d steps in dimension %d; vectors take %.3g MiB",
+        num_probes, num_matvecs, operator.dim, size / 2**20,
+    )  # fmt: skip
+
+
+def _integrated(found: SpectralDensity) -> float:
+    return float(np.trapezoid(found.standard_error, found.grid))
+
+
+def _namespace(array: Any) -> Any:
+    return jnp if isinstance(array, jax.Array) else np
+
+
+def _mean_and_error(samples: Any) -> tuple[Any, Any]:
+    xp, count = _namespace(samples), samples.shape[0]
+    mean = xp.mean(samples, axis=0)
+    if count == 1:
+        return mean, mean * np.nan
+    return mean, xp.std(samples, axis=0, ddof=1) / count**0.5
+
+
+def _summary(
+    found: lanczos.Tridiagonal, dim: int, broadening: Any, grid: Any, xp: Any
+) -> SpectralDensity:
+    nodes, vectors = lanczos.ritz(found, xp)
+    weights = vectors[:, 0, :] ** 2
+    residuals = abs(found.off_diagonal[:, -1:] * vectors[:, -1, :])
+    low, high = xp.min(nodes), xp.max(nodes)
+    if isinstance(broadening, str):
+        size = xp.maximum(abs(low), abs(high))
+        broadening = xp.maximum((high - low) / 100, xp.where(size > 0, 1e-3 * size, 1e-3))
+    if np.ndim(grid) == 0:
+        checks.at_least("grid", grid, 2)
+        points = xp.linspace(low - 4 * broadening, high + 4 * broadening, int(grid))
+    else:
+        points = xp.asarray(grid)
+    samples = xp.stack(
+        [
+            (w * xp.exp(-(((points[:, None] - x) / broadening) ** 2) / 2)).sum(axis=1)
+            for x, w in zip(nodes, weights, strict=True)
+        ]
+    ) / (broadening * (2 * np.pi) ** 0.5)
+    density, error = _mean_and_error(samples)
+    count = nodes.shape[0] * nodes.shape[1]
+    return SpectralDensity(
+        nodes, weights, residuals, broadening, points, density, error, dim, count
+    )
+
+
+@dataclass(frozen=True)
+class _Run:
+    """Lanczos runs from all probes, a chunk of them at a time."""
+
+    operator: Operator
+    law: Any
+    key: jax.Array
+    num_matvecs: int
+    num_probes: int
+    chunk_size: ChunkSize
+
+    def chunk(self) -> int:
+        dtype = trees.common_dtype(self.operator.like)
+        return chunk_length(
+            self.chunk_size, self.operator.dim, self.num_probes, self.num_matvecs, dtype
+        )
+
+    def fused(self) -> lanczos.Tridiagonal:
+        def one(indices: jax.Array) -> lanczos.Tridiagonal:
+            starts = draw(self.law, self.operator.like, self.key, indices)
+            return lanczos.fused(self.operator, starts, num_matvecs=self.num_matvecs)
+
+        chunk = self.chunk()
+        found = [
+            one(jnp.arange(start, min(start + chunk, self.num_probes)))
+            for start in range(0, self.num_probes, chunk)
+        ]
+        return jax.tree.map(lambda *rows: jnp.concatenate(rows), *found)
+
+    def host(
+        self, path: Path | None, on_progress: OnProgress | None, enough: Callable[[Any], bool]
+    ) -> lanczos.Tridiagonal:
+        products = Products(self.operator, self.num_probes * self.num_matvecs, on_progress)
+        found = None if path is None else self._restore(path)
+        done = 0 if found is None else len(found.diagonal)
+        products.done = done * self.num_matvecs
+        chunk = self.chunk()
+        while done < self.num_probes and not (found is not None and enough(found)):
+            indices = np.arange(done, min(done + chunk, self.num_probes))
+            starts = draw_on_host(self.law, self.operator, self.key, indices)
+            new = lanczos.host(products, starts, self.num_matvecs)
+            found = (
+                new
+                if found is None
+                else jax.tree.map(lambda a, b: np.concatenate([a, b]), found, new)
+            )
+            done = len(found.diagonal)
+            if path is not None:
+                self._keep(path, found)
+        return jax.tree.map(lambda rows: rows[: self.num_probes], found)
+
+    def _identity(self) -> dict[str, Any]:
+        key = self.key
+        if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+            key = jax.random.key_data(key)
+        law = getattr(self.law, "__name__", "callable")
+        return {
+            "key": np.asarray(key), "law": law, "dimension": self.operator.dim,
+            "num_matvecs": self.num_matvecs,
+        }  # fmt: skip
+
+    def _keep(self, path: Path, found: lanczos.Tridiagonal) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".npz", delete=False) as file:
+            np.savez(
+                file, diagonal=found.diagonal, off_diagonal=found.off_diagonal,
+                asymmetry=found.asymmetry, **self._identity(),
+            )  # fmt: skip
+        Path(file.name).replace(path)
+
+    def _restore(self, path: Path) -> lanczos.Tridiagonal | None:
+        """Return the runs kept in a file, after one product that tells whether they are ours."""
+        if not path.exists():
+            return None
+        with np.load(path, allow_pickle=False) as file:
+            kept = dict(file)
+        for name, own in self._identity().items():
+            if name not in kept or not np.array_equal(kept[name], own):
+                raise ValueError(
+                    f"resume must name a file of this very run, got {str(path)!r} with "
+                    f"{name} = {kept.get(name)} instead of {own}; name another file"
+                )
+        start = draw_on_host(self.law, self.operator, self.key, np.arange(1))
+        start = start / np.linalg.norm(start)
+        product = Products(self.operator, 1)(start)
+        quotient, scale = float((start * product).sum()), float(np.linalg.norm(product))
+        eps = float(np.finfo(start.dtype).eps)
+        if abs(quotient - kept["diagonal"][0, 0]) > eps ** (1 / 3) * scale:
+            raise ValueError(
+                f"resume must name a file of this very operator, got {str(path)!r}, whose first "
+                f"step gave {kept['diagonal'][0, 0]:.6g} instead of {quotient:.6g}; "
+                "name another file"
+            )
+        return lanczos.Tridiagonal(kept["diagonal"], kept["off_diagonal"], kept["asymmetry"])
