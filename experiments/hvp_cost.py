@@ -1,0 +1,295 @@
+"""A Hessian-vector product costs at most 10 evaluations of the loss, however it is composed.
+
+The gradient costs at most 4 evaluations and differentiating it along v at most 2.5 times as much
+(Griewank & Walther 2008, doi:10.1137/1.9780898717761, chapters 3 to 5), at any number n of
+parameters, without the n x n matrix. Of a deep network's M multiplications per evaluation, m of
+them in its first layer, the gradient makes 3M - m and a product 8M - 5m, or 6M - 4m once the
+gradient has been linearised: at most 8/3 and 2 gradients. Where the gradient keeps a value, a
+product keeps at most 4: the value, its adjoint, and the derivatives of both along v.
+
+Operations are counted in the compiled program. As written, before the compiler drops what nobody
+uses and skips the zeros of dilated convolutions, a ResNet's products exceed 10.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Literal, get_args
+
+import jax
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from pydantic import Field
+
+from adlab import curvature, lab, models
+from adlab import data as datasets
+from adlab.core import flops, trees
+from adlab.figures import panels, style
+from adlab.figures.labels import text
+from adlab.lab import Text, Verdict
+
+Arrays = dict[str, np.ndarray]
+Mode = Literal["forward_over_reverse", "reverse_over_forward", "reverse_over_reverse"]
+MODES: tuple[Mode, ...] = get_args(Mode)
+PRODUCTS = (*MODES, "linearized")
+PROGRAMS = ("loss", "gradient", *PRODUCTS)
+FAMILIES = ("mlp", "resnet")
+CLASSES = 10
+EVALUATIONS, GRADIENTS, MEMORY = 10.0, 3.0, 4.0  # what a product may cost at most
+TONES = dict(
+    zip(PROGRAMS, ("#222222", "#0072B2", "#D55E00", "#E69F00", "#009E73", "#CC79A7"), strict=True)
+)
+
+
+Width = Annotated[int, Field(ge=CLASSES - 1)]  # what holds the means of so many classes
+
+
+class Config(lab.ExperimentConfig):
+    """Which networks are measured, at which sizes."""
+
+    mlp_depth: Annotated[int, Field(ge=2)] = 16
+    """Dense layers of the multilayer perceptron."""
+    mlp_widths: Annotated[tuple[Width, ...], Field(min_length=1)] = (32, 64, 128, 256)
+    """Widths of its layers; its inputs are as wide, drawn from a Gaussian mixture."""
+    resnet_depth: Annotated[int, Field(ge=8)] = 8
+    """Layers of the residual network on images of digits: 8, 14, 20, ..."""
+    resnet_widths: tuple[Annotated[int, Field(ge=1)], ...] = (4, 8, 16)
+    """Channels of its first stage; none for no such network."""
+    batch_size: Annotated[int, Field(ge=1, le=1500)] = 64
+    """Examples in the loss."""
+    repeats: Annotated[int, Field(ge=1)] = 9
+    """How often each program is timed."""
+
+
+def run(config: Config, progress: lab.Progress) -> Arrays:
+    """Count, compile and time the loss, its gradient and its products on every network."""
+    rows: dict[str, list[Any]] = {"family": [], "width": []}
+    networks = [("mlp", width) for width in sorted(set(config.mlp_widths))]
+    networks += [("resnet", width) for width in sorted(set(config.resnet_widths))]
+    for index, (family, width) in enumerate(networks):
+        name = f"{family}_{width}"
+        fun, args = _network(config, family, width, jax.random.key(config.seed))
+        found = progress.stage(name, lambda: _measured(config, name, fun, args, progress))  # noqa: B023
+        for key, value in {**found, "family": family, "width": width}.items():
+            rows.setdefault(key, []).append(value)
+        if index == 0:
+            dense = flops.count(jax.hessian(fun), *args).flops / flops.count(fun, *args).flops
+    return {name: np.array(values) for name, values in rows.items()} | {"dense": np.array(dense)}
+
+
+def _network(config: Config, family: str, width: int, key: jax.Array) -> tuple[Callable, tuple]:
+    """Return fun(params, x, y) and its arguments."""
+    if family == "mlp":
+        hidden = [width] * (config.mlp_depth - 1)
+        model = models.mlp(inputs=width, hidden=hidden, outputs=CLASSES)
+        examples, _ = datasets.gaussian_mixture(
+            classes=CLASSES, dim=width, num_examples=config.batch_size, separation=4.0,
+            seed=config.seed,
+        )  # fmt: skip
+    else:
+        stages = (width, 2 * width, 4 * width)
+        model = models.resnet(depth=config.resnet_depth, widths=stages, channels=1)
+        examples, _ = datasets.digits(seed=config.seed)
+    x, y = (array[: config.batch_size] for array in examples)
+    return models.classification_loss(model), (model.init(key), x, y)
+
+
+def _measured(
+    config: Config, name: str, fun: Callable, args: tuple, progress: lab.Progress
+) -> Arrays:
+    """Return n, and per program flops as written, flops and bytes as compiled: shape (6,)."""
+    progress.update(0, len(PROGRAMS), "compiling")
+    programs = _programs(fun, args)
+    written = [flops.count(program, *own).flops for program, own in programs.values()]
+    started = time.perf_counter()
+    compiled = {
+        name: (jax.jit(program).lower(*own).compile(), own)
+        for name, (program, own) in programs.items()
+    }
+    ready = time.perf_counter()
+    progress.timing(f"seconds_{name}", _seconds(compiled, config.repeats))
+    progress.seconds(name, compile=ready - started, run=time.perf_counter() - ready)
+    costs = [program.cost_analysis() or {} for program, _ in compiled.values()]
+    return {
+        "parameters": np.array(trees.size(args[0])),
+        "written": np.array(written, dtype=float),
+        "flops": np.array([cost.get("flops", np.nan) for cost in costs], dtype=float),
+        "bytes": np.array([_memory(program) for program, _ in compiled.values()]),
+    }
+
+
+def _programs(fun: Callable, args: tuple) -> dict[str, tuple[Callable, tuple]]:
+    """Return each program with its arguments; v is the vector of ones."""
+    v = jax.tree.map(np.ones_like, args[0])
+    found: dict[str, tuple[Callable, tuple]] = {"loss": (fun, args)}
+    found["gradient"] = (jax.grad(fun), args)
+    for mode in MODES:
+        found[mode] = (curvature.hvp(fun, mode=mode), (v, *args))
+    _, matvec = jax.jit(lambda *args: curvature.linearize_hvp(fun, *args))(*args)
+    found["linearized"] = (lambda matvec, v: matvec(v), (matvec, v))
+    return found
+
+
+def _memory(program: Any) -> float:
+    """Return temporary and output bytes: intermediates may lie in the buffers of outputs."""
+    sizes = program.memory_analysis()
+    return np.nan if sizes is None else sizes.temp_size_in_bytes + sizes.output_size_in_bytes
+
+
+def _seconds(compiled: Mapping[str, tuple[Any, tuple]], repeats: int) -> np.ndarray:
+    """Return seconds per call, of shape (6, repeats), the programs in turn after a warm-up."""
+    for program, own in compiled.values():
+        jax.block_until_ready(program(*own))
+    times = np.zeros((len(compiled), repeats))
+    for repeat in range(repeats):
+        for index, (program, own) in enumerate(compiled.values()):
+            started = time.perf_counter()
+            jax.block_until_ready(program(*own))
+            times[index, repeat] = time.perf_counter() - started
+    return times
+
+
+def closed_form(config: Config, width: int) -> np.ndarray:
+    """Return the multiplications of each program over those of the loss, for the perceptron.
+
+    Elementwise work, which is left out, adds less the wider the layers are.
+    """
+    inner = (config.mlp_depth - 1) * width
+    first = width / (inner + CLASSES)  # its share of the multiplications
+    return np.array([1.0, 3 - first, *([8 - 5 * first] * len(MODES)), 6 - 4 * first])
+
+
+def verdicts(data: Arrays, config: Config) -> list[Verdict]:
+    """Judge the work in evaluations and in gradients, its growth, and the memory."""
+    work = data["flops"] / data["flops"][:, :1]
+    products = [PROGRAMS.index(name) for name in PRODUCTS]
+    found = []
+    for index, name in zip(products, PRODUCTS, strict=True):
+        claim = Text("hvp_cost.claim.evaluations", program=Text(f"hvp_cost.program.{name}"))
+        found.append(_at_most(claim, work[:, index], EVALUATIONS))
+    gradient = Text("hvp_cost.claim.gradients")
+    found.append(_at_most(gradient, work[:, products] / work[:, 1:2], GRADIENTS))
+    width = max(config.mlp_widths)
+    ratios = work[data["family"] == "mlp"][-1, 1:] / closed_form(config, width)[1:]
+    found.append(_within(Text("hvp_cost.claim.closed_form", width=width), ratios, 1.0, 0.05))
+    slopes = _slopes(data, work[:, products])
+    if slopes.size:
+        found.append(_within(Text("hvp_cost.claim.growth"), slopes, 0.0, 0.05))
+    memory = data["bytes"][:, products] / data["bytes"][:, 1:2]
+    found.append(_at_most(Text("hvp_cost.claim.memory"), memory, MEMORY))
+    n, dense = int(data["parameters"][0]), float(data["dense"])
+    claim = Text("hvp_cost.claim.control_dense", n=n)
+    return [*found, Verdict.at_most(claim, dense, dense, dense, EVALUATIONS, control=True)]
+
+
+def _at_most(claim: Text, values: np.ndarray, bound: float) -> Verdict:
+    worst = np.max(values)
+    return Verdict.at_most(claim, worst, worst, worst, bound)
+
+
+def _within(claim: Text, values: np.ndarray, expected: float, tolerance: float) -> Verdict:
+    """Judge all values at once: their range is the interval."""
+    middle = np.median(values)
+    return Verdict(claim, middle, np.min(values), np.max(values), expected, tolerance)
+
+
+def _slopes(data: Arrays, work: np.ndarray) -> np.ndarray:
+    """Return the slopes of log(work) over log(n), one per family of several sizes and product."""
+    slopes = []
+    for family in FAMILIES:
+        mine = data["family"] == family
+        if mine.sum() > 1:
+            slopes.append(np.polyfit(np.log(data["parameters"][mine]), np.log(work[mine]), 1)[0])
+    return np.array(slopes)
+
+
+def plot(data: Arrays, config: Config) -> dict[str, Figure]:
+    """Draw the work of all programs on all networks, their memory, and their times if given.
+
+    Times are arrays `seconds_<family>_<width>` of shape (6, repeats) in `data`.
+    """
+    work = {
+        "written": data["written"] / data["written"][:, :1],
+        "flops": data["flops"] / data["flops"][:, :1],
+    }
+    figures = {"work": _rows(data, work, "evaluations", config), "memory": _memories(data)}
+    names = [f"seconds_{f}_{w}" for f, w in zip(data["family"], data["width"], strict=True)]
+    if all(name in data for name in names):
+        medians = np.stack([np.median(data[name], axis=1) for name in names])
+        figures["seconds"] = _rows(data, {"seconds": medians / medians[:, :1]}, "times")
+    return figures
+
+
+def _families(data: Arrays) -> list[tuple[str, np.ndarray]]:
+    """Return each family that was measured, with the places of its networks."""
+    found = [(family, np.flatnonzero(data["family"] == family)) for family in FAMILIES]
+    return [(family, places) for family, places in found if places.size]
+
+
+def _rows(
+    data: Arrays, ratios: dict[str, np.ndarray], axis: str, config: Config | None = None
+) -> Figure:
+    """Draw ratios of shape (networks, 6) in a row per program; theory too where there is a config.
+
+    The networks of a family lie below one another, the largest last.
+    """
+    families = _families(data)
+    figure, axes = panels.grid(1, len(families), title=text(f"hvp_cost.figure.{axis}_title"))
+    names = [text(f"hvp_cost.program.{name}") for name in PROGRAMS[1:]]
+    right = 1.05 * max(EVALUATIONS, *(values.max() for values in ratios.values()))
+    for column, (family, places) in enumerate(families):
+        ax = axes[0, column]
+        _dots(ax, {kind: values[places, 1:] for kind, values in ratios.items()})
+        if config and family == "mlp":
+            expected, rows = closed_form(config, int(data["width"][places[-1]]))[1:], np.arange(5)
+            label = text("hvp_cost.figure.closed_form")
+            ax.vlines(expected, rows - 0.4, rows + 0.4, style.THEORY, label=label, zorder=1)
+        low, high = (f"{data['parameters'][k]:,}".replace(",", r"\,") for k in places[[0, -1]])
+        title = text(f"hvp_cost.figure.{family}")
+        ax.set_title(text("hvp_cost.figure.sizes", family=title, low=low, high=high))
+        ax.set_yticks(np.arange(len(names)), names if column == 0 else [""] * len(names))
+        ax.set_xlim(0, right)
+        ax.set_xlabel(text(f"hvp_cost.figure.{axis}"))
+    panels.legend_below(figure, axes[0, 0], cols=4)
+    return figure
+
+
+def _dots(ax: Axes, ratios: dict[str, np.ndarray]) -> None:
+    """Draw ratios of shape (networks, programs), and the bound."""
+    for kind, values in ratios.items():
+        offsets = np.linspace(-0.25, 0.25, len(values)) if len(values) > 1 else np.zeros(1)
+        fill = "none" if kind == "written" else "full"
+        for row, name in enumerate(PROGRAMS[1:]):
+            label = text(f"hvp_cost.figure.{kind}") if row == 0 else "_nolegend_"
+            ax.plot(
+                values[:, row], row + offsets, "o", color=TONES[name], fillstyle=fill, label=label
+            )
+    bound = text("hvp_cost.figure.bound")
+    ax.axvline(EVALUATIONS, color=style.THEORY, linestyle="--", label=bound)
+    ax.set_ylim(len(PROGRAMS) - 1.5, -0.5)
+    ax.grid(visible=False, axis="y")
+
+
+def _memories(data: Arrays) -> Figure:
+    families = _families(data)
+    figure, axes = panels.grid(1, len(families), title=text("hvp_cost.figure.memory"))
+    for ax, (family, places) in zip(axes[0], families, strict=True):
+        n, mebi = data["parameters"][places].astype(float), data["bytes"][places] / 2**20
+        curves = [
+            panels.Curve(
+                n / 1000, mebi[:, k + 1], text(f"hvp_cost.program.{name}"), name, color=TONES[name]
+            )
+            for k, name in enumerate(PROGRAMS[1:])
+        ]
+        hessian = panels.Curve(n / 1000, 4 * n**2 / 2**20, text("hvp_cost.figure.hessian"))
+        panels.convergence(
+            ax, curves, references=[hessian], xlabel=text("hvp_cost.figure.parameters"),
+            ylabel=text("hvp_cost.figure.mebibytes"), title=text(f"hvp_cost.figure.{family}"),
+            legend="",
+        )  # fmt: skip
+        for line, width in zip(ax.lines, (2, 7, 5, 3, 2), strict=False):
+            line.set(linewidth=width, marker="o", markersize=5 + width)  # equal ones show below
+    panels.legend_below(figure, axes[0, 0], cols=3)
+    return figure
