@@ -248,7 +248,8 @@ def _rows(
             ax.vlines(expected, rows - 0.4, rows + 0.4, style.THEORY, label=label, zorder=1)
         low, high = (f"{data['parameters'][k]:,}".replace(",", r"\,") for k in places[[0, -1]])
         title = text(f"hvp_cost.figure.{family}")
-        ax.set_title(text("hvp_cost.figure.sizes", family=title, low=low, high=high))
+        size = text("hvp_cost.figure.range", low=low, high=high) if low != high else f"${low}$"
+        ax.set_title(text("hvp_cost.figure.sizes", family=title, size=size))
         ax.set_yticks(np.arange(len(names)), names if column == 0 else [""] * len(names))
         ax.set_xlim(0, right)
         ax.set_xlabel(text(f"hvp_cost.figure.{axis}"))
@@ -283,7 +284,9 @@ def _memories(data: Arrays) -> Figure:
             )
             for k, name in enumerate(PROGRAMS[1:])
         ]
-        hessian = panels.Curve(n / 1000, 4 * n**2 / 2**20, text("hvp_cost.figure.hessian"))
+        ends = np.array([n.min() / 1.2, n.max() * 1.2])  # a line at a single size, too
+        label = text("hvp_cost.figure.hessian")
+        hessian = panels.Curve(ends / 1000, 4 * ends**2 / 2**20, label)
         panels.convergence(
             ax, curves, references=[hessian], xlabel=text("hvp_cost.figure.parameters"),
             ylabel=text("hvp_cost.figure.mebibytes"), title=text(f"hvp_cost.figure.{family}"),
