@@ -23,7 +23,7 @@ Rectifier = Literal["relu", "leaky"]
 def resnet(
     *,
     depth: int = 32,
-    widths: Sequence[int] = (16, 32, 64),
+    widths: Sequence[int] = [16, 32, 64],  # a list: what a config file can hold
     num_classes: int = 10,
     channels: int = 3,
     norm: Norm = "batch",
