@@ -180,7 +180,7 @@ def spectral_density(
     doi:10.1137/130934283; error: Chen, Trogdon & Ubaru (2021), arXiv:2105.06595.
     """
     checks.require_key("spectral_density", key)
-    operator, host = prepare(operator, loop, on_progress)
+    operator, host = prepare(operator, loop, on_progress, key)
     law = resolve_law(law)
     check_steps(operator, num_matvecs)
     checks.at_least("num_probes", num_probes, 1)

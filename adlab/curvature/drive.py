@@ -70,8 +70,10 @@ def _accumulate(sums: Any, weight: Any, part: Operator, vectors: jax.Array) -> j
     return out if sums is None else sums + out
 
 
-def prepare(operator: Any, loop: Loop, on_progress: OnProgress | None) -> tuple[Operator, bool]:
-    """Return the operator, and whether the host drives it.
+def prepare(
+    operator: Any, loop: Loop, on_progress: OnProgress | None, key: Any
+) -> tuple[Operator, bool]:
+    """Return the operator, and whether the host drives it: not where it or the key is traced.
 
     Raises:
       ValueError: an unknown loop; one that can't drive this operator here.
@@ -79,7 +81,7 @@ def prepare(operator: Any, loop: Loop, on_progress: OnProgress | None) -> tuple[
     """
     checks.one_of("loop", loop, get_args(Loop))
     operator = as_operator(operator)
-    traced = checks.in_trace(operator if operator.traceable else ())
+    traced = checks.in_trace((key, operator if operator.traceable else ()))
     if not operator.traceable and (traced or loop == "fused"):
         raise ValueError(
             "an operator over batches from the host must be driven from the host, outside jit and "

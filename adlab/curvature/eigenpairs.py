@@ -92,7 +92,7 @@ def eigenpairs(
     Source: Lanczos (1950), doi:10.6028/jres.045.026.
     """
     checks.require_key("eigenpairs", key)
-    operator, host = prepare(operator, loop, on_progress)
+    operator, host = prepare(operator, loop, on_progress, key)
     checks.at_least("k", k, 1)
     checks.one_of("which", which, get_args(Which))
     checks.positive("rtol", rtol)

@@ -91,7 +91,7 @@ def trace(
     """
     checks.one_of("estimator", estimator, get_args(Estimator))
     checks.require_key("trace", key)
-    operator, host = prepare(operator, loop, on_progress)
+    operator, host = prepare(operator, loop, on_progress, key)
     law = resolve_law(law)
     _check_budget(estimator, num_matvecs, operator.dim)
     if rtol is not None:
@@ -285,7 +285,7 @@ def diagonal(
     Source: Bekas, Kokiopoulou & Saad (2007), doi:10.1016/j.apnum.2007.01.003.
     """
     checks.require_key("diagonal", key)
-    operator, host = prepare(operator, loop, on_progress)
+    operator, host = prepare(operator, loop, on_progress, key)
     checks.at_least("num_matvecs", num_matvecs, 1)
     if rtol is not None:
         checks.positive("rtol", rtol)
