@@ -154,7 +154,7 @@ def spectral_density(
       num_probes: number of runs; errors need 2 at least.
       law: of the starting vectors, which are normalised.
       broadening: standard deviation of the Gaussian on every node, in units of the eigenvalues;
-        "auto" is a hundredth of the range of the nodes.
+        "auto" is a hundredth of the range of the nodes, and at least 1e-4 of the largest |node|.
       grid: the points of the density, or their number: from 4 broadenings below the lowest node to
         4 above the highest.
       rtol: stop once the standard error of the density, integrated over the grid, is below `rtol`,
@@ -259,7 +259,7 @@ def _summary(
     low, high = xp.min(nodes), xp.max(nodes)
     if isinstance(broadening, str):
         size = xp.maximum(abs(low), abs(high))
-        broadening = xp.maximum((high - low) / 100, xp.where(size > 0, 1e-3 * size, 1e-3))
+        broadening = xp.maximum((high - low) / 100, xp.where(size > 0, 1e-4 * size, 1e-4))
     if np.ndim(grid) == 0:
         checks.at_least("grid", grid, 2)
         points = xp.linspace(low - 4 * broadening, high + 4 * broadening, int(grid))
