@@ -34,6 +34,7 @@ from adlab.curvature.operators import Operator, as_operator
 
 __all__ = ["SpectralDensity", "lanczos_bytes", "spectral_density"]
 
+_FEWEST_PROBES = 4  # before their scatter is trusted to stop a run
 _log = logging.getLogger("adlab.curvature")
 
 
@@ -158,7 +159,7 @@ def spectral_density(
       grid: the points of the density, or their number: from 4 broadenings below the lowest node to
         4 above the highest.
       rtol: stop once the standard error of the density, integrated over the grid, is below `rtol`,
-        from 4 probes on; driven from the host only.
+        from 4 probes on, looked at after every chunk; driven from the host only.
       chunk_size: probes per product; changes speed and memory, not the probes.
       loop: "host" calls one compiled product at a time and orthogonalises in the host's memory;
         "fused" is one compiled program. "auto" is the host's on CPU and for batches from the host,
@@ -189,6 +190,9 @@ def spectral_density(
             raise ValueError(f'{name} must be left away unless loop="host", got {option!r}')
     if rtol is not None:
         checks.positive("rtol", rtol)
+        if chunk_size == "auto":
+            dtype = trees.common_dtype(operator.like)
+            chunk_size = chunk_length("auto", operator.dim, _FEWEST_PROBES, num_matvecs, dtype)
     if broadening != "auto":
         checks.positive("broadening", broadening)
     announce(operator, num_matvecs, num_probes, chunk_size)
@@ -206,7 +210,9 @@ def spectral_density(
         None if resume is None else Path(resume),
         on_progress,
         lambda part: (
-            rtol is not None and len(part.diagonal) >= 4 and _integrated(summary(part, np)) <= rtol
+            rtol is not None
+            and len(part.diagonal) >= _FEWEST_PROBES
+            and _integrated(summary(part, np)) <= rtol
         ),
     )
     return summary(found, np)

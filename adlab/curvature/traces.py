@@ -71,8 +71,9 @@ def trace(
       num_matvecs: number of products m; with `rtol` at most so many.
       estimator: see above.
       law: of the probes: "rademacher", "gaussian", "sphere", "coordinate", or a callable.
-      rtol: stop once the standard error is below rtol |estimate|, from 8 samples on; "hutchinson"
-        driven from the host only. Stopping at a lucky moment makes the error look smaller by some.
+      rtol: stop once the standard error is below rtol |estimate|, from 8 samples on, looked at after
+        every chunk; "hutchinson" driven from the host only. Stopping at a lucky moment makes the
+        error look smaller by some.
       chunk_size: probes per product; changes the speed, not the probes.
       loop: "host" or "fused"; see `spectral_density`.
       on_progress: called as (products done, products in all) from the host's loop.
@@ -102,6 +103,7 @@ def trace(
                 f'with estimator={estimator!r}; pass estimator="hutchinson", loop="host"'
             )
     if estimator == "hutchinson":
+        chunk_size = _stoppable(chunk_size, rtol, operator)
         run = _Hutchinson(operator, law, key, num_matvecs, chunk_size)
         return run.host(rtol, on_progress) if host else run.fused()
     check_memory(f"the vectors of {estimator}", 2 * num_matvecs * operator.dim * 4)
@@ -130,6 +132,14 @@ def _summary(samples: Any, num_matvecs: int, xp: Any) -> Estimate:
     count = samples.shape[0]
     error = xp.std(samples, ddof=1) / count**0.5 if count > 1 else xp.asarray(np.nan)
     return Estimate(xp.mean(samples), error, num_matvecs, samples)
+
+
+def _stoppable(chunk_size: ChunkSize, rtol: float | None, operator: Operator) -> ChunkSize:
+    """Return chunks that let `rtol` stop a run as early as it may, where they are automatic."""
+    if rtol is None or chunk_size != "auto":
+        return chunk_size
+    dtype = trees.common_dtype(operator.like)
+    return chunk_length("auto", operator.dim, _FEWEST_SAMPLES, 2, dtype)
 
 
 class _Hutchinson(NamedTuple):
@@ -269,7 +279,7 @@ def diagonal(
       key: a random key. Probe i depends on the key and on i alone.
       num_matvecs: number of products m; with `rtol` at most so many.
       rtol: stop once the Euclidean norm of the standard errors is below rtol times that of the
-        estimate, from 8 probes on; driven from the host only.
+        estimate, from 8 probes on, looked at after every chunk; driven from the host only.
       chunk_size: probes per product; changes the speed, not the probes.
       loop: "host" or "fused"; see `spectral_density`.
       on_progress: called as (products done, products in all) from the host's loop.
@@ -291,6 +301,7 @@ def diagonal(
         checks.positive("rtol", rtol)
         if not host:
             raise ValueError(f'rtol must be left away unless loop="host", got {rtol!r}')
+    chunk_size = _stoppable(chunk_size, rtol, operator)
     run = _Hutchinson(operator, probes.rademacher, key, num_matvecs, chunk_size)
     if host:
         mean, squares, count = _diagonal_host(run, rtol, on_progress)
