@@ -99,22 +99,13 @@ def _resnet(
 ) -> Model:
     normalise, act = layers.NORMS[norm], layers.activation_named(activation)
 
-    def pair(key: Any, suffix: str, inputs: int, outputs: int, dtype: Any) -> Params:
-        kernel = layers.conv_init(key, inputs, outputs, bias=norm == "none", dtype=dtype)
-        rest = {} if norm == "none" else {f"norm{suffix}": layers.norm_init(outputs, dtype)}
-        return {f"conv{suffix}": kernel} | rest
-
-    def block_init(key: Any, inputs: int, outputs: int, dtype: Any) -> Params:
-        first, second = jax.random.split(key)
-        return pair(first, "1", inputs, outputs, dtype) | pair(second, "2", outputs, outputs, dtype)
-
     def init(key: Any, dtype: Any = np.float32) -> Params:
         keys = iter(jax.random.split(key, 2 + 3 * blocks))
-        params = {"stem": pair(next(keys), "", channels, widths[0], dtype)}
+        params = {"stem": _pair(next(keys), "", (channels, widths[0]), norm, dtype)}
         for s, width in enumerate(widths):
             before = widths[max(s - 1, 0)]
             params[f"stage{s + 1}"] = {
-                f"block{b}": block_init(next(keys), width if b else before, width, dtype)
+                f"block{b}": _block(next(keys), (width if b else before, width), norm, dtype)
                 for b in range(blocks)
             }
         params["head"] = layers.dense_init(
@@ -141,6 +132,20 @@ def _resnet(
         return layers.dense(params["head"], pooled)
 
     return Model(init, apply)
+
+
+def _pair(key: Any, suffix: str, sizes: tuple[int, int], norm: Norm, dtype: Any) -> Params:
+    """Draw a convolution and what normalises it; without a norm it has a bias."""
+    params = {f"conv{suffix}": layers.conv_init(key, *sizes, bias=norm == "none", dtype=dtype)}
+    if norm != "none":
+        params[f"norm{suffix}"] = layers.norm_init(sizes[1], dtype)
+    return params
+
+
+def _block(key: Any, sizes: tuple[int, int], norm: Norm, dtype: Any) -> Params:
+    first, second = jax.random.split(key)
+    then = (sizes[1], sizes[1])
+    return _pair(first, "1", sizes, norm, dtype) | _pair(second, "2", then, norm, dtype)
 
 
 def _shortcut(x: jax.Array, stride: int, channels: int) -> jax.Array:
