@@ -134,7 +134,9 @@ def test_modules_are_named_after_what_they_hold(path):
 def test_every_experiment_has_its_config_and_every_config_its_experiment():
     names = {path.relative_to(ROOT / "experiments").parts[0] for path in EXPERIMENTS}
     experiments = {name.removesuffix(".py") for name in names}
-    assert experiments == {p.stem for p in (ROOT / "configs").glob("*.toml")}
+    configs = {p.stem: tomllib.loads(p.read_text()) for p in (ROOT / "configs").glob("*.toml")}
+    assert experiments <= configs.keys()
+    assert experiments == {table.get("experiment", stem) for stem, table in configs.items()}
 
 
 @pytest.mark.parametrize("path", PACKAGE, ids=relative)

@@ -1,7 +1,7 @@
 """The lab: experiments run from TOML configs, with verdicts, figures and provenance.
 
-An experiment takes `ExperimentConfig`, `Estimator`, `ProblemSpec`, `Verdict`, `Text` and
-`Progress` from here; `run` runs one from Python as `adlab run` does from the shell. Names are
+An experiment takes `ExperimentConfig`, `Estimator`, `ProblemSpec`, `Verdict`, `Text`, `Progress`
+and `LabError` from here; `run` runs one from Python as `adlab run` does from the shell. Names are
 imported when first used, so that `adlab --help` needs neither jax nor pydantic.
 """
 
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from adlab.lab.catalogue import estimators, problems
     from adlab.lab.config import ExperimentConfig
+    from adlab.lab.errors import LabError
     from adlab.lab.progress import Progress
     from adlab.lab.registry import Spec as Estimator
     from adlab.lab.registry import Spec as ProblemSpec
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Estimator",
     "ExperimentConfig",
+    "LabError",
     "ProblemSpec",
     "Progress",
     "Text",
@@ -33,6 +35,7 @@ __all__ = [
 
 _HOMES = {
     "ExperimentConfig": "config",
+    "LabError": "errors",
     "Progress": "progress",
     "Text": "verdict",
     "Verdict": "verdict",

@@ -88,8 +88,13 @@ def reopen(folder: Path, plugins: Sequence[str] = ()) -> configs.Job:
 
 
 def derive(job: configs.Job, folder: Path, lang: str) -> list[str]:
-    """Make verdicts and figures from the stored data, and return what failed; the data stay."""
+    """Make verdicts and figures from the stored data, and return what failed; the data stay.
+
+    They see what was timed beside what was computed.
+    """
     data = store.read_arrays(folder / "data.npz")
+    if (folder / "timings.npz").exists():
+        data = {**data, **store.read_arrays(folder / "timings.npz")}
     log, problems = store.Log(folder / "log.txt"), []
     for make in (_make_verdicts, _make_figures):
         try:

@@ -134,6 +134,9 @@ def _compute(job: configs.Job, folder: Path, console: Console | None) -> None:
     except KeyboardInterrupt:
         log("interrupted")
         raise
+    except LabError as error:  # the experiment's own word to the user
+        log(str(error))
+        raise
     except Exception as error:
         log(traceback.format_exc())
         raise LabError(

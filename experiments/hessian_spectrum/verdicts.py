@@ -1,0 +1,50 @@
+"""Whether the large negative eigenvalues vanish."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import stats
+
+from adlab.lab import Text, Verdict
+
+from .config import Config
+from .spectra import series
+
+Arrays = dict[str, np.ndarray]
+FALL = 10.0  # by which |lambda_min| falls at least
+RATIO = 0.2  # to which |lambda_min|/lambda_max falls at most, of what it was
+
+
+def verdicts(data: Arrays, config: Config) -> list[Verdict]:
+    """Judge the fall of lambda_min, of its ratio to lambda_max and of the negative energy.
+
+    On trainings with the first norm alone; intervals are Student's over them, of logarithms.
+    """
+    norm = config.norms[0]
+    found = series(data, norm)
+    words = {"norm": Text(f"hessian_spectrum.norm.{norm}")}
+    depth = -found.smallest
+    fall = geometric(depth[:, 0] / depth[:, -1])
+    ratio = geometric(found.ratio[:, -1] / found.ratio[:, 0])
+    energy = geometric(found.negative_energy[:, 0] / found.negative_energy[:, -1])
+    return [
+        Verdict.at_least(Text("hessian_spectrum.claim.fall", **words), *fall, FALL),
+        Verdict.at_most(Text("hessian_spectrum.claim.ratio", **words), *ratio, RATIO),
+        Verdict.at_least(Text("hessian_spectrum.claim.energy", **words), *energy, FALL),
+    ]
+
+
+def geometric(values: np.ndarray) -> tuple[float, float, float]:
+    """Return the geometric mean of positive values with its 95 % interval; unbounded for one.
+
+    Where a value isn't positive there is no mean, and the verdict stays undecided.
+    """
+    if not np.all(values > 0):
+        return np.nan, np.nan, np.nan
+    logs = np.log(values)
+    middle = logs.mean()
+    if len(logs) == 1:
+        return float(np.exp(middle)), -np.inf, np.inf
+    half = stats.t.ppf(0.975, len(logs) - 1) * logs.std(ddof=1) / np.sqrt(len(logs))
+    low, high = np.exp(middle - half), np.exp(middle + half)
+    return float(np.exp(middle)), float(low), float(high)
