@@ -101,11 +101,13 @@ def _advance_and_measure(
     structure = jax.tree.structure((params, opt_state))
     if state is not None:
         params, opt_state = jax.tree.unflatten(structure, state)
+    update, started = training.optimizer.update, time.perf_counter()
     for k, batch in enumerate(_batches(training, before, step)):
         progress.update(k, step - before, "training")
-        params, opt_state = _descend(
-            training.optimizer.update, training.loss, params, opt_state, *batch
-        )
+        params, opt_state = _descend(update, training.loss, params, opt_state, *batch)
+    jax.block_until_ready(params)
+    trained = time.perf_counter()
+    progress.seconds("training", run=trained - started)
     leaves = jax.tree.leaves((params, opt_state))
     kept = {f"{_STATE}{i}": np.asarray(leaf) for i, leaf in enumerate(leaves)}
     measured = _measure(training, params, step, progress)
