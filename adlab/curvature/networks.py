@@ -15,7 +15,7 @@ from adlab.core.nodes import as_data, register
 from adlab.curvature import batches as batched
 from adlab.curvature.blocks import Where, choose, merge, select
 from adlab.curvature.operators import Operator, shapes_of
-from adlab.curvature.products import Mode, hvp, linearize_hvp, scalar
+from adlab.curvature.products import Mode, hvp, linearize_hvp, scalar, vector
 
 __all__ = ["Fisher", "GaussNewton", "Hessian"]
 
@@ -183,16 +183,12 @@ class OutputCurvature(Network):
     def matvec(self, v: PyTree) -> PyTree:
         """Return J^T M J v."""
         block = select(self.params, self.chosen)
-        if not trees.same_shapes(v, block):
-            raise ValueError(
-                f"v must be shaped as the parameters, {jax.tree.map(jnp.shape, block)}, "
-                f"got {jax.tree.map(jnp.shape, v)}"
-            )
-        tangent = trees.cast_like(jax.tree.map(jnp.asarray, v), block)
+        v = vector(v, block, "the parameters")
+        tangent = trees.cast_like(v, block)
         outputs, tangents = jax.jvp(self._outputs, (block,), (tangent,))
         weighted = trees.cast_like(self._weigh(outputs, tangents), outputs)
         _, pull = jax.vjp(self._outputs, block)
-        return trees.cast_like(pull(weighted)[0], jax.tree.map(jnp.asarray, v))
+        return trees.cast_like(pull(weighted)[0], v)
 
     def _outputs(self, block: PyTree) -> PyTree:
         params = merge(block, self.params, self.chosen)

@@ -14,6 +14,7 @@ import numpy as np
 
 from adlab.core import checks, trees
 from adlab.core.nodes import as_data, register
+from adlab.curvature.products import vector
 
 __all__ = ["DenseMatrix", "Linear", "Matrix", "Operator", "as_operator"]
 
@@ -45,7 +46,12 @@ class Operator(abc.ABC):
 
     @abc.abstractmethod
     def matvec(self, v: PyTree) -> PyTree:
-        """Return the product with `v`, which is shaped as `like`, in the dtypes of `v`."""
+        """Return the product with `v`, in the dtypes of `v`.
+
+        Raises:
+          ValueError: v isn't shaped as `like`.
+          TypeError: v isn't real floating-point.
+        """
 
     @property
     def traceable(self) -> bool:
@@ -169,9 +175,9 @@ class Matrix(Operator):
 
     def matvec(self, v: PyTree) -> PyTree:
         """Return array @ v."""
-        return (jnp.asarray(self.array) @ jnp.asarray(v, jnp.result_type(self.array))).astype(
-            jnp.result_type(v)
-        )
+        v = vector(v, self.like, "like")
+        array = jnp.asarray(self.array)
+        return (array @ v.astype(array.dtype)).astype(v.dtype)
 
 
 @register("fun")
@@ -203,7 +209,8 @@ class Linear(Operator):
 
     def matvec(self, v: PyTree) -> PyTree:
         """Return fun(v)."""
-        out = self.fun(jax.tree.map(lambda a, b: jnp.asarray(a, b.dtype), v, self.like))
+        v = vector(v, self.like, "like")
+        out = self.fun(trees.cast_like(v, self.like))
         if not trees.same_shapes(out, v):
             raise ValueError(
                 f"matvec must return what is shaped as v, {jax.tree.map(jnp.shape, v)}, "

@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from adlab.core import checks, trees
 
@@ -30,8 +31,10 @@ def hvp(
 
     * "forward_over_reverse" differentiates the gradient along v (Pearlmutter). The default.
     * "reverse_over_forward" takes the gradient of the directional derivative along v.
-    * "reverse_over_reverse" takes the gradient of <grad fun(x), v>: the lecture's form, which also
-      goes through functions whose derivative has a reverse rule alone (`jax.custom_vjp`).
+    * "reverse_over_reverse" takes the gradient of <grad fun(x), v>: the lecture's form.
+
+    Functions with a reverse rule alone (`jax.custom_vjp`) go through the first and the last; where
+    that rule in turn calls such a function, through the last alone.
 
     Costs about as much as two to three gradients, and at most some ten evaluations of `fun`; H is
     never formed.
@@ -52,8 +55,9 @@ def hvp(
       those of v, with its dtypes. v is rounded to the dtypes of the argument.
 
     Raises:
-      ValueError: an unknown mode; v isn't shaped as the argument.
-      TypeError: `fun` isn't scalar; an argument isn't real floating-point.
+      ValueError: an unknown mode; `argnums` out of range, repeated or empty; v isn't shaped as the
+        argument.
+      TypeError: `fun` isn't scalar; an argument or v isn't real floating-point.
 
     Source: Pearlmutter (1994), doi:10.1162/neco.1994.6.1.147.
     """
@@ -61,7 +65,7 @@ def hvp(
 
     def product(v: PyTree, *args: Any) -> Any:
         bound, x = bind(fun, args, argnums, has_aux)
-        v = _tangent(v, x)
+        v = vector(v, x, "the argument")
         result, aux = _COMPOSITIONS[mode](bound, x, _cast(v, x))
         result = _cast(result, v)
         return (result, aux) if has_aux else result
@@ -95,8 +99,9 @@ def linearize_hvp(
       an argument, and what it holds is data.
 
     Raises:
-      ValueError: v isn't shaped as the argument (when called).
-      TypeError: `fun` isn't scalar; an argument isn't real floating-point.
+      ValueError: `argnums` out of range, repeated or empty; v isn't shaped as the argument (when
+        called).
+      TypeError: `fun` isn't scalar; an argument or v isn't real floating-point.
     """
     bound, x = bind(fun, args, argnums, has_aux)
     gradient, product, aux = jax.linearize(jax.grad(bound, has_aux=True), x, has_aux=True)
@@ -116,6 +121,8 @@ def bind(
             raise ValueError(
                 f"argnums must name one of the {len(args)} arguments of fun, got {argnums!r}"
             )
+    if len({place % len(args) for place in several}) != max(1, len(several)):
+        raise ValueError(f"argnums must name at least one argument, and none twice, got {argnums}")
     parts = tuple(args[place] for place in several)
     x = jax.tree.map(jnp.asarray, parts if isinstance(argnums, tuple) else parts[0])
     checks.require_inexact("Hessian", x)
@@ -133,10 +140,24 @@ def bind(
 
 def scalar(value: Any) -> jax.Array:
     """Return the value of a loss as an array; raise TypeError unless it is one real number."""
-    shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(value)]
-    if shapes != [()] or not jnp.issubdtype(jnp.result_type(value), jnp.floating):
+    single = jax.tree_util.all_leaves([value]) and value is not None
+    if not single or np.shape(value) or not jnp.issubdtype(jnp.result_type(value), jnp.floating):
         raise TypeError(f"fun must return one real floating-point number, got {value!r}")
     return jnp.asarray(value)
+
+
+def vector(v: PyTree, like: PyTree, meant: str) -> PyTree:
+    """Return v as a tree of arrays, after a check that it is real and shaped as `like`."""
+    if not trees.same_shapes(v, like):
+        raise ValueError(f"v must be shaped as {meant}, {_shapes(like)}, got {_shapes(v)}")
+    v = jax.tree.map(jnp.asarray, v)
+    for leaf in jax.tree.leaves(v):
+        if not jnp.issubdtype(leaf.dtype, jnp.floating):
+            raise TypeError(
+                f"v must be real floating-point, got {leaf.dtype}; convert it: the product has the "
+                "dtype of v"
+            )
+    return v
 
 
 def _forward_over_reverse(fun: Callable, x: PyTree, v: PyTree) -> tuple[PyTree, Any]:
@@ -168,19 +189,12 @@ _COMPOSITIONS: dict[str, Callable[[Callable, PyTree, PyTree], tuple[PyTree, Any]
 
 
 def _linear(product: Callable, x: PyTree, v: PyTree) -> PyTree:
-    v = _tangent(v, x)
+    v = vector(v, x, "the argument")
     return _cast(product(_cast(v, x)), v)
 
 
-def _tangent(v: PyTree, x: PyTree) -> PyTree:
-    """Return v as a tree of arrays; raise ValueError unless it is shaped as x."""
-    if not trees.same_shapes(v, x):
-        raise ValueError(f"v must be shaped as the argument, {_shapes(x)}, got {_shapes(v)}")
-    return jax.tree.map(jnp.asarray, v)
-
-
 def _shapes(tree: PyTree) -> PyTree:
-    return jax.tree.map(jnp.shape, tree)
+    return jax.tree.map(np.shape, tree)
 
 
 def _cast(tree: PyTree, like: PyTree) -> PyTree:
