@@ -91,7 +91,7 @@ class SpectralDensity:
         """Estimate the share of eigenvalues that are at most x; x a number or (k,)."""
         xp = _namespace(self.nodes)
         below = self.nodes[:, :, None] <= xp.reshape(xp.asarray(x), (1, 1, -1))
-        samples = (self.weights[:, :, None] * below).sum(axis=1)
+        samples = xp.where(below, self.weights[:, :, None], 0).sum(axis=1)
         samples = samples.reshape(-1, *np.shape(x))
         return Estimate(*_mean_and_error(samples), self.num_matvecs, samples)
 
@@ -272,12 +272,16 @@ def _summary(
         points = xp.linspace(low - 4 * broadening, high + 4 * broadening, int(grid))
     else:
         points = xp.asarray(grid)
-    samples = xp.stack(
-        [
-            (w * xp.exp(-(((points[:, None] - x) / broadening) ** 2) / 2)).sum(axis=1)
-            for x, w in zip(nodes, weights, strict=True)
-        ]
-    ) / (broadening * (2 * np.pi) ** 0.5)
+
+    def smoothed(quadrature: tuple[Any, Any]) -> Any:  # of one probe at a time: (g, m) numbers
+        x, w = quadrature
+        return (w * xp.exp(-(((points[:, None] - x) / broadening) ** 2) / 2)).sum(axis=1)
+
+    if xp is np:
+        samples = np.stack([smoothed(each) for each in zip(nodes, weights, strict=True)])
+    else:
+        samples = jax.lax.map(smoothed, (nodes, weights))
+    samples = samples / (broadening * (2 * np.pi) ** 0.5)
     density, error = _mean_and_error(samples)
     count = nodes.shape[0] * nodes.shape[1]
     return SpectralDensity(

@@ -71,9 +71,9 @@ def trace(
       num_matvecs: number of products m; with `rtol` at most so many.
       estimator: see above.
       law: of the probes: "rademacher", "gaussian", "sphere", "coordinate", or a callable.
-      rtol: stop once the standard error is below rtol |estimate|, from 8 samples on, looked at after
-        every chunk; "hutchinson" driven from the host only. Stopping at a lucky moment makes the
-        error look smaller by some.
+      rtol: stop once the standard error is below rtol |estimate|, from 8 samples on, looked at
+        after every chunk; "hutchinson" driven from the host only. Stopping at a lucky moment makes
+        the error look smaller by some.
       chunk_size: probes per product; changes the speed, not the probes.
       loop: "host" or "fused"; see `spectral_density`.
       on_progress: called as (products done, products in all) from the host's loop.
