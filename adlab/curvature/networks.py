@@ -195,6 +195,11 @@ class OutputCurvature(Network):
         return self.model(params, *self._inputs())
 
     def _inputs(self) -> tuple[Any, ...]:
+        if not self.args:
+            raise ValueError(
+                f"{type(self).__name__} must have inputs and targets to be applied, got neither; "
+                "pass them after params, or call over(batches)"
+            )
         return self.args[:-1]
 
     def _weigh(self, outputs: PyTree, tangents: PyTree) -> PyTree:
@@ -285,7 +290,8 @@ class Fisher(OutputCurvature):
 
     Raises:
       ValueError: an unknown likelihood or kind; num_samples < 1; `where` accepts no path.
-      TypeError: "monte_carlo" without a key; a leaf of `params` isn't real floating-point.
+      TypeError: "monte_carlo" without a key; a leaf of `params` isn't real floating-point. When
+        applied, both for labels that don't fit the outputs.
 
     Source: Martens (2020), jmlr.org/papers/v21/17-678.html; on the empirical one: Kunstner, Balles
     & Hennig (2019), arXiv:1905.12558.
@@ -328,14 +334,28 @@ class Fisher(OutputCurvature):
         """Return the mean negative log-likelihood, up to a constant."""
         outputs = self.model(self.params, *self._inputs())
         if self.likelihood == "gaussian":
-            residual = outputs - jnp.asarray(self.args[-1], outputs.dtype)
-            return jnp.sum(residual**2) / (2 * self._examples(outputs))
+            return jnp.sum((outputs - self._labels(outputs)) ** 2) / (2 * self._examples(outputs))
         logs = jax.nn.log_softmax(outputs)
-        return -jnp.sum(logs * self._one_hot(self.args[-1], outputs)) / self._examples(outputs)
+        return -jnp.sum(logs * self._labels(outputs)) / self._examples(outputs)
 
     def _examples(self, outputs: jax.Array) -> int:
         shape = outputs.shape[:-1] if self.likelihood == "softmax" else outputs.shape[:1]
         return math.prod(shape)
+
+    def _labels(self, outputs: jax.Array) -> jax.Array:
+        """Return the labels given in the form of the outputs, after a check that they fit them."""
+        labels = jnp.asarray(self.args[-1])
+        shape = outputs.shape[:-1] if self.likelihood == "softmax" else outputs.shape
+        if labels.shape != shape:
+            raise ValueError(
+                f"labels must be shaped as {shape}, by likelihood={self.likelihood!r} for outputs "
+                f"of shape {outputs.shape}, got {labels.shape}"
+            )
+        if self.likelihood == "gaussian":
+            return labels.astype(outputs.dtype)
+        if not jnp.issubdtype(labels.dtype, jnp.integer):
+            raise TypeError(f"labels must be integers, got {labels.dtype}")
+        return self._one_hot(labels, outputs)
 
     def _one_hot(self, labels: Any, outputs: jax.Array) -> jax.Array:
         return jax.nn.one_hot(labels, outputs.shape[-1], dtype=outputs.dtype)
@@ -364,9 +384,8 @@ class Fisher(OutputCurvature):
     def _scores(self, outputs: jax.Array) -> jax.Array:
         """Return the scores s of the labels given, or (num_samples, ...) of labels drawn."""
         if self.kind == "empirical":
-            if self.likelihood == "gaussian":
-                return jnp.asarray(self.args[-1], outputs.dtype) - outputs
-            return self._one_hot(self.args[-1], outputs) - jax.nn.softmax(outputs)
+            mean = outputs if self.likelihood == "gaussian" else jax.nn.softmax(outputs)
+            return self._labels(outputs) - mean
         if self.likelihood == "gaussian":
             return jax.random.normal(self.key, (self.num_samples, *outputs.shape), outputs.dtype)
         shape = (self.num_samples, *outputs.shape[:-1])

@@ -105,12 +105,20 @@ class Operator(abc.ABC):
         return Sum(self, -other) if isinstance(other, Operator) else NotImplemented
 
     def __mul__(self, factor: Any) -> Operator:
-        return Scaled(self, factor) if jnp.ndim(factor) == 0 else NotImplemented
+        return Scaled(self, factor) if _is_real_number(factor) else NotImplemented
 
     __rmul__ = __mul__
 
     def __neg__(self) -> Operator:
         return Scaled(self, -1.0)
+
+
+def _is_real_number(factor: Any) -> bool:
+    if isinstance(factor, int | float):
+        return True
+    if not isinstance(factor, np.generic | np.ndarray | jax.Array) or factor.ndim:
+        return False
+    return any(jnp.issubdtype(factor.dtype, kind) for kind in (jnp.floating, jnp.integer))
 
 
 def path_slices(like: PyTree) -> dict[str, slice]:
