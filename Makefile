@@ -20,6 +20,7 @@ check: .venv/.dev-stamp
 
 bench: .venv/.bench-stamp
 	$(BIN)/python benchmarks/gradients.py
+	$(BIN)/python benchmarks/curvature.py
 
 clean:
 	rm -rf .venv
@@ -42,7 +43,7 @@ clean:
 
 .venv/.dev-stamp: .venv/.demo-stamp
 	@echo "installing the development tools into .venv"
-	@$(PIP_INSTALL) -e '.[data]' --group dev
+	@$(PIP_INSTALL) -e '.[data,equinox,flax]' --group dev
 	@touch $@
 
 .venv/.bench-stamp: .venv/.demo-stamp

@@ -86,7 +86,7 @@ def _training(data: Arrays, config: Config) -> Figure:
         ax.set_xlabel(text("hessian_spectrum.figure.step"))
     axes[1, 1].set_ylim(bottom=0)
     axes[1, 1].legend(loc="best")
-    panels.legend_below(figure, axes[0, 0], cols=2 * len(config.norms))
+    panels.legend_below(figure, axes[0, 0], cols=2)
     return figure
 
 

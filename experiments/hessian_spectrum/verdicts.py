@@ -12,6 +12,7 @@ from .spectra import series
 
 Arrays = dict[str, np.ndarray]
 FALL = 10.0  # by which |lambda_min| falls at least
+_ROUND_OFF = 1e-7
 RATIO = 0.2  # to which |lambda_min|/lambda_max falls at most, of what it was
 
 
@@ -23,10 +24,16 @@ def verdicts(data: Arrays, config: Config) -> list[Verdict]:
     norm = config.norms[0]
     found = series(data, norm)
     words = {"norm": Text(f"hessian_spectrum.norm.{norm}")}
-    depth = -found.smallest
-    fall = geometric(depth[:, 0] / depth[:, -1])
-    ratio = geometric(found.ratio[:, -1] / found.ratio[:, 0])
-    energy = geometric(found.negative_energy[:, 0] / found.negative_energy[:, -1])
+    floor = _ROUND_OFF * found.largest  # where there is no negative eigenvalue
+    depth = np.maximum(-found.smallest, floor)
+    ratio = depth / found.largest
+    energy = np.maximum(found.negative_energy, floor)
+    fall, ratio, energy = (
+        geometric(before / after)
+        for before, after in (
+            (depth[:, 0], depth[:, -1]), (ratio[:, -1], ratio[:, 0]), (energy[:, 0], energy[:, -1])
+        )
+    )  # fmt: skip
     return [
         Verdict.at_least(Text("hessian_spectrum.claim.fall", **words), *fall, FALL),
         Verdict.at_most(Text("hessian_spectrum.claim.ratio", **words), *ratio, RATIO),
@@ -35,12 +42,7 @@ def verdicts(data: Arrays, config: Config) -> list[Verdict]:
 
 
 def geometric(values: np.ndarray) -> tuple[float, float, float]:
-    """Return the geometric mean of positive values with its 95 % interval; unbounded for one.
-
-    Where a value isn't positive there is no mean, and the verdict stays undecided.
-    """
-    if not np.all(values > 0):
-        return np.nan, np.nan, np.nan
+    """Return the geometric mean of positive values with its 95 % interval; unbounded for one."""
     logs = np.log(values)
     middle = logs.mean()
     if len(logs) == 1:
