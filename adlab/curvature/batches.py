@@ -59,6 +59,11 @@ def stacked(*arrays: Any, batch_size: int | None = None) -> Stacked:
     2
     """
     count = examples(arrays, "stacked")
+    if any(np.ndim(leaf) == 0 for leaf in jax.tree.leaves(arrays)):
+        raise ValueError(
+            "stacked must hold arrays whose first axes count the same examples, got a number; "
+            "bind it to the loss by jax.tree_util.Partial"
+        )
     if batch_size is None:
         return Stacked(arrays)
     checks.at_least("batch_size", batch_size, 1)
@@ -146,10 +151,12 @@ def check_uncoupled(operator: Network, batch: tuple[Any, ...]) -> None:
 
     Also where two evaluations differ. Costs four forward sweeps. A batch of one example can't tell.
     """
-    whole, again = (float(_loss(operator.with_data(batch, 0))) for _ in range(2))
+    first_call, whole = (_loss(operator.with_data(batch, 0)) for _ in range(2))
+    relative = _round_off((operator.params, whole))
+    whole, again = float(whole), float(first_call)
     if whole != again and not (np.isnan(whole) and np.isnan(again)):
         raise ValueError(
-            f"the loss must be deterministic, got {whole!r} and then {again!r} on the same batch; "
+            f"the loss must be deterministic, got {again!r} and then {whole!r} on the same batch; "
             "fix its random key (dropout), or evaluate the model in inference mode"
         )
     count = examples(batch, "batch 0")
@@ -159,9 +166,7 @@ def check_uncoupled(operator: Network, batch: tuple[Any, ...]) -> None:
     first, second = (_cut(batch, cut) for cut in (slice(None, half), slice(half, None)))
     parts = [float(_loss(operator.with_data(part, 0))) for part in (first, second)]
     mean = (half * parts[0] + (count - half) * parts[1]) / count
-    dtype = np.result_type(*(np.dtype(leaf.dtype) for leaf in jax.tree.leaves(operator.like)))
-    tolerance = 1e3 * float(jnp.finfo(dtype).eps) * max(abs(whole), *map(abs, parts))
-    if abs(mean - whole) > tolerance:
+    if abs(mean - whole) > relative * max(abs(whole), *map(abs, parts)):
         raise ValueError(
             f"the loss must be the mean over its examples for matrices of batches to be combined, "
             f"got {whole:.6g} on a batch of {count} and {mean:.6g} as the mean of its halves. "
@@ -169,6 +174,12 @@ def check_uncoupled(operator: Network, batch: tuple[Any, ...]) -> None:
             "and dropout in inference mode; or pass coupled=True to take the mean of the matrices "
             "of the batches as they are cut"
         )
+
+
+def _round_off(tree: PyTree) -> float:
+    """Return the relative error to expect of a loss, by the coarsest dtype in `tree`."""
+    eps = max(float(jnp.finfo(jnp.result_type(leaf)).eps) for leaf in jax.tree.leaves(tree))
+    return (1e3 if eps < 1e-5 else 8) * eps  # 16-bit types must still tell a sum from a mean
 
 
 def _cut(batch: PyTree, cut: slice) -> PyTree:
@@ -240,7 +251,7 @@ class HostMean(Operator):
         total = None
         for weight, part in self.parts():
             total = _add_product(total, weight, part, v)
-        return total
+        return trees.cast_like(total, v)
 
     def parts(self) -> Iterator[tuple[Any, Operator]]:
         """Yield the operator on each batch with the batch's share of the examples.
@@ -261,7 +272,11 @@ class HostMean(Operator):
 
 @jax.jit
 def _add_product(total: PyTree, weight: Any, part: Operator, v: PyTree) -> PyTree:
-    product = jax.tree.map(lambda leaf: leaf * jnp.asarray(weight, leaf.dtype), part.matvec(v))
+    def weigh(leaf: jax.Array) -> jax.Array:
+        dtype = trees.wide_dtype(leaf)
+        return leaf.astype(dtype) * jnp.asarray(weight, dtype)
+
+    product = jax.tree.map(weigh, part.matvec(v))
     return product if total is None else jax.tree.map(jnp.add, total, product)
 
 
