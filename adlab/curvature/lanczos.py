@@ -108,9 +108,9 @@ def check_symmetry(asymmetry: Any, scale: Any, dtype: Any) -> None:
     """Raise ValueError where Q A Q^T isn't tridiagonal to the precision that products have."""
     if asymmetry > float(jnp.finfo(dtype).eps) ** (1 / 3) * scale:
         raise ValueError(
-            f"operator must be symmetric, got |u.Av - v.Au| = {float(asymmetry):.3g} for two unit "
-            f"vectors and |Av| up to {float(scale):.3g}; a matvec that isn't deterministic "
-            "(dropout, augmented data) is not symmetric either"
+            f"operator must be symmetric, got |u.Av - v.Au| = {float(asymmetry / scale):.3g} |Av| "
+            "for two unit vectors; a matvec that isn't deterministic (dropout, augmented data) is "
+            "not symmetric either"
         )
 
 

@@ -83,8 +83,8 @@ def trace(
 
     Raises:
       ValueError: num_matvecs too small for the estimator, or above the dimension where it needs an
-        orthonormal basis; an unknown estimator, law or loop; a product that isn't finite; `rtol`
-        where it can't stop anything.
+        orthonormal basis; an unknown estimator, law or loop; a product that isn't finite; vectors
+        that don't fit into this machine's memory; `rtol` where it can't stop anything.
       TypeError: no key; not an operator.
 
     Source: Hutchinson (1990), doi:10.1080/03610919008812866; Meyer et al. (2021),
@@ -103,8 +103,7 @@ def trace(
                 f'with estimator={estimator!r}; pass estimator="hutchinson", loop="host"'
             )
     if estimator == "hutchinson":
-        chunk_size = _stoppable(chunk_size, rtol, operator)
-        run = _Hutchinson(operator, law, key, num_matvecs, chunk_size)
+        run = _hutchinson(operator, law, key, num_matvecs, chunk_size, rtol)
         return run.host(rtol, on_progress) if host else run.fused()
     check_memory(f"the vectors of {estimator}", 2 * num_matvecs * operator.dim * 4)
     method = _hutchpp if estimator == "hutch++" else _xtrace
@@ -132,14 +131,6 @@ def _summary(samples: Any, num_matvecs: int, xp: Any) -> Estimate:
     count = samples.shape[0]
     error = xp.std(samples, ddof=1) / count**0.5 if count > 1 else xp.asarray(np.nan)
     return Estimate(xp.mean(samples), error, num_matvecs, samples)
-
-
-def _stoppable(chunk_size: ChunkSize, rtol: float | None, operator: Operator) -> ChunkSize:
-    """Return chunks that let `rtol` stop a run as early as it may, where they are automatic."""
-    if rtol is None or chunk_size != "auto":
-        return chunk_size
-    dtype = trees.common_dtype(operator.like)
-    return chunk_length("auto", operator.dim, _FEWEST_SAMPLES, 2, dtype)
 
 
 class _Hutchinson(NamedTuple):
@@ -176,6 +167,23 @@ class _Hutchinson(NamedTuple):
         indices = jnp.arange(self.num_matvecs)
         samples = jax.lax.map(sample, indices, batch_size=chunk if chunk > 1 else None)
         return _summary(samples, self.num_matvecs, jnp)
+
+
+def _hutchinson(
+    operator: Operator, law: Any, key: Any, num_matvecs: int, chunk_size: Any, rtol: Any
+) -> _Hutchinson:
+    """Return the estimator, in chunks that let `rtol` stop it as early as it may.
+
+    Raises:
+      ValueError: not even one chunk fits into memory.
+    """
+    dtype = trees.common_dtype(operator.like)
+    if rtol is not None and chunk_size == "auto":
+        chunk_size = chunk_length("auto", operator.dim, _FEWEST_SAMPLES, 2, dtype)
+    run = _Hutchinson(operator, law, key, num_matvecs, chunk_size)
+    size = 2 * run.chunk() * operator.dim * dtype.itemsize
+    check_memory("a chunk of probes and their products", size)
+    return run
 
 
 def probe_products(run: Any, products: Products) -> Any:
@@ -288,8 +296,8 @@ def diagonal(
       The Estimate: trees shaped as the operator's vectors, in at least float32; samples None.
 
     Raises:
-      ValueError: num_matvecs < 1; an unknown loop; a product that isn't finite; `rtol` where it
-        can't stop anything.
+      ValueError: num_matvecs < 1; an unknown loop; a product that isn't finite; vectors that don't
+        fit into this machine's memory; `rtol` where it can't stop anything.
       TypeError: no key; not an operator.
 
     Source: Bekas, Kokiopoulou & Saad (2007), doi:10.1016/j.apnum.2007.01.003.
@@ -301,8 +309,7 @@ def diagonal(
         checks.positive("rtol", rtol)
         if not host:
             raise ValueError(f'rtol must be left away unless loop="host", got {rtol!r}')
-    chunk_size = _stoppable(chunk_size, rtol, operator)
-    run = _Hutchinson(operator, probes.rademacher, key, num_matvecs, chunk_size)
+    run = _hutchinson(operator, probes.rademacher, key, num_matvecs, chunk_size, rtol)
     if host:
         mean, squares, count = _diagonal_host(run, rtol, on_progress)
     else:
