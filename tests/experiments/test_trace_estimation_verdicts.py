@@ -1,6 +1,7 @@
 """Every verdict of `trace_estimation` holds on data of theory, and fails on data that refute it."""
 
 import statistics
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -122,6 +123,34 @@ def test_estimates_that_are_no_numbers_leave_everything_undecided(job):
     found = outcomes(job, data | changed)
     left = {key for key, each in found.items() if set(each) != {"undecided"}}
     assert left == {"diagonal_matrix", "products"}
+
+
+def quadrature(law):
+    """Return nodes (k, 2) and weights that integrate polynomials of degree 4 in two dimensions."""
+    if law == "sphere":
+        angles = 2 * np.pi * np.arange(8) / 8
+        nodes = np.sqrt(2) * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+        return nodes, np.full(8, 1 / 8)
+    line, weights = np.polynomial.hermite_e.hermegauss(3)
+    if law == "rademacher":
+        line, weights = np.array([-1.0, 1.0]), np.ones(2)
+    nodes = np.stack([axis.ravel() for axis in np.meshgrid(line, line)], axis=1)
+    products = np.outer(weights, weights).ravel()
+    return nodes, products / products.sum()
+
+
+@pytest.mark.parametrize("law", HUTCHINSON)
+def test_the_formulas_are_the_variances_of_one_probe(job, law):
+    matrix = np.array([[2.0, -0.7], [-0.7, 0.5]])
+    nodes, weights = quadrature(law)
+    values = np.einsum("ki,ij,kj->k", nodes, matrix, nodes)
+    mean = weights @ values
+    moments = {"trace": [2.5], "squares": [(matrix**2).sum()], "diagonal": [4.25]}
+    data = {name: np.array(value) for name, value in moments.items()}
+    formulas = sys.modules[f"{job.module.__name__}.verdicts"].formulas
+    found = formulas(data | {"eigenvalues": np.zeros((1, 2))}, law)
+    assert np.isclose(mean, 2.5, rtol=1e-12)  # round-off
+    assert np.allclose(found, weights @ (values - mean) ** 2, rtol=1e-12)  # round-off
 
 
 def test_the_network_runs_at_small_size_and_its_operator_is_its_matrix():
