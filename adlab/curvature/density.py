@@ -197,16 +197,17 @@ def spectral_density(
     if broadening != "auto":
         checks.positive("broadening", broadening)
     announce(operator, num_matvecs, num_probes, chunk_size)
-    run = _Run(operator, law, key, num_matvecs, num_probes, chunk_size)
+    run = _Run(operator, key, law, num_matvecs, num_probes, chunk_size)
 
     def summary(found: lanczos.Tridiagonal, xp: Any) -> SpectralDensity:
         return _summary(found, operator.dim, broadening, grid, xp)
 
     if not host:
         found = run.fused()
-        if checks.concrete(found):
-            lanczos.check(found, trees.common_dtype(operator.like), num_matvecs)
-        return summary(found, jnp)
+        if not checks.concrete(found):
+            return summary(found, jnp)
+        lanczos.check(found, trees.common_dtype(operator.like), num_matvecs)
+        return summary(jax.tree.map(np.asarray, found), np)
     found = run.host(
         None if resume is None else Path(resume),
         on_progress,
@@ -289,13 +290,20 @@ def _summary(
     )
 
 
-@dataclass(frozen=True)
+@jax.jit
+def _fused(run: _Run, indices: jax.Array) -> lanczos.Tridiagonal:
+    starts = draw(run.law, run.operator.like, run.key, indices)
+    return lanczos.fused(run.operator, starts, num_matvecs=run.num_matvecs)
+
+
+@register("operator", "key")
+@dataclass(frozen=True, eq=False)
 class _Run:
     """Lanczos runs from all probes, a chunk of them at a time."""
 
     operator: Operator
-    law: Any
     key: jax.Array
+    law: Any
     num_matvecs: int
     num_probes: int
     chunk_size: ChunkSize
@@ -307,13 +315,9 @@ class _Run:
         )
 
     def fused(self) -> lanczos.Tridiagonal:
-        def one(indices: jax.Array) -> lanczos.Tridiagonal:
-            starts = draw(self.law, self.operator.like, self.key, indices)
-            return lanczos.fused(self.operator, starts, num_matvecs=self.num_matvecs)
-
         chunk = self.chunk()
         found = [
-            one(jnp.arange(start, min(start + chunk, self.num_probes)))
+            _fused(self, jnp.arange(start, min(start + chunk, self.num_probes)))
             for start in range(0, self.num_probes, chunk)
         ]
         return jax.tree.map(lambda *rows: jnp.concatenate(rows), *found)

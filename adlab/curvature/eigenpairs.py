@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -107,7 +108,10 @@ def eigenpairs(
     announce(operator, steps, 1, 1)
     if host:
         return _host(operator, key, k, which, steps, rtol, on_progress)
-    return _fused(operator, key, k, which, steps, rtol)
+    pairs, found = _fused(operator, key, rtol, k=k, which=which, steps=steps)
+    if checks.concrete(found):
+        lanczos.check(found, trees.common_dtype(operator.like), steps)
+    return pairs
 
 
 def _places(k: int, which: Which, size: int) -> np.ndarray:
@@ -154,13 +158,12 @@ def _advance(run: Any, products: Products, steps: int) -> Iterator[int]:
         yield step + 1
 
 
+@functools.partial(jax.jit, static_argnames=("k", "which", "steps"))
 def _fused(
-    operator: Operator, key: Any, k: int, which: Which, steps: int, rtol: float
-) -> Eigenpairs:
+    operator: Operator, key: Any, rtol: Any, *, k: int, which: Which, steps: int
+) -> tuple[Eigenpairs, lanczos.Tridiagonal]:
     start = draw(probes.sphere, operator.like, key, jnp.arange(1))
     found = lanczos.fused(operator, start, num_matvecs=steps, keep_basis=True)
-    if checks.concrete(found):
-        lanczos.check(found, start.dtype, steps)
     values, coordinates = lanczos.ritz(found, jnp)
     places = _places(k, which, steps)
     chosen = values[0][places]
@@ -168,7 +171,8 @@ def _fused(
     vectors = vectors / jnp.linalg.norm(vectors, axis=1, keepdims=True)
     rest = flat_products(operator, vectors) - chosen[:, None] * vectors
     residuals = jnp.linalg.norm(rest, axis=1)
-    converged = residuals <= rtol * jnp.max(jnp.abs(values))
+    converged = residuals <= jnp.asarray(rtol, start.dtype) * jnp.max(jnp.abs(values))
     like = trees.probe_like(operator.like)
     tree = jax.vmap(lambda vector: trees.unravel(vector, like))(vectors)
-    return Eigenpairs(chosen, tree, residuals, converged, steps + len(places))
+    pairs = Eigenpairs(chosen, tree, residuals, converged, steps + len(places))
+    return pairs, found._replace(basis=None)

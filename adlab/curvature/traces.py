@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, get_args
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from adlab.core import checks, probes, trees
+from adlab.core.nodes import register
 from adlab.curvature.drive import (
     ChunkSize,
     Loop,
@@ -104,7 +106,9 @@ def trace(
             )
     if estimator == "hutchinson":
         run = _hutchinson(operator, law, key, num_matvecs, chunk_size, rtol)
-        return run.host(rtol, on_progress) if host else run.fused()
+        if host:
+            return run.host(rtol, on_progress)
+        return _summary(_hutchinson_fused(run), num_matvecs, jnp)
     check_memory(f"the vectors of {estimator}", 2 * num_matvecs * operator.dim * 4)
     method = _hutchpp if estimator == "hutch++" else _xtrace
     if host:
@@ -133,12 +137,14 @@ def _summary(samples: Any, num_matvecs: int, xp: Any) -> Estimate:
     return Estimate(xp.mean(samples), error, num_matvecs, samples)
 
 
-class _Hutchinson(NamedTuple):
+@register("operator", "key")
+@dataclass(frozen=True, eq=False)
+class _Hutchinson:
     """Hutchinson's estimator, a chunk of probes at a time."""
 
     operator: Operator
-    law: Any
     key: jax.Array
+    law: Any
     num_matvecs: int
     chunk_size: ChunkSize
 
@@ -158,15 +164,18 @@ class _Hutchinson(NamedTuple):
                     break
         return _summary(samples, len(samples), np)
 
-    def fused(self) -> Estimate:
-        def sample(index: jax.Array) -> jax.Array:
-            vector = draw(self.law, self.operator.like, self.key, index[None])
-            return jnp.vdot(vector, flat_products(self.operator, vector))
 
-        chunk = self.chunk()
-        indices = jnp.arange(self.num_matvecs)
-        samples = jax.lax.map(sample, indices, batch_size=chunk if chunk > 1 else None)
-        return _summary(samples, self.num_matvecs, jnp)
+@jax.jit
+def _hutchinson_fused(run: _Hutchinson) -> jax.Array:
+    """Return the samples."""
+
+    def sample(index: jax.Array) -> jax.Array:
+        vector = draw(run.law, run.operator.like, run.key, index[None])
+        return jnp.vdot(vector, flat_products(run.operator, vector))
+
+    chunk = run.chunk()
+    indices = jnp.arange(run.num_matvecs)
+    return jax.lax.map(sample, indices, batch_size=chunk if chunk > 1 else None)
 
 
 def _hutchinson(
@@ -180,7 +189,7 @@ def _hutchinson(
     dtype = trees.common_dtype(operator.like)
     if rtol is not None and chunk_size == "auto":
         chunk_size = chunk_length("auto", operator.dim, _FEWEST_SAMPLES, 2, dtype)
-    run = _Hutchinson(operator, law, key, num_matvecs, chunk_size)
+    run = _Hutchinson(operator, key, law, num_matvecs, chunk_size)
     size = 2 * run.chunk() * operator.dim * dtype.itemsize
     check_memory("a chunk of probes and their products", size)
     return run
@@ -313,7 +322,7 @@ def diagonal(
     if host:
         mean, squares, count = _diagonal_host(run, rtol, on_progress)
     else:
-        mean, squares, count = _diagonal_fused(run)
+        (mean, squares), count = _diagonal_fused(run), num_matvecs
     like, xp = trees.probe_like(operator.like), np if host else jnp
     error = xp.sqrt(squares / (max(count - 1, 1) * count)) if count > 1 else squares + np.nan
     mean, error = (trees.unravel(jnp.asarray(flat), like) for flat in (mean, error))
@@ -338,7 +347,10 @@ def _diagonal_host(run: _Hutchinson, rtol: float | None, on_progress: Any) -> tu
     return mean, squares, count
 
 
-def _diagonal_fused(run: _Hutchinson) -> tuple[Any, Any, int]:
+@jax.jit
+def _diagonal_fused(run: _Hutchinson) -> tuple[Any, Any]:
+    """Return the mean, and the sum of squared deviations from it."""
+
     def add(state: tuple[Any, Any], index: jax.Array) -> tuple[tuple[Any, Any], None]:
         mean, squares = state
         vector = draw(run.law, run.operator.like, run.key, index[None])
@@ -349,4 +361,4 @@ def _diagonal_fused(run: _Hutchinson) -> tuple[Any, Any, int]:
 
     zeros = jnp.zeros(run.operator.dim, trees.common_dtype(run.operator.like))
     (mean, squares), _ = jax.lax.scan(add, (zeros, zeros), jnp.arange(run.num_matvecs))
-    return mean, squares, run.num_matvecs
+    return mean, squares

@@ -149,22 +149,9 @@ ALGORITHMS = {
 }
 
 
-def _closes_over(name):
-    reason = "scans over a new closure, or evaluates op by op, outside of any compiled program"
-    return pytest.param(name, "fused", marks=pytest.mark.xfail(strict=True, reason=reason))
-
-
 @pytest.mark.parametrize(
     ("name", "loop"),
-    [
-        *((name, "host") for name in ALGORITHMS),
-        ("hutch++", "fused"),
-        ("xtrace", "fused"),
-        _closes_over("trace"),
-        _closes_over("diagonal"),
-        _closes_over("spectral_density"),
-        _closes_over("eigenpairs"),
-    ],
+    [(name, loop) for name in ALGORITHMS for loop in ("host", "fused")],
 )
 def test_algorithms_called_again_run_compiled_programs(name, loop, caplog):
     model, traces, compilations, found = Counted(), [], [], []
