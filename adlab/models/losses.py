@@ -32,7 +32,8 @@ def cross_entropy(logits: Any, labels: Any) -> jax.Array:
     """
     logits, labels = _checked(logits, labels)
     logits = logits.astype(trees.wide_dtype(logits))
-    mine = jnp.arange(logits.shape[-1]) == labels[..., None]
+    labels = labels.astype(np.promote_types(labels.dtype, np.int32))
+    mine = jnp.arange(logits.shape[-1], dtype=labels.dtype) == labels[..., None]
     picked = jnp.sum(jnp.where(mine, logits, jnp.zeros((), logits.dtype)), axis=-1)
     losses = jax.nn.logsumexp(logits, axis=-1) - picked
     return jnp.mean(jnp.where(mine.any(axis=-1), losses, jnp.asarray(jnp.nan, losses.dtype)))

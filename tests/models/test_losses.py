@@ -28,6 +28,13 @@ def test_cross_entropy_and_its_gradient_are_those_of_the_formula():
     np.testing.assert_allclose(gradient, (chances - np.eye(3)[LABELS]) / 4, atol=1e-7)  # float32
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.int64])
+def test_labels_may_be_integers_of_any_width(dtype, x64):
+    del x64
+    value = models.cross_entropy(LOGITS, LABELS.astype(dtype))
+    assert value == pytest.approx(float(models.cross_entropy(LOGITS, LABELS)), rel=1e-6)
+
+
 def test_labels_and_logits_may_be_sequences():
     expected = models.cross_entropy(LOGITS, LABELS)
     cut = models.cross_entropy(LOGITS.reshape(2, 2, 3), LABELS.reshape(2, 2))
