@@ -1,0 +1,160 @@
+"""Extreme eigenpairs of matrices whose eigenvalues are known."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from adlab.curvature import Linear, eigenpairs
+
+KEY = jax.random.key(2)
+LOOPS = pytest.mark.parametrize("loop", ["host", "fused"])
+EIGENVALUES = np.sort(np.concatenate([np.linspace(-1, 1, 94), [-6, -4, -3, 3, 5, 9]]))
+BASIS, _ = np.linalg.qr(np.random.default_rng(0).standard_normal((100, 100)))
+MATRIX = jnp.asarray((BASIS * EIGENVALUES) @ BASIS.T, jnp.float32)
+MATRIX = (MATRIX + MATRIX.T) / 2
+ROUND_OFF = 1e-5  # float32, |A| = 9
+
+
+def check_pairs(found, matrix):
+    """Unit vectors, residuals as measured in float64, flags that follow from them."""
+    dense, vectors = np.asarray(matrix, np.float64), np.asarray(found.vectors, np.float64)
+    values = np.asarray(found.values, np.float64)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
+    residuals = np.linalg.norm(vectors @ dense - values[:, None] * vectors, axis=1)
+    scale = max(1.0, np.abs(values).max())
+    np.testing.assert_allclose(found.residuals, residuals, rtol=1e-3, atol=1e-6 * scale)
+    distance = np.abs(values[:, None] - np.linalg.eigvalsh(dense)).min(axis=1)
+    assert np.all(distance <= np.asarray(found.residuals) + 1e-6 * scale)
+
+
+@LOOPS
+@pytest.mark.parametrize(
+    ("which", "expected"),
+    [("both", [9, 5, 3, -3, -4, -6]), ("largest", [9, 5, 3]), ("smallest", [-3, -4, -6])],
+)
+def test_extreme_pairs_are_found_in_decreasing_order(which, expected, loop):
+    found = eigenpairs(MATRIX, key=KEY, k=3, which=which, num_matvecs=50, loop=loop)
+    np.testing.assert_allclose(found.values, expected, atol=ROUND_OFF)
+    assert np.all(found.converged)
+    assert np.all(np.asarray(found.residuals) <= 1e-3 * 9)
+    check_pairs(found, MATRIX)
+    for value, vector in zip(expected, np.asarray(found.vectors), strict=True):
+        true = BASIS[:, np.argmin(np.abs(EIGENVALUES - value))]
+        # The angle is at most residual / gap, 1e-2: the cosine, half its square.
+        assert abs(vector @ true) > 1 - 1e-4
+
+
+@LOOPS
+def test_too_few_steps_are_confessed(loop):
+    found = eigenpairs(MATRIX, key=KEY, k=3, num_matvecs=8, loop=loop)
+    expected = np.array([9, 5, 3, -3, -4, -6])
+    wrong = np.abs(np.asarray(found.values) - expected) > 9e-3
+    assert np.any(wrong)
+    assert not np.any(np.asarray(found.converged) & wrong)
+    check_pairs(found, MATRIX)
+    np.testing.assert_array_equal(found.converged, np.asarray(found.residuals) <= 1e-3 * 9)
+    assert "not converged" in str(found)
+    assert f"({8 + 6} products)" in str(found)
+
+
+@LOOPS
+def test_an_unreachable_tolerance_is_confessed(loop):
+    found = eigenpairs(MATRIX, key=KEY, num_matvecs=50, rtol=1e-12, loop=loop)
+    assert not np.any(found.converged)
+    np.testing.assert_allclose(found.values, [9, -6], atol=ROUND_OFF)
+    assert np.all(found.residuals < ROUND_OFF)  # yet it is as good as float32 can be
+
+
+def test_fewer_products_are_spent_where_they_suffice():
+    seen = []
+    found = eigenpairs(
+        MATRIX, key=KEY, which="largest", num_matvecs=90, rtol=1e-2,
+        on_progress=lambda done, total: seen.append((done, total)),
+    )  # fmt: skip
+    assert np.all(found.converged)
+    assert found.num_matvecs < 30
+    assert seen[-1][0] == found.num_matvecs == len(seen)
+    assert {total for _, total in seen} == {90 + 1}
+    tighter = eigenpairs(MATRIX, key=KEY, which="largest", num_matvecs=90, rtol=1e-5)
+    assert tighter.num_matvecs > found.num_matvecs
+    np.testing.assert_allclose(tighter.values, [9], atol=ROUND_OFF)
+
+
+def test_auto_takes_at_most_40_steps_and_10_per_pair_or_the_dimension():
+    totals = []
+    options = {"key": KEY, "rtol": 1e-12, "on_progress": lambda _, total: totals.append(total)}
+    eigenpairs(MATRIX, k=2, **options)
+    eigenpairs(MATRIX[:9, :9], k=2, **options)
+    assert totals[0] == 40 + 20 + 4
+    assert totals[-1] == 9 + 4
+
+
+def test_host_and_fused_loops_agree():
+    options = {"key": KEY, "k": 2, "num_matvecs": 8}
+    host, fused = (eigenpairs(MATRIX, loop=loop, **options) for loop in ("host", "fused"))
+    np.testing.assert_allclose(host.values, fused.values, atol=1e-4)  # float32, |A| = 9
+    np.testing.assert_allclose(host.residuals, fused.residuals, atol=1e-3)
+    cosines = np.sum(np.asarray(host.vectors) * np.asarray(fused.vectors), axis=1)
+    np.testing.assert_allclose(np.abs(cosines), 1, atol=1e-5)
+    assert host.num_matvecs == fused.num_matvecs == 12
+
+
+def test_all_pairs_of_a_small_matrix():
+    found = eigenpairs(MATRIX[:6, :6], key=KEY, k=3)
+    np.testing.assert_allclose(
+        found.values, np.linalg.eigvalsh(np.float64(MATRIX[:6, :6]))[::-1], atol=1e-5
+    )
+    check_pairs(found, MATRIX[:6, :6])
+
+
+@LOOPS
+def test_rank_deficiency_and_multiplicity(loop):
+    """The Krylov space ends after two steps; the rest is filled with directions outside of it."""
+    direction = np.arange(1.0, 13)
+    rank_one = jnp.asarray(np.outer(direction, direction) / direction.dot(direction), jnp.float32)
+    found = eigenpairs(rank_one, key=KEY, k=2, num_matvecs=12, loop=loop)
+    np.testing.assert_allclose(found.values, [1, 0, 0, 0], atol=1e-5)
+    assert np.all(found.converged)
+    check_pairs(found, rank_one)
+    identity = eigenpairs(jnp.eye(12), key=KEY, k=2, num_matvecs=12, loop=loop)
+    np.testing.assert_allclose(identity.values, [1, 1, 1, 1], atol=1e-5)
+    check_pairs(identity, jnp.eye(12))
+    zero = eigenpairs(jnp.zeros((12, 12)), key=KEY, k=2, num_matvecs=12, loop=loop)
+    np.testing.assert_array_equal(zero.values, 0)
+    assert np.all(zero.converged)
+
+
+def test_vectors_are_trees():
+    scales = {"a": jnp.full((2, 3), 1.0), "b": jnp.array([-2.0, 0.0]), "c": jnp.float32(5.0)}
+    operator = Linear(lambda v: jax.tree.map(jnp.multiply, scales, v), scales)
+    found = eigenpairs(operator, key=KEY, num_matvecs=9)
+    assert jax.tree.structure(found.vectors) == jax.tree.structure(scales)
+    assert found.vectors["a"].shape == (2, 2, 3)
+    np.testing.assert_allclose(found.values, [5, -2], atol=1e-5)
+    np.testing.assert_allclose(np.abs(found.vectors["c"]), [1, 0], atol=1e-4)
+    np.testing.assert_allclose(np.abs(found.vectors["b"]), [[0, 0], [1, 0]], atol=1e-4)
+
+
+def test_inside_jit_and_vmap_over_the_key():
+    small = MATRIX[:12, :12]
+
+    def values(matrix, key):
+        return eigenpairs(matrix, key=key, k=1, num_matvecs=12)
+
+    jitted = jax.jit(values)(small, KEY)
+    host = values(small, KEY)
+    np.testing.assert_allclose(jitted.values, host.values, atol=1e-5)
+    assert np.all(jitted.converged)
+    mapped = jax.vmap(lambda key: values(small, key).values)(jax.random.split(KEY, 2))
+    np.testing.assert_allclose(mapped, np.stack([host.values] * 2), atol=1e-5)
+
+
+@pytest.mark.usefixtures("x64")
+def test_float64():
+    matrix = jnp.asarray((BASIS * EIGENVALUES) @ BASIS.T)
+    found = eigenpairs(matrix, key=KEY, k=2, num_matvecs=90, rtol=1e-12)
+    assert found.values.dtype == found.vectors.dtype == np.float64
+    np.testing.assert_allclose(found.values, [9, 5, -4, -6], rtol=1e-13)
+    assert np.all(found.converged)
+    assert np.all(found.residuals <= 9e-12)
