@@ -118,6 +118,10 @@ class TestMatrixAndLinear:
         assert found.blocks == {"a": slice(0, 2), "b.0": slice(2, 3), "b.1": slice(3, 5)}
         np.testing.assert_array_equal(found.matrix[found.blocks["b.1"]][0], [1, 1, 1, 5, 1])
 
+    def test_the_dense_form_is_not_transposed_so_that_asymmetry_can_be_found(self):
+        skew = np.array([[1.0, 2.0], [0.0, 3.0]], np.float32)
+        np.testing.assert_array_equal(Matrix(skew).to_dense().matrix, skew)
+
     def test_arrays_of_a_partial_are_data_and_a_plain_function_is_static(self):
         traces = []
 
