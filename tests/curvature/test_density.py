@@ -356,22 +356,15 @@ def test_fused_inside_jit_and_vmap_and_from_the_host_agree():
             np.testing.assert_allclose(ours.estimate, theirs.estimate, rtol=1e-4)
             np.testing.assert_allclose(ours.standard_error, theirs.standard_error, rtol=1e-3)
         assert (found.dim, found.num_matvecs) == (host.dim, host.num_matvecs) == (30, 8)
-    keys = jax.random.split(jax.random.key(9), 2)
-    scales = jnp.array([1.0, 2.0])
-    mapped = jax.jit(jax.vmap(lambda scale, key: fused(scale * matrix, key).nodes))(scales, keys)
-    direct = [
-        spectral_density(c * matrix, key=k, **options) for c, k in zip(scales, keys, strict=True)
-    ]
-    np.testing.assert_allclose(mapped, [found.nodes for found in direct], atol=1e-4)
 
 
 def test_vmap_over_the_key_alone():
     matrix, keys = jnp.asarray(SMALL, jnp.float32), jax.random.split(KEY, 3)
 
-    def node(key):
-        return spectral_density(matrix, key=key, num_matvecs=1, grid=2).nodes[0, 0]
+    def nodes(key):
+        return spectral_density(matrix, key=key, num_matvecs=2, grid=2).nodes[0]
 
-    np.testing.assert_allclose(jax.vmap(node)(keys), [node(key) for key in keys], atol=1e-5)
+    np.testing.assert_allclose(jax.vmap(nodes)(keys), [nodes(key) for key in keys], atol=2e-5)
 
 
 def test_bfloat16_vectors_are_treated_in_float32():
