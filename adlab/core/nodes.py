@@ -7,10 +7,12 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import jax
+import numpy as np
 
 __all__ = ["as_data", "register"]
 
 _Class = TypeVar("_Class", bound=type)
+_ARRAYS = (jax.Array, np.ndarray, np.generic, bool, int, float, complex)
 
 
 def register(*data: str) -> Callable[[_Class], _Class]:
@@ -46,12 +48,26 @@ def register(*data: str) -> Callable[[_Class], _Class]:
     return decorate
 
 
-def as_data(fun: Callable[..., Any]) -> Callable[..., Any]:
-    """Return `fun` as a pytree callable, so that it may cross jit as data.
+def as_data(fun: Callable[..., Any], name: str = "fun") -> Callable[..., Any]:
+    """Return `fun` as a pytree callable whose leaves are arrays, so that it may cross jit as data.
 
     A plain function holds no arrays and is compared by identity, a `functools.partial` likewise; a
-    `fun` that is itself a pytree, as `jax.tree_util.Partial`, carries its arrays as data.
+    `fun` that is itself a pytree of arrays, as `jax.tree_util.Partial`, carries them as data, and
+    one without any is compared by its own ==.
+
+    Raises:
+      TypeError: `fun` isn't callable, or is a pytree of arrays and of others than arrays.
     """
     if not callable(fun):
-        raise TypeError(f"fun must be callable, got {fun!r}")
-    return jax.tree_util.Partial(fun) if jax.tree_util.all_leaves([fun]) else fun
+        raise TypeError(f"{name} must be callable, got {fun!r}")
+    leaves = jax.tree.leaves(fun)
+    others = [leaf for leaf in leaves if not isinstance(leaf, _ARRAYS)]
+    if not others:
+        return fun
+    if len(others) == len(leaves):
+        return jax.tree_util.Partial(fun)
+    raise TypeError(
+        f"{name} must be a function, or a pytree whose leaves are arrays, got a "
+        f"{type(fun).__name__} with the leaf {others[0]!r} among arrays; take an Equinox model "
+        "apart by models.from_equinox, or by equinox.partition(model, equinox.is_array)"
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -15,12 +15,13 @@ from adlab.core.nodes import register
 from adlab.curvature.operators import Operator
 
 if TYPE_CHECKING:
-    from adlab.curvature.networks import Network
+    from adlab.curvature.blocks import Network
 
 __all__ = ["Stacked", "mean_over", "stacked"]
 
 PyTree = Any
 _Item = TypeVar("_Item")
+_TOLERANCE = 1e-4  # relative: above the round-off of float32, below what couples examples
 
 
 @jax.tree_util.register_pytree_node_class
@@ -48,8 +49,8 @@ def stacked(*arrays: Any, batch_size: int | None = None) -> Stacked:
     """Return arrays cut into batches that `Operator.over` scans over, also inside `jit`.
 
     Args:
-      *arrays: the arguments of the loss after `params`: trees of arrays (examples, ...), or
-        (batches, batch_size, ...) where `batch_size` is None.
+      *arrays: the arguments of the loss after `params`, or one tuple of them such as a data set:
+        trees of arrays (examples, ...), or (batches, batch_size, ...) where `batch_size` is None.
       batch_size: number of examples per batch; it must divide the number of examples.
 
     Raises:
@@ -58,6 +59,8 @@ def stacked(*arrays: Any, batch_size: int | None = None) -> Stacked:
     >>> len(stacked(jnp.zeros((6, 2)), jnp.zeros(6), batch_size=3))
     2
     """
+    if len(arrays) == 1 and isinstance(arrays[0], tuple | list):
+        arrays = tuple(arrays[0])
     count = examples(arrays, "stacked")
     if any(np.ndim(leaf) == 0 for leaf in jax.tree.leaves(arrays)):
         raise ValueError(
@@ -86,30 +89,61 @@ def mean_over(operator: Network, data: Any, *, coupled: bool) -> Operator:
         if not coupled and checks.concrete((operator, data)) and not checks.in_trace():
             check_uncoupled(operator, first)
         return StackedMean(operator, data.batches, count)
+    _require_batches(data)
     if iter(data) is data:
         raise TypeError(
             f"batches must be iterable again and again, for every product passes over all of them, "
             f"got a one-shot {type(data).__name__}; pass a list of its items"
         )
     sizes = _survey(data)
-    mean = HostMean(operator, data, tuple(sizes))
+    first = next(_tuples(data))
+    mean = HostMean(operator, data, tuple(sizes), _checksum(first) if operator.ordered else None)
     if not coupled:
-        check_uncoupled(operator, next(_tuples(data)))
+        check_uncoupled(operator, first)
     return mean
+
+
+_REMEDY = (
+    "pass over([(inputs, labels)]) for one batch, a list of such tuples for several, or "
+    "over(curvature.stacked(inputs, labels, batch_size=...)) to cut arrays"
+)
+
+
+def _require_batches(data: Any) -> None:
+    """Raise TypeError where `data` isn't an iterable of batches, but a batch itself or less."""
+    bare = isinstance(data, tuple) and any(map(_is_array, data))
+    if _is_array(data) or isinstance(data, Mapping) or hasattr(data, "_fields") or bare:
+        got = f"a {type(data).__name__} of arrays, which is no list of them"
+    elif not isinstance(data, Iterable) and not hasattr(data, "__getitem__"):
+        got = f"{data!r}"
+    else:
+        return
+    raise TypeError(f"batches must be an iterable of batches, got {got}; {_REMEDY}")
+
+
+def _is_array(value: Any) -> bool:
+    return hasattr(value, "shape") and hasattr(value, "dtype")
+
+
+def _checksum(batch: tuple[Any, ...]) -> float:
+    """Return a number that tells one first batch from another."""
+    leaves = (leaf for leaf in jax.tree.leaves(batch) if jnp.issubdtype(leaf.dtype, jnp.number))
+    return float(np.sum(np.asarray(next(leaves, 0)).astype(complex)).real)
 
 
 def _survey(data: Iterable[Any]) -> list[int]:
     """Return the sizes of all batches; raise ValueError where they are empty or unlike."""
     sizes: list[int] = []
-    structure = None
+    structure: Any = None
     for index, batch in enumerate(_tuples(data)):
         sizes.append(examples(batch, f"batch {index}"))
         shape = jax.tree.structure(batch), [np.shape(leaf)[1:] for leaf in jax.tree.leaves(batch)]
         structure = structure or shape
         if shape != structure:
+            told = _described if shape[0] == structure[0] else lambda shape: str(shape[0])
             raise ValueError(
-                f"batches must be alike but for their size, got {_described(shape)} in batch "
-                f"{index} after {_described(structure)}"
+                f"batches must be alike but for their size, got {told(shape)} in batch "
+                f"{index} after {told(structure)}; {_REMEDY}"
             )
     if not sizes:
         raise ValueError("batches must hold at least one batch, got none")
@@ -149,24 +183,26 @@ def examples(batch: PyTree, name: str) -> int:
 def check_uncoupled(operator: Network, batch: tuple[Any, ...]) -> None:
     """Raise ValueError unless the loss on a batch is the mean of those on its halves.
 
-    Also where two evaluations differ. Costs four forward sweeps. A batch of one example can't tell.
+    Also where two evaluations differ, be it in what was drawn when they were traced or when they
+    ran. Costs about four forward sweeps. A batch of one example can't tell. Numbers of 16 bits are
+    widened, for theirs are too coarse to tell BatchNorm from rounding.
     """
-    first_call, whole = (_loss(operator.with_data(batch, 0)) for _ in range(2))
-    relative = _round_off((operator.params, whole))
-    whole, again = float(whole), float(first_call)
-    if whole != again and not (np.isnan(whole) and np.isnan(again)):
-        raise ValueError(
-            f"the loss must be deterministic, got {again!r} and then {whole!r} on the same batch; "
-            "fix its random key (dropout), or evaluate the model in inference mode"
-        )
-    count = examples(batch, "batch 0")
-    half = count // 2
-    if half == 0:
+    on_batch = _widened(operator.with_data(batch, 0))
+    pieces = [_pieces(on_batch) for _ in range(2)]
+    relative = max(_TOLERANCE, 8 * float(jnp.finfo(pieces[0][0].dtype).eps))
+    whole, again, *halves = map(float, pieces[0])
+    for other in (again, float(pieces[1][0])):
+        same = abs(whole - other) <= relative * max(abs(whole), abs(other)) or whole == other
+        if not same and not (np.isnan(whole) and np.isnan(other)):
+            raise ValueError(
+                f"the loss must be deterministic, got {whole!r} and then {other!r} on the same "
+                "batch; fix its random key (dropout), or evaluate the model in inference mode"
+            )
+    if not halves:
         return
-    first, second = (_cut(batch, cut) for cut in (slice(None, half), slice(half, None)))
-    parts = [float(_loss(operator.with_data(part, 0))) for part in (first, second)]
-    mean = (half * parts[0] + (count - half) * parts[1]) / count
-    if abs(mean - whole) > relative * max(abs(whole), *map(abs, parts)):
+    count = examples(batch, "batch 0")
+    mean = (count // 2 * halves[0] + (count - count // 2) * halves[1]) / count
+    if abs(mean - whole) > relative * max(abs(whole), *map(abs, halves)):
         raise ValueError(
             f"the loss must be the mean over its examples for matrices of batches to be combined, "
             f"got {whole:.6g} on a batch of {count} and {mean:.6g} as the mean of its halves. "
@@ -176,19 +212,32 @@ def check_uncoupled(operator: Network, batch: tuple[Any, ...]) -> None:
         )
 
 
-def _round_off(tree: PyTree) -> float:
-    """Return the relative error to expect of a loss, by the coarsest dtype in `tree`."""
-    eps = max(float(jnp.finfo(jnp.result_type(leaf)).eps) for leaf in jax.tree.leaves(tree))
-    return (1e3 if eps < 1e-5 else 8) * eps  # 16-bit types must still tell a sum from a mean
+def _widened(operator: Network) -> Network:
+    """Return the operator with float32 in place of 16 bits, unless its loss insists on these."""
 
+    def narrow(leaf: Any) -> bool:
+        dtype = jnp.result_type(leaf)
+        return bool(jnp.issubdtype(dtype, jnp.floating)) and dtype.itemsize < 4
 
-def _cut(batch: PyTree, cut: slice) -> PyTree:
-    return jax.tree.map(lambda leaf: leaf[cut] if np.ndim(leaf) else leaf, batch)
+    if not any(map(narrow, jax.tree.leaves(operator))):
+        return operator
+    wide = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32) if narrow(x) else x, operator)
+    try:
+        jax.eval_shape(lambda operator: operator.mean(), wide)
+    except (TypeError, ValueError):
+        return operator
+    return wide
 
 
 @jax.jit
-def _loss(operator: Network) -> jax.Array:
-    return operator.value()
+def _pieces(operator: Network) -> list[jax.Array]:
+    """Return the loss, the loss traced anew, and those of both halves of the batch."""
+    batch = operator.args
+    count = examples(batch, "batch 0")
+    cuts = (slice(None, count // 2), slice(count // 2, None)) if count > 1 else ()
+    parts = [jax.tree.map(lambda leaf, s=s: leaf[s] if leaf.ndim else leaf, batch) for s in cuts]
+    values = [operator.mean(), operator.mean()]
+    return [*values, *(operator.with_data(part, 0).mean() for part in parts)]
 
 
 @register("operator", "batches")
@@ -227,8 +276,10 @@ class StackedMean(Operator):
 class HostMean(Operator):
     """The mean over batches that Python iterates over, weighted by their size."""
 
-    def __init__(self, operator: Network, data: Iterable[Any], sizes: tuple[int, ...]) -> None:
-        self.operator, self.data, self.sizes = operator, data, sizes
+    def __init__(
+        self, operator: Network, data: Iterable[Any], sizes: tuple[int, ...], first: float | None
+    ) -> None:
+        self.operator, self.data, self.sizes, self.first = operator, data, sizes, first
 
     @property
     def like(self) -> PyTree:
@@ -257,12 +308,18 @@ class HostMean(Operator):
         """Yield the operator on each batch with the batch's share of the examples.
 
         Raises:
-          ValueError: the batches have other sizes in all than at the first pass.
+          ValueError: the batches have other sizes in all than at the first pass; or they come in
+            another order, where labels are drawn for them.
         """
         number, seen = sum(self.sizes), 0
         for index, batch in enumerate(_tuples(self.data)):
             size = examples(batch, f"batch {index}")
             seen += size
+            if index == 0 and self.first not in (None, _checksum(batch)):
+                raise ValueError(
+                    "batches must come in the same order at every pass, for the labels drawn go by "
+                    "a batch's position, got another first batch; switch shuffling off"
+                )
             yield size / number, self.operator.with_data(batch, np.int32(index))
         if seen != number:
             raise ValueError(

@@ -1,19 +1,100 @@
-"""A block of the parameters, chosen by path: the others are held fixed."""
+"""What the matrices of a network share: a block of the parameters, chosen by path, and the data."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, Self
 
 import jax
 
-from adlab.curvature.operators import path_name
+from adlab.core import checks
+from adlab.curvature import batches as batched
+from adlab.curvature.operators import Operator, path_name, shapes_of
 
-__all__ = ["choose", "merge", "select"]
+__all__ = ["Network", "choose", "merge", "select"]
 
 PyTree = Any
 Where = Callable[[str], bool]
+
+
+class Network(Operator):
+    """What the matrices of a network share: parameters, a block of them, and the data."""
+
+    params: PyTree
+    args: tuple[Any, ...]
+    chosen: tuple[bool, ...] | None
+
+    @property
+    def like(self) -> PyTree:
+        """Shapes and dtypes of the chosen parameters, with None in place of the others."""
+        return shapes_of(select(self.params, self.chosen))
+
+    def over(self, data: Iterable[Any], *, coupled: bool = False) -> Operator:
+        """Return the mean of this matrix over the batches of a data set, weighted by their size.
+
+        A batch is a tuple (or list) of the arguments after `params`, or the one argument; the first
+        axis of every array counts its examples. `data` is either
+
+        * a list, or whatever can be iterated over again and again, such as a PyTorch DataLoader,
+          of batches that may differ in size: the operator is driven from the host, one compiled
+          product per batch, and can't be traced;
+        * or batches stacked by `stacked`: arrays (batches, size, ...), over which `matvec` scans,
+          also inside `jit`.
+
+        Every product passes over the whole of `data`, which must hold the same examples each time;
+        for a Monte-Carlo Fisher in the same batches and the same order, for the labels drawn depend
+        on a batch's position: its loader mustn't shuffle. That the first batch stays is checked.
+
+        Args:
+          data: the batches.
+          coupled: accept a loss that isn't the mean over its examples, such as one with BatchNorm
+            on batch statistics; the operator then is the mean of the matrices of the batches, which
+            depends on how the data are cut.
+
+        Raises:
+          ValueError: no batches, an empty one, one of unlike structure, or sizes that disagree;
+            this operator has data already; the loss of one batch isn't the mean over its two
+            halves, or differs from call to call, while `coupled` is False.
+          TypeError: a one-shot iterator; something that isn't an iterable of batches, such as an
+            array, a pair of arrays or a dict; batches without labels where they are needed.
+        """
+        if self.args:
+            raise ValueError(
+                "over(batches) gives the operator its data: build it without any, got "
+                f"{len(self.args)} argument(s) after params"
+            )
+        return batched.mean_over(self, data, coupled=coupled)
+
+    @property
+    def ordered(self) -> bool:
+        """Whether the matrix on a batch depends on the batch's position."""
+        return False
+
+    def with_data(self, batch: tuple[Any, ...], index: Any) -> Self:
+        """Return this matrix on one batch, the `index`-th of a data set."""
+        del index
+        return self._changed(args=batch)
+
+    def _changed(self, **fields: Any) -> Self:
+        new = object.__new__(type(self))
+        for name, value in {**vars(self), **fields}.items():
+            object.__setattr__(new, name, value)
+        return new
+
+    def _set(self, params: PyTree, args: tuple[Any, ...], where: Where | None, **own: Any) -> None:
+        checks.require_inexact(type(self).__name__, params)
+        fields = {"params": params, "args": args, "chosen": choose(params, where), **own}
+        for name, value in fields.items():
+            object.__setattr__(self, name, value)
+
+    def value(self) -> jax.Array:
+        """Return the loss on this operator's data."""
+        raise NotImplementedError
+
+    def mean(self) -> jax.Array:
+        """Return what must be a mean over examples for matrices of batches to be combined."""
+        return self.value()
 
 
 def choose(params: PyTree, where: Where | None) -> tuple[bool, ...] | None:

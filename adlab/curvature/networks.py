@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, Self, get_args
 
@@ -12,81 +12,13 @@ import jax.numpy as jnp
 
 from adlab.core import checks, trees
 from adlab.core.nodes import as_data, register
-from adlab.curvature import batches as batched
-from adlab.curvature.blocks import Where, choose, merge, select
+from adlab.curvature.blocks import Network, Where, merge, select
 from adlab.curvature.operators import Operator, shapes_of
 from adlab.curvature.products import Mode, hvp, linearize_hvp, scalar, vector
 
 __all__ = ["Fisher", "GaussNewton", "Hessian"]
 
 PyTree = Any
-
-
-class Network(Operator):
-    """What the matrices of a network share: parameters, a block of them, and the data."""
-
-    params: PyTree
-    args: tuple[Any, ...]
-    chosen: tuple[bool, ...] | None
-
-    @property
-    def like(self) -> PyTree:
-        """Shapes and dtypes of the chosen parameters, with None in place of the others."""
-        return shapes_of(select(self.params, self.chosen))
-
-    def over(self, data: Iterable[Any], *, coupled: bool = False) -> Operator:
-        """Return the mean of this matrix over the batches of a data set, weighted by their size.
-
-        A batch is a tuple (or list) of the arguments after `params`, or the one argument; the first
-        axis of every array counts its examples. `data` is either
-
-        * a list, or whatever can be iterated over again and again, such as a PyTorch DataLoader,
-          of batches that may differ in size: the operator is driven from the host, one compiled
-          product per batch, and can't be traced;
-        * or batches stacked by `stacked`: arrays (batches, size, ...), over which `matvec` scans,
-          also inside `jit`.
-
-        Every product passes over the whole of `data`, which must hold the same examples each time.
-
-        Args:
-          data: the batches.
-          coupled: accept a loss that isn't the mean over its examples, such as one with BatchNorm
-            on batch statistics; the operator then is the mean of the matrices of the batches, which
-            depends on how the data are cut.
-
-        Raises:
-          ValueError: no batches, an empty one, one of unlike structure, or sizes that disagree;
-            this operator has data already; the loss of one batch isn't the mean over its two
-            halves, or differs from call to call, while `coupled` is False.
-          TypeError: a one-shot iterator.
-        """
-        if self.args:
-            raise ValueError(
-                "over(batches) gives the operator its data: build it without any, got "
-                f"{len(self.args)} argument(s) after params"
-            )
-        return batched.mean_over(self, data, coupled=coupled)
-
-    def with_data(self, batch: tuple[Any, ...], index: Any) -> Self:
-        """Return this matrix on one batch, the `index`-th of a data set."""
-        del index
-        return self._changed(args=batch)
-
-    def _changed(self, **fields: Any) -> Self:
-        new = object.__new__(type(self))
-        for name, value in {**vars(self), **fields}.items():
-            object.__setattr__(new, name, value)
-        return new
-
-    def _set(self, params: PyTree, args: tuple[Any, ...], where: Where | None, **own: Any) -> None:
-        checks.require_inexact(type(self).__name__, params)
-        fields = {"params": params, "args": args, "chosen": choose(params, where), **own}
-        for name, value in fields.items():
-            object.__setattr__(self, name, value)
-
-    def value(self) -> jax.Array:
-        """Return the loss on this operator's data."""
-        raise NotImplementedError
 
 
 @register("fun", "params", "args")
@@ -143,7 +75,9 @@ class Hessian(Network):
     def linearize(self) -> LinearizedHessian:
         """Return the same matrix with the gradient linearised once, for many products.
 
-        A product then costs little more than a gradient. Holds the gradient's intermediates.
+        A product then costs little more than a gradient. Holds the gradient's intermediates. Every
+        linearisation is a program of its own, compiled anew where a product is compiled: it pays
+        for many products at one point, not for a few at each of many.
         """
         block = select(self.params, self.chosen)
         _, product = linearize_hvp(self._restricted, block)
@@ -179,6 +113,16 @@ class OutputCurvature(Network):
     """J^T M J, where J is the Jacobian of the model's outputs and M a matrix on the outputs."""
 
     model: Callable[..., Any]
+
+    def with_data(self, batch: tuple[Any, ...], index: Any) -> Self:
+        """Return this matrix on one batch, the `index`-th of a data set."""
+        if len(batch) < 2:
+            raise TypeError(
+                f"{type(self).__name__} must have batches (inputs..., labels), got one "
+                f"{type(batch[0]).__name__} alone; make tuples of them, such as "
+                "[(b['inputs'], b['labels']) for b in data]"
+            )
+        return super().with_data(batch, index)
 
     def matvec(self, v: PyTree) -> PyTree:
         """Return J^T M J v."""
@@ -269,7 +213,7 @@ class Fisher(OutputCurvature):
 
     * "exact" takes the expectation over y ~ p in closed form;
     * "monte_carlo" draws `num_samples` labels per example from p, by `key`, always the same ones;
-      unbiased;
+      unbiased. Over batches they go by a batch's position: see `over`;
     * "empirical" takes the labels given, which isn't an estimate of the other two.
 
     For "softmax", outputs are logits (..., classes) and every position before the last axis is one
@@ -281,8 +225,8 @@ class Fisher(OutputCurvature):
       likelihood: "softmax" or "gaussian".
       params: a tree of real floating-point arrays.
       *args: the inputs, then the labels (integers for softmax, shaped as the outputs for gaussian);
-        the labels serve "empirical" alone, but are there always, as in a batch. Leave all away
-        where `over` gives them.
+        the labels serve "empirical" alone, but are there always, as in a batch: the others take
+        any array in their place. Leave all away where `over` gives them.
       kind: which expectation.
       num_samples: labels drawn per example for "monte_carlo".
       key: a random key for "monte_carlo".
@@ -328,7 +272,12 @@ class Fisher(OutputCurvature):
     def with_data(self, batch: tuple[Any, ...], index: Any) -> Self:
         """Return this matrix on one batch, with labels drawn by a key of its own."""
         key = None if self.key is None else jax.random.fold_in(self.key, index)
-        return self._changed(args=batch, key=key)
+        return super().with_data(batch, index)._changed(key=key)
+
+    @property
+    def ordered(self) -> bool:
+        """Whether labels are drawn: they go by the position of a batch."""
+        return self.kind == "monte_carlo"
 
     def value(self) -> jax.Array:
         """Return the mean negative log-likelihood, up to a constant."""
@@ -337,6 +286,13 @@ class Fisher(OutputCurvature):
             return jnp.sum((outputs - self._labels(outputs)) ** 2) / (2 * self._examples(outputs))
         logs = jax.nn.log_softmax(outputs)
         return -jnp.sum(logs * self._labels(outputs)) / self._examples(outputs)
+
+    def mean(self) -> jax.Array:
+        """Return half the mean square of the outputs where the labels given don't matter."""
+        if self.kind == "empirical":
+            return self.value()
+        outputs = self.model(self.params, *self._inputs())
+        return jnp.sum(outputs**2) / (2 * self._examples(outputs))
 
     def _examples(self, outputs: jax.Array) -> int:
         shape = outputs.shape[:-1] if self.likelihood == "softmax" else outputs.shape[:1]
@@ -362,7 +318,8 @@ class Fisher(OutputCurvature):
 
     def _weigh(self, outputs: PyTree, tangents: PyTree) -> PyTree:
         if not jax.tree_util.all_leaves([outputs]):
-            raise TypeError(f"model must return one array of outputs, got {outputs!r}")
+            got = jax.tree.structure(outputs)
+            raise TypeError(f"model must return one array of outputs, got {got}")
         if self.kind == "exact":
             weighted = self._covariance(outputs, tangents)
         else:

@@ -83,6 +83,8 @@ def linearize_hvp(
 
     The gradient is linearised once: products skip all that doesn't depend on v, and cost little
     more than a gradient. What they share is held in memory: the intermediates of the gradient.
+    Every linearisation is a program of its own, compiled anew where `matvec` is compiled: it pays
+    for many products at one point. `hvp` under `jit` is compiled once for all points.
 
     >>> gradient, matvec = linearize_hvp(lambda x: jnp.sum(x**3), jnp.array([2.0, 5.0]))
     >>> matvec(jnp.array([1.0, 0.0]))
@@ -142,8 +144,13 @@ def scalar(value: Any) -> jax.Array:
     """Return the value of a loss as an array; raise TypeError unless it is one real number."""
     single = jax.tree_util.all_leaves([value]) and value is not None
     if not single or np.shape(value) or not jnp.issubdtype(jnp.result_type(value), jnp.floating):
-        raise TypeError(f"fun must return one real floating-point number, got {value!r}")
+        got = f"{jnp.result_type(value)} of shape {np.shape(value)}" if single else _kind(value)
+        raise TypeError(f"fun must return one real floating-point number, got {got}")
     return jnp.asarray(value)
+
+
+def _kind(value: Any) -> str:
+    return "None" if value is None else f"a {type(value).__name__}"
 
 
 def vector(v: PyTree, like: PyTree, meant: str) -> PyTree:

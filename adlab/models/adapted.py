@@ -51,15 +51,6 @@ def register(cls: type[AdaptedLoss]) -> type[AdaptedLoss]:
     return jax.tree_util.register_dataclass(cls, ["loss", "state"], ["structure"])
 
 
-def as_data(loss: Any) -> Callable[..., Any]:
-    """Return `loss` as a pytree callable whose leaves are arrays."""
-    if not callable(loss):
-        raise TypeError(f"loss must be callable, got {loss!r}")
-    leaves = jax.tree.leaves(loss)
-    arrays = all(isinstance(leaf, jax.Array | np.ndarray | np.generic) for leaf in leaves)
-    return loss if arrays else jax.tree_util.Partial(loss)
-
-
 def require_parameters(params: Any, model: Any, meant: str) -> None:
     """Raise ValueError unless there is a parameter to train."""
     if not jax.tree.leaves(params):

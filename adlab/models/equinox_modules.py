@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 
-from adlab.models.adapted import AdaptedLoss, as_data, register, require_parameters
+from adlab.core.nodes import as_data
+from adlab.models.adapted import AdaptedLoss, register, require_parameters
 from adlab.models.structure import Structure
 
 __all__ = ["from_equinox"]
 
-_PARAM, _STATE = object(), object()  # in place of the arrays, in the list of leaves
+
+class _Hole(enum.Enum):
+    """What stands in place of an array in the list of leaves."""
+
+    PARAM = enum.auto()
+    STATE = enum.auto()
 
 
 @register
@@ -25,9 +32,19 @@ class EquinoxLoss(AdaptedLoss):
         """Return a new model with these parameters and the state it had when it was adapted."""
         skeleton, leaves, paths = self.structure.value
         arrays, state = (_pick(params, path) for path in paths), iter(self.state)
-        sources: dict[int, Iterator[Any]] = {id(_PARAM): arrays, id(_STATE): state}
-        filled = [next(sources[id(x)]) if id(x) in sources else x for x in leaves]
+        sources: dict[_Hole, Iterator[Any]] = {_Hole.PARAM: arrays, _Hole.STATE: state}
+        filled = [next(sources[x]) if isinstance(x, _Hole) else x for x in leaves]
         return jax.tree.unflatten(skeleton, filled)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copy and pickle the holed model, since tree structures of Equinox don't pickle."""
+        skeleton, leaves, paths = self.structure.value
+        return _rebuilt, (self.loss, self.state, jax.tree.unflatten(skeleton, leaves), paths)
+
+
+def _rebuilt(loss: Any, state: Any, model: Any, paths: Any) -> EquinoxLoss:
+    leaves, skeleton = jax.tree.flatten(model)
+    return EquinoxLoss(loss, state, Structure((skeleton, tuple(leaves), paths)))
 
 
 def from_equinox(model: Any, loss: Callable[..., Any]) -> tuple[AdaptedLoss, dict[Any, Any]]:
@@ -64,7 +81,7 @@ def from_equinox(model: Any, loss: Callable[..., Any]) -> tuple[AdaptedLoss, dic
     if not isinstance(model, eqx.Module):
         got = f"the class {model.__name__}" if isinstance(model, type) else type(model).__name__
         raise TypeError(f"model must be an equinox.Module, got {got}")
-    loss = as_data(loss)
+    loss = as_data(loss, "loss")
     stateful = (eqx.nn.State, eqx.nn.StateIndex)
 
     def trained(node: Any) -> Any:
@@ -81,7 +98,8 @@ def from_equinox(model: Any, loss: Callable[..., Any]) -> tuple[AdaptedLoss, dic
             _put(params, paths[-1], leaf)
         elif eqx.is_array(leaf):
             state.append(leaf)
-        leaves.append(_PARAM if chosen else _STATE if eqx.is_array(leaf) else leaf)
+        hole = _Hole.PARAM if chosen else _Hole.STATE
+        leaves.append(hole if chosen or eqx.is_array(leaf) else leaf)
     require_parameters(params, model, "arrays of floating-point dtype")
     return EquinoxLoss(loss, state, Structure((skeleton, tuple(leaves), tuple(paths)))), params
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from adlab.models.adapted import AdaptedLoss, as_data, register, require_parameters
+from adlab.core.nodes import as_data
+from adlab.models.adapted import AdaptedLoss, register, require_parameters
 from adlab.models.structure import Structure
 
 __all__ = ["from_nnx"]
@@ -56,7 +57,7 @@ def from_nnx(model: Any, loss: Callable[..., Any]) -> tuple[AdaptedLoss, dict[An
     nnx = _nnx()
     if not isinstance(model, nnx.Module):
         raise TypeError(f"model must be a flax.nnx.Module, got {_described(model)}")
-    loss = as_data(loss)
+    loss = as_data(loss, "loss")
     graph, params, state = nnx.split(model, nnx.All(nnx.Param, _is_inexact), ...)
     params, state = (nnx.to_pure_dict(part, _raw) for part in (params, state))
     require_parameters(params, model, "nnx.Param of floating-point dtype")

@@ -45,6 +45,15 @@ class Structure:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Structure) and self._key == other._key
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Structure:
+        """Return itself, for it never changes; the key holds modules, which don't copy."""
+        del memo
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the value alone, where it can be."""
+        return Structure, (self.value,)
+
 
 class _Itself:
     """Stands for an object that only equals itself, and keeps it alive."""

@@ -49,7 +49,7 @@ def series(data: dict[str, np.ndarray], norm: str) -> Series:
 def smoothed(
     data: dict[str, np.ndarray], norm: str, seed: int, step: int, grid: np.ndarray, width: float
 ) -> np.ndarray:
-    """Return the density of one spectrum on a grid (g,), with Gaussians of standard deviation."""
+    """Return the density of one spectrum on a grid (g,), as Gaussians of deviation `width`."""
     nodes, weights = (data[f"{norm}_{x}"][seed, step].ravel() for x in ("nodes", "weights"))
     bumps = np.exp(-(((grid[:, None] - nodes) / width) ** 2) / 2) / (width * np.sqrt(2 * np.pi))
     return bumps @ weights / data[f"{norm}_nodes"].shape[2]

@@ -19,13 +19,17 @@ RATIO = 0.2  # to which |lambda_min|/lambda_max falls at most, of what it was
 def verdicts(data: Arrays, config: Config) -> list[Verdict]:
     """Judge the fall of lambda_min, of its ratio to lambda_max and of the negative energy.
 
-    On trainings with the first norm alone; intervals are Student's over them, of logarithms.
+    On trainings with the first norm alone; intervals are Student's over them, of logarithms. A
+    Ritz value lies inside the spectrum: at the end |lambda_min| counts with its residual on top,
+    against the claims.
     """
     norm = config.norms[0]
     found = series(data, norm)
     words = {"norm": Text(f"hessian_spectrum.norm.{norm}")}
     floor = _ROUND_OFF * found.largest  # where there is no negative eigenvalue
-    depth = np.maximum(-found.smallest, floor)
+    depth = -found.smallest
+    depth[:, -1] += found.residual[:, -1]
+    depth = np.maximum(depth, floor)
     ratio = depth / found.largest
     energy = np.maximum(found.negative_energy, floor)
     fall, ratio, energy = (

@@ -1,3 +1,5 @@
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -6,6 +8,7 @@ import regressions
 from oracles import quickly_compiled
 
 from adlab.curvature import Fisher, GaussNewton, Hessian, eigenpairs, stacked, trace
+from adlab.data import Dataset
 
 CASE = regressions.softmax()
 PARAMS = regressions.rounded(CASE.params, jnp.float32)
@@ -163,6 +166,27 @@ class TestWhatABatchMayBe:
             product = _product(operator, V) if operator.traceable else operator.matvec(V)
             np.testing.assert_allclose(_flat(product), CASE.hessian @ FLAT, atol=4 * SINGLE)
 
+    def test_a_data_set_is_one_batch_or_is_cut(self):
+        everything = Dataset(X, Y)
+        cut = stacked(everything, batch_size=4)
+        assert len(cut) == 3
+        product = KINDS["hessian"]().over(cut).matvec(V)
+        np.testing.assert_allclose(_flat(product), CASE.hessian @ FLAT, atol=4 * SINGLE)
+        product = KINDS["hessian"]().over([everything]).matvec(V)
+        np.testing.assert_allclose(_flat(product), CASE.hessian @ FLAT, atol=4 * SINGLE)
+
+    def test_bare_arrays_in_a_list_are_batches_of_one_argument(self):
+        operator = Hessian(lambda w, x: jnp.mean((x @ w) ** 2) / 2, jnp.zeros(2))
+        found = operator.over([X[:6], X[6:]]).matvec(jnp.array([1.0, 0.0]))
+        np.testing.assert_allclose(found, X.T @ X[:, 0] / len(X), atol=SINGLE)
+
+    def test_labels_serve_the_empirical_fisher_alone(self):
+        labels = np.full((12, 3), np.nan, np.float32)
+        product = KINDS["fisher"]().over([(X, labels)]).matvec(V)
+        np.testing.assert_allclose(_flat(product), CASE.hessian @ FLAT, atol=4 * SINGLE)
+        with pytest.raises(ValueError, match="labels must be shaped as"):
+            Fisher(CASE.model, "softmax", PARAMS, kind="empirical").over([(X, labels)])
+
     def test_shuffling_between_passes_changes_nothing_but_rounding(self):
         loader = Loader(UNEQUAL, UNEQUAL[::-1], _cut(2, 3, 7), UNEQUAL)
         operator = KINDS["hessian"]().over(loader)
@@ -195,13 +219,40 @@ class TestRefusals:
             ([(X, Y), (X,)], r"batches must be alike but for their size"),
             ([(X, Y), ({"x": X}, Y)], r"batches must be alike but for their size"),
             ([(X, Y[:-1])], r"batch 0 must hold arrays whose first axes .* got lengths \[11, 12\]"),
-            ((X, Y), r"batches must be alike but for their size"),
+            (
+                [(X, Y), ({"x": X}, Y)],
+                r"got PyTreeDef\(\(\{'x': \*\}, \*\)\) in batch 1 after PyTreeDef\(\(\*, \*\)\)",
+            ),
+            ([X, Y], r"must be alike.*pass over\(\[\(inputs, labels\)\]\)"),
         ],
-        ids=["shape", "number", "tree", "lengths", "bare pair"],
+        ids=["shape", "number", "tree", "lengths", "trees told", "bare pair"],
     )
     def test_batches_that_are_not_alike(self, data, match):
         with pytest.raises(ValueError, match=match):
             KINDS["hessian"]().over(data)
+
+    @pytest.mark.parametrize(
+        ("data", "got"),
+        [
+            ((X, Y), "a tuple of arrays"),
+            (Dataset(X, Y), "a Dataset of arrays"),
+            (Dataset(X.reshape(2, 6, 2), Y.reshape(2, 6)), "a Dataset of arrays"),
+            (X, "a ndarray of arrays"),
+            ({"x": X, "y": Y}, "a dict of arrays"),
+            (5, "5"),
+        ],
+        ids=["pair", "data set", "stacked data set", "array", "dict", "number"],
+    )
+    def test_what_is_no_iterable_of_batches(self, data, got):
+        match = re.escape(f"must be an iterable of batches, got {got}")
+        with pytest.raises(TypeError, match=match + r".*over\(\[\(inputs, labels\)\]\).*stacked\("):
+            KINDS["hessian"]().over(data)
+
+    @pytest.mark.parametrize("kind", ["gauss-newton", "fisher"])
+    def test_batches_that_do_not_tell_labels_from_inputs(self, kind):
+        for data in ([{"x": X, "y": Y}], stacked({"x": X, "y": Y}, batch_size=6)):
+            with pytest.raises(TypeError, match=r"inputs..., labels\), got one dict alone"):
+                KINDS[kind]().over(data)
 
     def test_arrays_that_cannot_be_cut(self):
         with pytest.raises(ValueError, match="batch_size must divide the 12 examples, got 5; pass"):
@@ -331,6 +382,37 @@ class TestLossesThatAreNoMeans:
         with pytest.raises(ValueError, match=r"loss must be deterministic, got .*dropout"):
             Hessian(fun, PARAMS).over(UNEQUAL)
 
+    def test_a_mask_drawn_when_the_loss_is_traced_is_refused(self):
+        rng = np.random.default_rng(0)
+
+        def fun(params, x, y):
+            return CASE.fun(params, x * np.float32(rng.random() > 0.5) + x, y) * rng.random()
+
+        with pytest.raises(ValueError, match=r"loss must be deterministic, got .*dropout"):
+            Hessian(fun, PARAMS).over(UNEQUAL)
+
+    @pytest.mark.usefixtures("x64")
+    def test_wide_parameters_may_compute_in_float32(self):
+        params = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), PARAMS)
+
+        def fun(params, x, y):
+            narrow = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), params)
+            return CASE.fun(narrow, x, y)
+
+        product = Hessian(fun, params).over(UNEQUAL).matvec(V)
+        np.testing.assert_allclose(_flat(product), CASE.hessian @ FLAT, atol=4 * SINGLE)
+
+    def test_batch_statistics_are_refused_in_bfloat16(self):
+        params = regressions.rounded(PARAMS, jnp.bfloat16)
+        x = jnp.asarray(X, jnp.bfloat16)
+
+        def fun(params, x, y):
+            return CASE.fun(params, _normalised(x), y)
+
+        Hessian(CASE.fun, params).over([(x, Y)])
+        with pytest.raises(ValueError, match="must be the mean over its examples"):
+            Hessian(fun, params).over([(x, Y)])
+
     def test_a_penalty_on_the_parameters_is_no_coupling(self):
         def fun(params, x, y):
             return CASE.fun(params, x, y) + 0.5 * sum(jnp.sum(p**2) for p in params.values())
@@ -360,6 +442,13 @@ class TestDrawnLabels:
         listed = self._fisher(key=key).over(_cut(6, 6)).to_dense().matrix
         scanned = _matrix(self._fisher(key=key).over(stacked(X, Y, batch_size=6)))
         np.testing.assert_allclose(listed, scanned, atol=SINGLE)
+
+    def test_batches_in_another_order_are_refused(self):
+        loader = Loader(UNEQUAL, UNEQUAL, UNEQUAL, UNEQUAL[::-1])
+        operator = self._fisher(key=jax.random.key(0)).over(loader)
+        operator.matvec(V)
+        with pytest.raises(ValueError, match=r"same order at every pass.*switch shuffling off"):
+            operator.matvec(V)
 
     def test_they_give_the_exact_matrix_in_the_mean(self):
         operator = self._fisher(key=jax.random.key(2), num_samples=4000)

@@ -291,6 +291,10 @@ class TestRefusals:
         with pytest.raises(TypeError, match="fun must return one real floating-point number, got"):
             function(out, X, X)
 
+    def test_the_message_tells_dtype_and_shape_instead_of_a_tracer(self, function):
+        with pytest.raises(TypeError, match=r"got float32 of shape \(2,\)"):
+            function(lambda x: x, X, X)
+
     @pytest.mark.parametrize("argnums", [1, -2, (0, 1)])
     def test_an_argument_that_is_not_there(self, function, argnums):
         with pytest.raises(ValueError, match="argnums must name one of the 1 arguments of fun"):

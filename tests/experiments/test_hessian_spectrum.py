@@ -52,6 +52,16 @@ def test_a_spectrum_that_shrinks_as_a_whole_refutes_the_claim_on_the_ratio(job):
     assert outcomes(job, [[START, (-0.05, 0.16)]] * 3) == ["holds", "fails", "holds"]
 
 
+def test_what_lambda_min_may_exceed_at_the_end_counts_against_the_fall(job):
+    arrays = spectra([[START, GONE]] * 3)
+    arrays["batch_residuals"][:, 0] = 3.0  # at the start the Ritz value alone is sure
+    arrays["batch_residuals"][:, 1] = 0.99
+    fall, ratio, _ = job.module.verdicts(arrays, job.config)
+    assert fall.measured == pytest.approx(5.0)
+    assert ratio.measured == pytest.approx((1 / 0.5) / (5 / 16))
+    assert [fall.outcome, ratio.outcome] == ["fails"] * 2
+
+
 def test_one_training_or_trainings_that_disagree_decide_nothing(job):
     assert outcomes(job, [[START, GONE]]) == ["undecided"] * 3
     assert outcomes(job, [[START, GONE], [START, START]]) == ["undecided"] * 3

@@ -1,4 +1,6 @@
+import copy
 import functools
+import pickle
 import re
 import subprocess
 import sys
@@ -9,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from adlab import models
+from adlab import curvature, models
 from tests import oracles
 
 X = np.random.default_rng(0).standard_normal((4, 2, 6, 6)).astype(np.float32)
@@ -133,6 +135,29 @@ def test_a_loss_may_hold_arrays_as_data():
     one, three = (value(*models.from_equinox(layer, w), jnp.ones(2)) for w in weighted)
     assert len(traces) == 1
     assert three == pytest.approx(3 * float(one), rel=1e-6)  # float32
+
+
+def _square(model, x):
+    return jnp.sum(model(x) ** 2)
+
+
+@pytest.mark.parametrize(
+    "copied", [copy.deepcopy, lambda fun: pickle.loads(pickle.dumps(fun))], ids=["copy", "pickle"]
+)
+def test_copies_compute_the_same(copied):
+    layer = eqx.nn.Linear(2, 1, key=jax.random.key(0))
+    fun, params = models.from_equinox(layer, _square)
+    again = copied(fun)
+    assert again(params, jnp.ones(2)) == fun(params, jnp.ones(2))
+    assert again.structure == fun.structure
+
+
+def test_a_module_with_a_function_among_its_arrays_is_refused_as_a_loss():
+    mlp = eqx.nn.MLP(2, 1, 2, 1, key=jax.random.key(0))
+    with pytest.raises(TypeError, match=r"among arrays; .*models\.from_equinox, or .*partition"):
+        curvature.Hessian(mlp, jnp.ones(2))
+    layer = eqx.nn.Linear(2, "scalar", key=jax.random.key(0))
+    np.testing.assert_array_equal(curvature.Hessian(layer, jnp.ones(2)).matvec(jnp.ones(2)), 0)
 
 
 class Empty(eqx.Module):
