@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,10 +30,10 @@ from adlab.curvature.drive import (
 )
 from adlab.curvature.estimate import Estimate
 from adlab.curvature.operators import Operator, as_operator
+from adlab.curvature.resume import Kept, entries
 
 __all__ = ["SpectralDensity", "lanczos_bytes", "spectral_density"]
 
-_MARK_LENGTH = 1024  # entries of a product that are kept
 _FEWEST_PROBES = 4  # before their scatter is trusted to stop a run
 _log = logging.getLogger("adlab.curvature")
 
@@ -46,7 +45,8 @@ class SpectralDensity:
 
     nodes, weights: (p, m), the quadrature of each of p probes: Ritz values in increasing order, and
     weights that sum to 1. residuals: (p, m), |A y - node y| of each Ritz vector y, within which of
-    the node an eigenvalue lies. grid, density, standard_error: (g,), the mean over probes of the
+    the node an eigenvalue lies: estimated by the recurrence, not below the round-off of products.
+    grid, density, standard_error: (g,), the mean over probes of the
     quadrature smoothed by Gaussians of standard deviation `broadening`, and its error. num_matvecs:
     products that were spent.
     """
@@ -93,6 +93,22 @@ class SpectralDensity:
         below = self.nodes[:, :, None] <= xp.reshape(xp.asarray(x), (1, 1, -1))
         samples = xp.where(below, self.weights[:, :, None], 0).sum(axis=1)
         samples = samples.reshape(-1, *np.shape(x))
+        return Estimate(*_mean_and_error(samples), self.num_matvecs, samples)
+
+    def smoothed(self, grid: Any, broadening: Any) -> Estimate:
+        """Estimate the density at the points of `grid`, (g,), with Gaussians of this width."""
+        xp = _namespace(self.nodes)
+        points = xp.asarray(grid)
+
+        def one(quadrature: tuple[Any, Any]) -> Any:  # of one probe at a time: (g, m) numbers
+            x, w = quadrature
+            return (w * xp.exp(-(((points[:, None] - x) / broadening) ** 2) / 2)).sum(axis=1)
+
+        if xp is np:
+            rows = np.stack([one(each) for each in zip(self.nodes, self.weights, strict=True)])
+        else:
+            rows = jax.lax.map(one, (self.nodes, self.weights))
+        samples = rows / (broadening * (2 * np.pi) ** 0.5)
         return Estimate(*_mean_and_error(samples), self.num_matvecs, samples)
 
     def bounds(self) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
@@ -160,37 +176,37 @@ def spectral_density(
       grid: the points of the density, or their number: from 4 broadenings below the lowest node to
         4 above the highest.
       rtol: stop once the standard error of the density, integrated over the grid, is below `rtol`,
-        from 4 probes on, looked at after every chunk; driven from the host only.
+        from 4 probes on, looked at after every chunk; from the host only.
       chunk_size: probes per product; changes speed and memory, not the probes.
       loop: "host" calls one compiled product at a time and orthogonalises in the host's memory;
-        "fused" is one compiled program. "auto" is the host's on CPU and for batches from the host,
-        else fused; inside a trace always fused.
+        "fused" is one compiled program. "auto" is the host's on CPU, for batches from the host, and
+        with `rtol`, `resume` or `on_progress`, else fused; inside a trace always fused.
       resume: path of an .npz file that keeps the runs that are done, and gives them back to a later
-        call with the same arguments; driven from the host only.
-      on_progress: called as (products done, products in all) from the host's loop.
+        call with the same arguments; from the host only.
+      on_progress: called as (products done, products in all); from the host only.
 
     Returns:
       The SpectralDensity.
 
     Raises:
-      ValueError: num_matvecs < 1 or above the dimension; num_probes < 1; a product that isn't
-        finite, named with its number; an operator that isn't symmetric; vectors that don't fit
-        into this machine's memory; a `resume` file of another run.
+      ValueError: num_matvecs < 1 or above the dimension; num_probes < 1, or < 4 with rtol; a grid
+        that doesn't increase; options of the host's in a fused loop; a product that isn't finite,
+        named with its number; an operator that isn't symmetric; vectors that don't fit into this
+        machine's memory; a `resume` file of another run.
       TypeError: no key; not an operator.
 
     Source: Golub & Welsch (1969), doi:10.1090/S0025-5718-69-99647-1; Lin, Saad & Yang (2016),
     doi:10.1137/130934283; error: Chen, Trogdon & Ubaru (2021), arXiv:2105.06595.
     """
     checks.require_key("spectral_density", key)
-    operator, host = prepare(operator, loop, on_progress, key)
+    operator, host = prepare(operator, loop, key, rtol=rtol, resume=resume, on_progress=on_progress)
     law = resolve_law(law)
     check_steps(operator, num_matvecs)
     checks.at_least("num_probes", num_probes, 1)
-    for name, option in {"rtol": rtol, "resume": resume}.items():
-        if option is not None and not host:
-            raise ValueError(f'{name} must be left away unless loop="host", got {option!r}')
+    _check_grid(grid)
     if rtol is not None:
         checks.positive("rtol", rtol)
+        checks.at_least("num_probes, with rtol,", num_probes, _FEWEST_PROBES)
         if chunk_size == "auto":
             dtype = trees.common_dtype(operator.like)
             chunk_size = chunk_length("auto", operator.dim, _FEWEST_PROBES, num_matvecs, dtype)
@@ -200,7 +216,7 @@ def spectral_density(
     run = _Run(operator, key, law, num_matvecs, num_probes, chunk_size)
 
     def summary(found: lanczos.Tridiagonal, xp: Any) -> SpectralDensity:
-        return _summary(found, operator.dim, broadening, grid, xp)
+        return _summary(found, operator, broadening, grid, xp)
 
     if not host:
         found = run.fused()
@@ -218,6 +234,15 @@ def spectral_density(
         ),
     )
     return summary(found, np)
+
+
+def _check_grid(grid: Any) -> None:
+    if np.ndim(grid) == 0:
+        checks.at_least("grid", grid, 2)
+    elif np.ndim(grid) != 1 or np.size(grid) < 2:
+        raise ValueError(f"grid must be one row of 2 points or more, got shape {np.shape(grid)}")
+    elif checks.concrete(grid) and not np.all(np.diff(np.asarray(grid)) > 0):
+        raise ValueError(f"grid must be increasing, got {grid!r}")
 
 
 def check_steps(operator: Operator, num_matvecs: int) -> None:
@@ -259,35 +284,32 @@ def _mean_and_error(samples: Any) -> tuple[Any, Any]:
 
 
 def _summary(
-    found: lanczos.Tridiagonal, dim: int, broadening: Any, grid: Any, xp: Any
+    found: lanczos.Tridiagonal, operator: Operator, broadening: Any, grid: Any, xp: Any
 ) -> SpectralDensity:
     nodes, vectors = lanczos.ritz(found, xp)
     weights = vectors[:, 0, :] ** 2
-    residuals = abs(found.off_diagonal[:, -1:] * vectors[:, -1, :])
     low, high = xp.min(nodes), xp.max(nodes)
+    round_off = _coarsest(operator) * xp.maximum(abs(low), abs(high))
+    residuals = xp.maximum(abs(found.off_diagonal[:, -1:] * vectors[:, -1, :]), round_off)
     if isinstance(broadening, str):
         size = xp.maximum(abs(low), abs(high))
         broadening = xp.maximum((high - low) / 100, xp.where(size > 0, 1e-4 * size, 1e-4))
     if np.ndim(grid) == 0:
-        checks.at_least("grid", grid, 2)
         points = xp.linspace(low - 4 * broadening, high + 4 * broadening, int(grid))
     else:
         points = xp.asarray(grid)
 
-    def smoothed(quadrature: tuple[Any, Any]) -> Any:  # of one probe at a time: (g, m) numbers
-        x, w = quadrature
-        return (w * xp.exp(-(((points[:, None] - x) / broadening) ** 2) / 2)).sum(axis=1)
-
-    if xp is np:
-        samples = np.stack([smoothed(each) for each in zip(nodes, weights, strict=True)])
-    else:
-        samples = jax.lax.map(smoothed, (nodes, weights))
-    samples = samples / (broadening * (2 * np.pi) ** 0.5)
-    density, error = _mean_and_error(samples)
     count = nodes.shape[0] * nodes.shape[1]
-    return SpectralDensity(
-        nodes, weights, residuals, broadening, points, density, error, dim, count
+    density = SpectralDensity(
+        nodes, weights, residuals, broadening, points, None, None, operator.dim, count
     )
+    curve = density.smoothed(points, broadening)
+    return replace(density, density=curve.estimate, standard_error=curve.standard_error)
+
+
+def _coarsest(operator: Operator) -> float:
+    """Return the round-off of products: that of the coarsest dtype of the operator's vectors."""
+    return max(float(jnp.finfo(leaf.dtype).eps) for leaf in jax.tree.leaves(operator.like))
 
 
 @jax.jit
@@ -326,8 +348,8 @@ class _Run:
         self, path: Path | None, on_progress: OnProgress | None, enough: Callable[[Any], bool]
     ) -> lanczos.Tridiagonal:
         products = Products(self.operator, self.num_probes * self.num_matvecs, on_progress)
-        mark = None if path is None else self._mark()
-        found = None if path is None else self._restore(path, mark)
+        file = None if path is None else self._file(path)
+        found = None if file is None else file.load()
         done = 0 if found is None else len(found.diagonal)
         products.done = done * self.num_matvecs
         chunk = self.chunk()
@@ -341,54 +363,20 @@ class _Run:
                 else jax.tree.map(lambda a, b: np.concatenate([a, b]), found, new)
             )
             done = len(found.diagonal)
-            if path is not None:
-                self._keep(path, found, mark)
+            if file is not None:
+                file.store(found)
         return jax.tree.map(lambda rows: rows[: self.num_probes], found)
 
-    def _identity(self) -> dict[str, Any]:
+    def _file(self, path: Path) -> Kept:
         key = self.key
         if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
             key = jax.random.key_data(key)
-        law = getattr(self.law, "__name__", "callable")
-        return {
-            "key": np.asarray(key), "law": law, "dimension": self.operator.dim,
-            "num_matvecs": self.num_matvecs,
+        identity = {
+            "key": np.asarray(key), "law": getattr(self.law, "__name__", "callable"),
+            "dimension": self.operator.dim, "num_matvecs": self.num_matvecs,
         }  # fmt: skip
-
-    def _mark(self) -> np.ndarray:
-        """Return entries of one product, which tell one operator from another.
-
-        The quotients of the recurrence don't: in high dimension they hardly vary.
-        """
         start = draw_on_host(self.law, self.operator, self.key, np.arange(1))
-        product = Products(self.operator, 1)(start)[0]
-        return product[np.random.default_rng(0).integers(0, product.size, _MARK_LENGTH)]
-
-    def _keep(self, path: Path, found: lanczos.Tridiagonal, mark: Any) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".npz", delete=False) as file:
-            np.savez(
-                file, diagonal=found.diagonal, off_diagonal=found.off_diagonal,
-                asymmetry=found.asymmetry, mark=mark, **self._identity(),
-            )  # fmt: skip
-        Path(file.name).replace(path)
-
-    def _restore(self, path: Path, mark: Any) -> lanczos.Tridiagonal | None:
-        """Return the runs kept in a file, where there is one and it is ours."""
-        if not path.exists():
-            return None
-        with np.load(path, allow_pickle=False) as file:
-            kept = dict(file)
-        for name, own in self._identity().items():
-            if name not in kept or not np.array_equal(kept[name], own):
-                raise ValueError(
-                    f"resume must name a file of this very run, got {str(path)!r} with "
-                    f"{name} = {kept.get(name)} instead of {own}; name another file"
-                )
-        apart, size = np.linalg.norm(mark - kept["mark"]), np.linalg.norm(mark)
-        if apart > float(np.finfo(mark.dtype).eps) ** (1 / 3) * size:
-            raise ValueError(
-                f"resume must name a file of this very operator, got {str(path)!r}, whose first "
-                f"product differs by {apart:.3g} from one of size {size:.3g}; name another file"
-            )
-        return lanczos.Tridiagonal(kept["diagonal"], kept["off_diagonal"], kept["asymmetry"])
+        (product,), (size,) = Products(self.operator, 1).with_sizes(start)
+        length, eps = float(np.linalg.norm(product)), _coarsest(self.operator)
+        tolerance = (1e3 if eps < 1e-5 else 8) * eps  # 16-bit types must still tell operators apart
+        return Kept(path, identity, entries(product), tolerance * float(size) / (length or 1.0))

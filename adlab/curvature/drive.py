@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adlab.core import checks, probes, trees
-from adlab.curvature.operators import Operator, as_operator, flat_products
+from adlab.curvature.operators import Operator, as_operator, products_and_sizes
 
 __all__ = ["ChunkSize", "Loop", "Products", "prepare"]
 
@@ -44,11 +44,15 @@ class Products:
         Raises:
           ValueError: one isn't finite.
         """
+        return self.with_sizes(vectors)[0]
+
+    def with_sizes(self, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the products, and how long the terms of each are that were added, (k,)."""
         rows = jnp.asarray(vectors, self.dtype)
-        sums = None
+        sums: Any = None
         for weight, part in self.operator.parts():
             sums = _accumulate(sums, weight, part, rows)
-        out = np.asarray(sums)
+        out, sizes = map(np.asarray, sums)
         finite = np.isfinite(out.sum(axis=1))
         if not finite.all():
             step = self.done + int(np.argmin(finite)) + 1
@@ -60,23 +64,35 @@ class Products:
         self.done += len(out)
         if self.on_progress is not None:
             self.on_progress(self.done, self.total)
-        return out
+        return out, sizes
 
 
 @jax.jit
-def _accumulate(sums: Any, weight: Any, part: Operator, vectors: jax.Array) -> jax.Array:
-    out = flat_products(part, vectors)
-    out = out * jnp.asarray(weight, out.dtype)
-    return out if sums is None else sums + out
+def _accumulate(sums: Any, weight: Any, part: Operator, vectors: jax.Array) -> Any:
+    out, sizes = products_and_sizes(part, vectors)
+    weight = jnp.asarray(weight, out.dtype)
+    found = weight * out, abs(weight) * sizes
+    return found if sums is None else jax.tree.map(jnp.add, sums, found)
 
 
-def prepare(
-    operator: Any, loop: Loop, on_progress: OnProgress | None, key: Any
-) -> tuple[Operator, bool]:
+def require_finite(results: Any) -> None:
+    """Raise ValueError where a fused run, outside of a trace, met what isn't finite."""
+    if not checks.concrete(results):
+        return
+    if not all(np.isfinite(np.asarray(leaf)).all() for leaf in jax.tree.leaves(results)):
+        raise ValueError(
+            "matvec must return finite numbers, got NaN or infinity; check the loss and its "
+            'parameters for NaN, and overflow; loop="host" tells at which product'
+        )
+
+
+def prepare(operator: Any, loop: Loop, key: Any, **host_only: Any) -> tuple[Operator, bool]:
     """Return the operator, and whether the host drives it: not where it or the key is traced.
 
+    An option among `host_only` that isn't None settles it.
+
     Raises:
-      ValueError: an unknown loop; one that can't drive this operator here.
+      ValueError: an unknown loop; one that can't drive this operator here, or has no such option.
       TypeError: not an operator.
     """
     checks.one_of("loop", loop, get_args(Loop))
@@ -87,12 +103,18 @@ def prepare(
             "an operator over batches from the host must be driven from the host, outside jit and "
             'with loop="auto" or "host"; or give over() the batches as curvature.stacked(...)'
         )
-    if traced and (loop == "host" or on_progress is not None):
-        name = 'loop="host"' if loop == "host" else "on_progress"
-        raise ValueError(f"{name} must not be asked for inside jit, vmap or scan")
+    if traced and loop == "host":
+        raise ValueError('loop="host" must not be asked for inside jit, vmap or scan')
+    given = {name: option for name, option in host_only.items() if option is not None}
+    for name, option in given.items():
+        if traced:
+            raise ValueError(f"{name} must not be asked for inside jit, vmap or scan")
+        if loop == "fused":
+            raise ValueError(f'{name} must be left away unless loop="host", got {option!r}')
     if traced or not operator.traceable:
         return operator, not traced
-    return operator, loop == "host" or (loop == "auto" and jax.default_backend() == "cpu")
+    on_cpu = jax.default_backend() == "cpu"
+    return operator, loop == "host" or (loop == "auto" and (bool(given) or on_cpu))
 
 
 def chunk_length(chunk_size: ChunkSize, dim: int, count: int, kept: int, dtype: Any) -> int:

@@ -63,9 +63,10 @@ def eigenpairs(
 ) -> Eigenpairs:
     """Compute the k largest and the k smallest eigenvalues (algebraically), by Lanczos.
 
-    The vectors span the Krylov space of one random start; the residuals are measured with further
-    products, not estimated. Of a multiple eigenvalue one copy is found. Memory: one vector per
-    step, and one per pair.
+    The pairs are the best of the Krylov space of one random start. Their residuals are measured,
+    not estimated: each pair costs one product more, beside the `num_matvecs` of the steps. Of a
+    multiple eigenvalue one copy is found, unless the Krylov space is exhausted before the steps
+    are. Memory: one vector per step, and one per pair.
 
     >>> found = eigenpairs(jnp.diag(jnp.arange(1.0, 6.0)), key=jax.random.key(0))
     >>> np.round(found.values, 4)
@@ -77,7 +78,8 @@ def eigenpairs(
       k: number of pairs at each end that is asked for.
       which: "both" ends, or the "largest" or the "smallest" alone.
       num_matvecs: steps at most, and at most the dimension; the host's loop stops as soon as all
-        pairs have converged. "auto" is 40 + 10 k, or the dimension.
+        pairs have converged. "auto" is 40 + 10 k, or the dimension. One product per pair comes on
+        top: 2k for "both", k for one end.
       rtol: a pair has converged when its residual is at most rtol times the largest |value|.
       loop: "host" or "fused"; see `spectral_density`.
       on_progress: called as (products done, products at most) from the host's loop.
@@ -93,7 +95,7 @@ def eigenpairs(
     Source: Lanczos (1950), doi:10.6028/jres.045.026.
     """
     checks.require_key("eigenpairs", key)
-    operator, host = prepare(operator, loop, on_progress, key)
+    operator, host = prepare(operator, loop, key, on_progress=on_progress)
     checks.at_least("k", k, 1)
     checks.one_of("which", which, get_args(Which))
     checks.positive("rtol", rtol)
@@ -153,7 +155,8 @@ def _host(
 
 def _advance(run: Any, products: Products, steps: int) -> Iterator[int]:
     for step in range(steps):
-        run.advance(step, products(run.basis[step : step + 1])[0])
+        product, size = products.with_sizes(run.basis[step : step + 1])
+        run.advance(step, product[0], size[0])
         lanczos.check_symmetry(run.asymmetry, run.scale, products.dtype)
         yield step + 1
 
@@ -169,8 +172,12 @@ def _fused(
     chosen = values[0][places]
     vectors = coordinates[0][:, places].T @ found.basis[0]
     vectors = vectors / jnp.linalg.norm(vectors, axis=1, keepdims=True)
-    rest = flat_products(operator, vectors) - chosen[:, None] * vectors
-    residuals = jnp.linalg.norm(rest, axis=1)
+
+    def residual(pair: tuple[jax.Array, jax.Array]) -> jax.Array:  # one product at a time
+        value, vector = pair
+        return jnp.linalg.norm(flat_products(operator, vector[None])[0] - value * vector)
+
+    residuals = jax.lax.map(residual, (chosen, vectors))
     converged = residuals <= jnp.asarray(rtol, start.dtype) * jnp.max(jnp.abs(values))
     like = trees.probe_like(operator.like)
     tree = jax.vmap(lambda vector: trees.unravel(vector, like))(vectors)

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adlab.curvature.drive import Products
-from adlab.curvature.operators import Operator, flat_products
+from adlab.curvature.operators import Operator, products_and_sizes
 
 __all__ = ["Recurrence", "Tridiagonal", "check", "check_symmetry", "fused", "host", "ritz"]
 
@@ -25,7 +25,7 @@ class Tridiagonal(NamedTuple):
 
     diagonal: (p, m). off_diagonal: (p, m); its last column is the norm of what is left of A q_m,
     which bounds the error of the Ritz values. basis: (p, m, d) or None.
-    asymmetry: (p,) the largest entry of Q A Q^T outside of T, over the norm of T.
+    asymmetry: (p,) the largest entry of Q A Q^T outside of T, over the length of the terms of A q.
     """
 
     diagonal: Any
@@ -51,10 +51,10 @@ class Recurrence:
         self.diagonal, self.off_diagonal = np.zeros((2, num_matvecs))
         self.scale, self.asymmetry, self.rng = 0.0, 0.0, rng
 
-    def advance(self, step: int, product: np.ndarray) -> None:
-        """Take the product with row `step`, and fill the next row."""
+    def advance(self, step: int, product: np.ndarray, size: float) -> None:
+        """Take the product with row `step`, whose terms have length `size`; fill the next row."""
         rows = self.basis[: step + 1]
-        self.scale = max(self.scale, float(np.linalg.norm(product)))
+        self.scale = max(self.scale, float(size))
         rest, components = orthogonalize(product, rows)
         self.diagonal[step] = components[step]
         expected = np.zeros(step)
@@ -97,8 +97,8 @@ def host(products: Products, starts: np.ndarray, num_matvecs: int) -> Tridiagona
     ]
     for step in range(num_matvecs):
         vectors = np.stack([run.basis[step] for run in runs])
-        for run, product in zip(runs, products(vectors), strict=True):
-            run.advance(step, product)
+        for run, product, size in zip(runs, *products.with_sizes(vectors), strict=True):
+            run.advance(step, product, size)
             check_symmetry(run.asymmetry, run.scale, products.dtype)
     found = [run.found(num_matvecs) for run in runs]
     return jax.tree.map(lambda *rows: np.concatenate(rows), *found)
@@ -106,6 +106,7 @@ def host(products: Products, starts: np.ndarray, num_matvecs: int) -> Tridiagona
 
 def check_symmetry(asymmetry: Any, scale: Any, dtype: Any) -> None:
     """Raise ValueError where Q A Q^T isn't tridiagonal to the precision that products have."""
+    # `scale` is that of the terms: the difference of two large matrices has their round-off.
     if asymmetry > float(jnp.finfo(dtype).eps) ** (1 / 3) * scale:
         raise ValueError(
             f"operator must be symmetric, got |u.Av - v.Au| = {float(asymmetry / scale):.3g} |Av| "
@@ -121,23 +122,26 @@ def fused(
     """Run one recurrence per row of `starts`, (p, d), in one program."""
     count, dim = starts.shape
     starts = starts / jnp.linalg.norm(starts, axis=1, keepdims=True)
-    basis = jnp.zeros((num_matvecs + 1, count, dim), starts.dtype).at[0].set(starts)
+    basis = jnp.zeros((count, num_matvecs, dim), starts.dtype).at[:, 0].set(starts)
     zeros = jnp.zeros((num_matvecs, count), starts.dtype)
     state = (basis, zeros, zeros, jnp.zeros(count, starts.dtype), jnp.zeros(count, starts.dtype))
 
     def body(step: Any, state: Any) -> Any:
         basis, diagonal, off_diagonal, scale, asymmetry = state
-        product = flat_products(operator, basis[step])
-        scale = jnp.maximum(scale, jnp.linalg.norm(product, axis=1))
-        rest, components = jax.vmap(orthogonalize, in_axes=(0, 1), out_axes=(0, 1))(product, basis)
-        row = jnp.arange(num_matvecs + 1)[:, None]
+        product, sizes = products_and_sizes(operator, basis[:, step])
+        scale = jnp.maximum(scale, sizes)
+        rest, components = jax.vmap(orthogonalize, out_axes=(0, 1))(product, basis)
+        row = jnp.arange(num_matvecs)[:, None]
         before = jnp.where(step > 0, off_diagonal[step - 1], 0)
         expected = jnp.where(row == step - 1, before, 0)
         outside = jnp.abs(jnp.where(row < step, components - expected, 0))
         norm = jnp.linalg.norm(rest, axis=1)
         gone = norm <= _vanishing(starts.dtype) * scale
         rest = jax.lax.cond(jnp.any(gone), _replace, lambda r, *_: r, rest, gone, basis, step)
-        basis = basis.at[step + 1].set(rest / jnp.linalg.norm(rest, axis=1, keepdims=True))
+        following = jnp.minimum(step + 1, num_matvecs - 1)  # of the last step nothing is kept
+        rest = rest / jnp.linalg.norm(rest, axis=1, keepdims=True)
+        rest = jnp.where(step + 1 < num_matvecs, rest, basis[:, following])
+        basis = jax.lax.dynamic_update_index_in_dim(basis, rest, following, axis=1)
         return (
             basis,
             diagonal.at[step].set(components[step]),
@@ -148,15 +152,14 @@ def fused(
 
     basis, diagonal, off_diagonal, scale, asymmetry = jax.lax.fori_loop(0, num_matvecs, body, state)
     relative = asymmetry / jnp.where(scale > 0, scale, 1)
-    kept = jnp.swapaxes(basis[:-1], 0, 1) if keep_basis else None
-    return Tridiagonal(diagonal.T, off_diagonal.T, relative, kept)
+    return Tridiagonal(diagonal.T, off_diagonal.T, relative, basis if keep_basis else None)
 
 
 def _replace(rest: jax.Array, gone: jax.Array, basis: jax.Array, step: Any) -> jax.Array:
     """Return random directions outside of the basis for those recurrences that have ended."""
     key = jax.random.fold_in(jax.random.key(0), step)
     fresh = jax.random.normal(key, rest.shape, rest.dtype)
-    fresh, _ = jax.vmap(orthogonalize, in_axes=(0, 1), out_axes=(0, 1))(fresh, basis)
+    fresh, _ = jax.vmap(orthogonalize)(fresh, basis)
     return jnp.where(gone[:, None], fresh, rest)
 
 

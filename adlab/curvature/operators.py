@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import functools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -74,7 +75,8 @@ class Operator(abc.ABC):
     def to_dense(self, chunk_size: int = 64) -> DenseMatrix:
         """Return the whole matrix, (d, d), with the rows of every parameter path.
 
-        Costs d products, `chunk_size` at a time, and d^2 numbers.
+        Costs d products, `chunk_size` at a time, and d^2 numbers; one pass over batches from the
+        host, and d^2 numbers more.
 
         Raises:
           ValueError: the matrix would take more than 8 GiB; chunk_size < 1.
@@ -86,17 +88,13 @@ class Operator(abc.ABC):
                 f"the dense matrix must fit into {_DENSE_LIMIT / 2**30:.0f} GiB, got {self.dim}^2 "
                 f"numbers of {dtype.itemsize} bytes; choose a block of it by where="
             )
+        chunk = min(chunk_size, self.dim)
         if self.traceable:
-            columns = jax.lax.map(
-                lambda i: _flat_product(self, (jnp.arange(self.dim) == i).astype(dtype)),
-                jnp.arange(self.dim),
-                batch_size=min(chunk_size, self.dim),
-            )
-        else:
-            columns = jnp.stack(
-                [_flat_product(self, row) for row in jnp.eye(self.dim, dtype=dtype)]
-            )
-        return DenseMatrix(columns.T, path_slices(self.like))
+            return DenseMatrix(_dense(self, chunk), path_slices(self.like))
+        total = jnp.zeros((self.dim, self.dim), dtype)
+        for weight, part in self.parts():
+            total = total + jnp.asarray(weight, dtype) * _dense(part, chunk)
+        return DenseMatrix(total, path_slices(self.like))
 
     def __add__(self, other: Any) -> Operator:
         return Sum(self, other) if isinstance(other, Operator) else NotImplemented
@@ -144,9 +142,39 @@ def _flat_product(operator: Operator, vector: jax.Array) -> jax.Array:
 
 def flat_products(operator: Operator, vectors: jax.Array) -> jax.Array:
     """Return the products with the rows of `vectors`, (k, d), which is traced as one product."""
+    return products_and_sizes(operator, vectors)[0]
+
+
+def products_and_sizes(operator: Operator, vectors: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return the products with the rows of `vectors`, (k, d), and how long their terms are, (k,).
+
+    Round-off is in proportion to the terms of a sum, also where they cancel in the product.
+    """
+    if isinstance(operator, Sum):
+        first, second = (
+            products_and_sizes(term, vectors) for term in (operator.first, operator.second)
+        )
+        return first[0] + second[0], first[1] + second[1]
+    if isinstance(operator, Scaled):
+        products, sizes = products_and_sizes(operator.operator, vectors)
+        factor = jnp.asarray(operator.factor, products.dtype)
+        return factor * products, abs(factor) * sizes
     if vectors.shape[0] == 1:  # without a batch axis, convolutions stay what compilers know
-        return _flat_product(operator, vectors[0])[None]
-    return jax.vmap(lambda vector: _flat_product(operator, vector))(vectors)
+        products = _flat_product(operator, vectors[0])[None]
+    else:
+        products = jax.vmap(lambda vector: _flat_product(operator, vector))(vectors)
+    return products, jnp.linalg.norm(products, axis=1)
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _dense(operator: Operator, chunk_size: int) -> jax.Array:
+    dtype = trees.common_dtype(operator.like)
+    columns = jax.lax.map(
+        lambda i: _flat_product(operator, (jnp.arange(operator.dim) == i).astype(dtype)),
+        jnp.arange(operator.dim),
+        batch_size=chunk_size,
+    )
+    return columns.T
 
 
 def shapes_of(tree: PyTree) -> PyTree:
@@ -305,8 +333,15 @@ class Sum(Operator):
         return jax.tree.map(jnp.add, self.first.matvec(v), self.second.matvec(v))
 
 
+def _matvec(operator: Any, v: PyTree) -> PyTree:
+    return operator.matvec(v)
+
+
 def as_operator(operator: Any) -> Operator:
     """Return an operator: itself, a square array, or whatever has `matvec` and `like`.
+
+    An object that is a pytree has its arrays passed as data. Any other is compiled anew at every
+    call, for nobody can tell whether it has changed since the last.
 
     Raises:
       TypeError: none of these.
@@ -314,7 +349,9 @@ def as_operator(operator: Any) -> Operator:
     if isinstance(operator, Operator):
         return operator
     if hasattr(operator, "matvec") and hasattr(operator, "like"):
-        return Linear(operator.matvec, operator.like)
+        if jax.tree_util.all_leaves([operator]):
+            return Linear(functools.partial(operator.matvec), operator.like)
+        return Linear(jax.tree_util.Partial(_matvec, operator), operator.like)
     if hasattr(operator, "shape") and hasattr(operator, "dtype"):
         return Matrix(operator)
     raise TypeError(

@@ -23,16 +23,19 @@ from adlab.curvature.drive import (
     draw,
     draw_on_host,
     prepare,
+    require_finite,
     resolve_law,
 )
 from adlab.curvature.estimate import Estimate
 from adlab.curvature.operators import Operator, flat_products
+from adlab.curvature.sketches import dots, hutchpp, xtrace
 
 __all__ = ["diagonal", "trace"]
 
 PyTree = Any
 Estimator = Literal["hutchinson", "hutch++", "xtrace"]
 _FEWEST_SAMPLES = 8  # before the scatter of samples is trusted to stop a run
+_ROTATION_INVARIANT = (probes.sphere, probes.gaussian)
 
 
 def trace(
@@ -41,7 +44,7 @@ def trace(
     key: jax.Array,
     num_matvecs: int,
     estimator: Estimator = "hutchinson",
-    law: probes.LawName | probes.Law = "rademacher",
+    law: probes.LawName | probes.Law | Literal["auto"] = "auto",
     rtol: float | None = None,
     chunk_size: ChunkSize = "auto",
     loop: Loop = "auto",
@@ -49,19 +52,21 @@ def trace(
 ) -> Estimate:
     """Estimate tr A from m = `num_matvecs` products A u with random probes, E[u u^T] = I.
 
-    * "hutchinson": the mean of u . A u. Unbiased; the variance of one probe is
+    * "hutchinson": the mean of u . A u. Unbiased; for symmetric A the variance of one probe is
       2 (|A|_F^2 - sum a_ii^2) for Rademacher signs, 2 |A|_F^2 for Gaussian probes, and
       2d/(d+2) (|A|_F^2 - tr^2 / d) for the sphere: nothing for diagonal A in the first case, for
-      multiples of I in the last.
+      multiples of I in the last. Any other A has the variance of its symmetric part.
     * "hutch++": the exact trace on the range of A S, S of m/3 probes, plus Hutchinson on the rest.
       Unbiased; its error falls as 1/m where the spectrum decays, and is worse than Hutchinson's
       where it is flat.
     * "xtrace": the mean over the m/2 probes of what each gives with the range of the others; the
-      most exact where the spectrum decays. Unbiased with Gaussian and sphere probes. Its samples
-      depend on one another, and its standard error is a guide rather than a law.
+      most exact where the spectrum decays. Unbiased. What is left of a probe is rescaled to the
+      length expected, with sphere and Gaussian probes, whose direction doesn't depend on it. Its
+      samples depend on one another, and its standard error is too small: by a factor from 1.1
+      where the spectrum is flat to 3 where it decays fast.
 
-    The first is for any square A, as are the others. Memory: two vectors per probe of a chunk; for
-    "hutch++" 2m/3 vectors, for "xtrace" 3m/2.
+    All of them take any square A. Memory, as measured at the peak: up to eight vectors per probe of
+    a chunk, of which drawing takes the most; for "hutch++" 2 m vectors, for "xtrace" 2.2 m.
 
     >>> A = jnp.diag(jnp.array([1.0, 2.0, 3.0]))
     >>> print(trace(A, key=jax.random.key(0), num_matvecs=4))
@@ -70,18 +75,20 @@ def trace(
     Args:
       operator: an Operator, a square array, or whatever has `matvec` and `like`.
       key: a random key. Probe i depends on the key and on i alone.
-      num_matvecs: number of products m; with `rtol` at most so many.
+      num_matvecs: number of products m; with `rtol` at most so many. XTrace leaves one of an odd
+        number away.
       estimator: see above.
-      law: of the probes: "rademacher", "gaussian", "sphere", "coordinate", or a callable.
+      law: of the probes: "rademacher", "gaussian", "sphere", "coordinate", or a callable. "auto" is
+        the sphere for "xtrace" and Rademacher signs for the others.
       rtol: stop once the standard error is below rtol |estimate|, from 8 samples on, looked at
-        after every chunk; "hutchinson" driven from the host only. Stopping at a lucky moment makes
-        the error look smaller by some.
+        after every chunk; "hutchinson" from the host only. Stopping at a lucky moment makes the
+        error look smaller by some.
       chunk_size: probes per product; changes the speed, not the probes.
       loop: "host" or "fused"; see `spectral_density`.
-      on_progress: called as (products done, products in all) from the host's loop.
+      on_progress: called as (products done, products in all); from the host only.
 
     Returns:
-      The Estimate, with its samples.
+      The Estimate, with its samples, in the dtype that vectors are laid out in.
 
     Raises:
       ValueError: num_matvecs too small for the estimator, or above the dimension where it needs an
@@ -94,29 +101,38 @@ def trace(
     """
     checks.one_of("estimator", estimator, get_args(Estimator))
     checks.require_key("trace", key)
-    operator, host = prepare(operator, loop, on_progress, key)
+    operator, host = prepare(operator, loop, key, rtol=rtol, on_progress=on_progress)
+    if law == "auto":
+        law = "sphere" if estimator == "xtrace" else "rademacher"
     law = resolve_law(law)
     _check_budget(estimator, num_matvecs, operator.dim)
     if rtol is not None:
         checks.positive("rtol", rtol)
-        if estimator != "hutchinson" or not host:
+        if estimator != "hutchinson":
             raise ValueError(
-                f"rtol must be left away unless Hutchinson is driven from the host, got {rtol!r} "
-                f'with estimator={estimator!r}; pass estimator="hutchinson", loop="host"'
+                f"rtol must be left away unless the estimator is Hutchinson's, got {rtol!r} "
+                f'with estimator={estimator!r}; pass estimator="hutchinson"'
             )
     if estimator == "hutchinson":
         run = _hutchinson(operator, law, key, num_matvecs, chunk_size, rtol)
         if host:
             return run.host(rtol, on_progress)
-        return _summary(_hutchinson_fused(run), num_matvecs, jnp)
-    check_memory(f"the vectors of {estimator}", 2 * num_matvecs * operator.dim * 4)
-    method = _hutchpp if estimator == "hutch++" else _xtrace
+        samples = _hutchinson_fused(run)
+        require_finite(samples)
+        return _summary(samples, num_matvecs, jnp)
+    method, peak = (hutchpp, 2.0) if estimator == "hutch++" else (xtrace, 2.2)
+    itemsize = trees.common_dtype(operator.like).itemsize
+    check_memory(f"the vectors of {estimator}", int(peak * num_matvecs * operator.dim * itemsize))
+    if estimator == "xtrace":
+        num_matvecs -= num_matvecs % 2
     if host:
         products = Products(operator, num_matvecs, on_progress)
-        starts = functools.partial(draw_on_host, law, operator, key)
-        samples = method(_chunked(products, chunk_size), starts, num_matvecs, operator.dim, np)
+        starts = functools.partial(_drawn, law, operator, key, chunk_size)
+        rotated = operator.dim if law in _ROTATION_INVARIANT else None
+        samples = method(_chunked(products, chunk_size), starts, num_matvecs, rotated, np)
     else:
         samples = _fused(operator, key, law, method, num_matvecs)
+        require_finite(samples)
     return _summary(samples, num_matvecs, np if host else jnp)
 
 
@@ -156,13 +172,13 @@ class _Hutchinson:
         products = Products(self.operator, self.num_matvecs, on_progress)
         samples = np.zeros(0)
         for vectors, product in probe_products(self, products):
-            inner = np.einsum("kd,kd->k", vectors, product)
-            samples = np.concatenate([samples, inner.astype(np.float64)])
+            samples = np.concatenate([samples, dots(vectors, product, np)])
             if rtol is not None and len(samples) >= _FEWEST_SAMPLES:
                 found = _summary(samples, len(samples), np)
                 if found.standard_error <= rtol * abs(found.estimate):
                     break
-        return _summary(samples, len(samples), np)
+        found = _summary(samples, len(samples), np)
+        return jax.tree.map(products.dtype.type, found)
 
 
 @jax.jit
@@ -210,7 +226,8 @@ def _fused(
 ) -> jax.Array:
     products = functools.partial(flat_products, operator)
     starts = functools.partial(draw, law, operator.like, key)
-    return method(products, starts, num_matvecs, operator.dim, jnp)
+    rotated = operator.dim if law in _ROTATION_INVARIANT else None
+    return method(products, starts, num_matvecs, rotated, jnp)
 
 
 def _chunked(products: Products, chunk_size: ChunkSize) -> Callable[[np.ndarray], np.ndarray]:
@@ -218,62 +235,21 @@ def _chunked(products: Products, chunk_size: ChunkSize) -> Callable[[np.ndarray]
 
     def apply(vectors: np.ndarray) -> np.ndarray:
         chunk = chunk_length(chunk_size, vectors.shape[1], len(vectors), 2, vectors.dtype)
-        cuts = range(0, len(vectors), chunk)
-        return np.concatenate([products(vectors[cut : cut + chunk]) for cut in cuts])
+        out = np.empty_like(vectors)
+        for cut in range(0, len(vectors), chunk):
+            out[cut : cut + chunk] = products(vectors[cut : cut + chunk])
+        return out
 
     return apply
 
 
-def _basis(rows: Any, xp: Any) -> tuple[Any, Any]:
-    """Return Q (k, d) with orthonormal rows, and R (k, k) upper triangular, rows = R^T Q."""
-    q, r = xp.linalg.qr(rows.T)
-    return q.T, r
-
-
-def _hutchpp(products: Any, starts: Any, num_matvecs: int, dim: int, xp: Any) -> Any:
-    """Return the samples of Hutch++: k sketches, k products with their basis, the rest probes."""
-    del dim
-    sketches = num_matvecs // 3
-    basis, _ = _basis(products(starts(np.arange(sketches))), xp)
-    exact = xp.sum(basis * products(basis))
-    rest = starts(np.arange(sketches, num_matvecs - sketches))
-    rest = rest - (rest @ basis.T) @ basis
-    return exact + xp.sum(rest * products(rest), axis=1)
-
-
-def _xtrace(products: Any, starts: Any, num_matvecs: int, dim: int, xp: Any) -> Any:
-    """Return the samples of XTrace, one per probe, each with the range of the other probes.
-
-    With Y = A Omega = Q R, the range of all columns of Y but the i-th is that of Q (I - s s^T),
-    where s is the normalised i-th column of R^-T: no second factorisation is needed.
-    """
-    count = num_matvecs // 2
-    omega = starts(np.arange(count))
-    image = products(omega)
-    basis, r = _basis(image, xp)
-    again = products(basis)
-    inner, mixed = basis @ again.T, again @ omega.T  # Q^T A Q, and (A Q)^T Omega
-    s = _left_out(r, xp)
-    along = basis @ omega.T
-    p = along - s * xp.sum(s * along, axis=0)  # coordinates of the projected probes
-    quadratic = (
-        xp.sum(omega * image, axis=1)
-        - xp.sum(p * r, axis=0)
-        - xp.sum(p * mixed, axis=0)
-        + xp.sum(p * (inner @ p), axis=0)
-    )
-    outside = xp.sum(omega**2, axis=1) - xp.sum(p**2, axis=0)
-    scale = (dim - count + 1) / xp.where(outside > 0, outside, 1)
-    return xp.trace(inner) - xp.sum(s * (inner @ s), axis=0) + quadratic * scale
-
-
-def _left_out(r: Any, xp: Any) -> Any:
-    """Return the columns of R^-T, normalised; a singular R is made regular at round-off."""
-    size = abs(xp.diagonal(r))
-    tiny = xp.finfo(r.dtype).eps * xp.where(xp.max(size) > 0, xp.max(size), 1)
-    r = r + xp.diag(xp.where(size < tiny, tiny, 0))
-    columns = xp.linalg.inv(r).T
-    return columns / xp.sqrt(xp.sum(columns**2, axis=0))
+def _drawn(law: Any, operator: Operator, key: Any, chunk_size: Any, indices: Any) -> np.ndarray:
+    """Return the probes of these indices, drawn a chunk at a time: drawing takes memory too."""
+    out = np.empty((len(indices), operator.dim), trees.common_dtype(operator.like))
+    chunk = chunk_length(chunk_size, operator.dim, len(indices), 2, out.dtype)
+    for cut in range(0, len(indices), chunk):
+        out[cut : cut + chunk] = draw_on_host(law, operator, key, indices[cut : cut + chunk])
+    return out
 
 
 def diagonal(
@@ -289,17 +265,18 @@ def diagonal(
     """Estimate the diagonal of A from m = `num_matvecs` products with Rademacher probes.
 
     The mean of u * (A u), entry by entry. Unbiased; the variance of entry i is
-    (1/m) sum_{j != i} a_ij^2. Memory: two vectors per probe of a chunk, and three more.
+    (1/m) sum_{j != i} a_ij^2. Memory, as measured at the peak: up to eight vectors
+    per probe of a chunk, of which drawing takes the most.
 
     Args:
       operator: an Operator, a square array, or whatever has `matvec` and `like`.
       key: a random key. Probe i depends on the key and on i alone.
       num_matvecs: number of products m; with `rtol` at most so many.
       rtol: stop once the Euclidean norm of the standard errors is below rtol times that of the
-        estimate, from 8 probes on, looked at after every chunk; driven from the host only.
+        estimate, from 8 probes on, looked at after every chunk; from the host only.
       chunk_size: probes per product; changes the speed, not the probes.
       loop: "host" or "fused"; see `spectral_density`.
-      on_progress: called as (products done, products in all) from the host's loop.
+      on_progress: called as (products done, products in all); from the host only.
 
     Returns:
       The Estimate: trees shaped as the operator's vectors, in at least float32; samples None.
@@ -312,17 +289,16 @@ def diagonal(
     Source: Bekas, Kokiopoulou & Saad (2007), doi:10.1016/j.apnum.2007.01.003.
     """
     checks.require_key("diagonal", key)
-    operator, host = prepare(operator, loop, on_progress, key)
+    operator, host = prepare(operator, loop, key, rtol=rtol, on_progress=on_progress)
     checks.at_least("num_matvecs", num_matvecs, 1)
     if rtol is not None:
         checks.positive("rtol", rtol)
-        if not host:
-            raise ValueError(f'rtol must be left away unless loop="host", got {rtol!r}')
     run = _hutchinson(operator, probes.rademacher, key, num_matvecs, chunk_size, rtol)
     if host:
         mean, squares, count = _diagonal_host(run, rtol, on_progress)
     else:
         (mean, squares), count = _diagonal_fused(run), num_matvecs
+        require_finite((mean, squares))
     like, xp = trees.probe_like(operator.like), np if host else jnp
     error = xp.sqrt(squares / (max(count - 1, 1) * count)) if count > 1 else squares + np.nan
     mean, error = (trees.unravel(jnp.asarray(flat), like) for flat in (mean, error))
@@ -335,7 +311,8 @@ def _diagonal_host(run: _Hutchinson, rtol: float | None, on_progress: Any) -> tu
     mean = np.zeros(run.operator.dim, products.dtype)
     squares, count = np.zeros_like(mean), 0
     for vectors, product in probe_products(run, products):
-        for row in vectors * product:
+        for vector, row in zip(vectors, product, strict=True):
+            row = vector * row
             count += 1
             change = row - mean
             mean += change / count

@@ -103,6 +103,21 @@ def test_products_that_are_not_finite_are_counted_in_fused_loops(solve):
         solve(nan_after(3), key=KEY, num_matvecs=6, loop="fused")
 
 
+@pytest.mark.parametrize("solve", [trace, diagonal])
+def test_products_that_are_not_finite_are_refused_in_fused_estimates(solve):
+    with pytest.raises(ValueError, match="matvec must return finite numbers, got NaN"):
+        solve(EYE * jnp.float32(np.nan), key=KEY, num_matvecs=2, loop="fused")
+
+
+def test_progress_is_the_hosts():
+    with pytest.raises(ValueError, match="on_progress must be left away unless"):
+        trace(EYE, key=KEY, num_matvecs=2, loop="fused", on_progress=print)
+
+
+def never(_):
+    raise AssertionError("a product was asked for")
+
+
 @LOOPS
 def test_infinite_products_are_refused_too(loop):
     """3e38 is finite in float32, its double isn't."""
@@ -161,7 +176,7 @@ def test_stopping_early_needs_the_host(solve, tmp_path):
             solve(EYE, key=KEY, num_matvecs=2, resume=tmp_path / "runs.npz", loop="fused")
     if solve is trace:
         for estimator in ("hutch++", "xtrace"):
-            with pytest.raises(ValueError, match=r"rtol must be left away unless Hutchinson"):
+            with pytest.raises(ValueError, match=r"rtol must be left away unless .*Hutchinson"):
                 solve(EYE, key=KEY, num_matvecs=6, rtol=0.1, estimator=estimator)
 
 
@@ -191,8 +206,15 @@ def test_options_of_the_density():
     options = {"key": KEY, "num_matvecs": 2}
     with pytest.raises(ValueError, match="broadening must be positive and finite, got 0"):
         spectral_density(EYE, broadening=0.0, **options)
+    unused = Linear(never, jax.ShapeDtypeStruct((6,), jnp.float32))
     with pytest.raises(ValueError, match="grid must be >= 2, got 1"):
-        spectral_density(EYE, grid=1, **options)
+        spectral_density(unused, grid=1, **options)
+    with pytest.raises(ValueError, match="grid must be increasing"):
+        spectral_density(unused, grid=np.array([0.0, 2.0, 1.0]), **options)
+    with pytest.raises(ValueError, match=r"grid must be one row .*got shape \(2, 2\)"):
+        spectral_density(unused, grid=np.ones((2, 2)), **options)
+    with pytest.raises(ValueError, match=r"num_probes, with rtol, must be >= 4, got 3"):
+        spectral_density(unused, rtol=0.1, num_probes=3, **options)
     for solve in (spectral_density, trace, diagonal):
         with pytest.raises(ValueError, match="chunk_size must be >= 1, got 0"):
             solve(EYE, chunk_size=0, **options)
@@ -200,9 +222,6 @@ def test_options_of_the_density():
 
 @LANCZOS
 def test_vectors_beyond_this_machine_are_refused_before_anything_is_allocated(solve, caplog):
-    def never(_):
-        raise AssertionError("a product was asked for")
-
     operator = Linear(never, jax.ShapeDtypeStruct((10**13,), jnp.float32))
     assert lanczos_bytes(operator, num_matvecs=40) == 40 * 10**13 * 4
     message = r"the Lanczos vectors must fit into memory, got 1490116.1 GiB for .*; take fewer"

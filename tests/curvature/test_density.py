@@ -264,7 +264,8 @@ def test_the_basis_stays_orthonormal(loop):
         run = lanczos.Recurrence(vector, steps, np.random.default_rng(0))
         matrix = np.asarray(BULK)
         for step in range(steps):
-            run.advance(step, matrix @ run.basis[step])
+            product = matrix @ run.basis[step]
+            run.advance(step, product, np.linalg.norm(product))
         basis = run.basis
     else:
         found = lanczos.fused(
@@ -286,6 +287,11 @@ def test_density_is_the_smoothed_quadrature():
     samples = (gaussians * found.weights).sum(axis=2) / (0.5 * math.sqrt(2 * math.pi))
     np.testing.assert_array_equal(found.grid, grid)
     np.testing.assert_allclose(found.density, samples.mean(axis=1), rtol=1e-12)
+    wider = found.smoothed(grid, 1.0)
+    wide = np.exp(-((grid[:, None, None] - found.nodes) ** 2) / 2) * found.weights
+    np.testing.assert_allclose(
+        wider.samples.T, wide.sum(axis=2) / math.sqrt(2 * math.pi), rtol=1e-12
+    )
     expected = samples.std(axis=1, ddof=1) / math.sqrt(3)
     np.testing.assert_allclose(found.standard_error, expected, rtol=1e-9)
 
@@ -478,6 +484,47 @@ def test_a_file_of_another_operator_is_refused_in_high_dimension(tmp_path):
     spectral_density(first, **options)
     with pytest.raises(ValueError, match="resume must name a file of this very operator"):
         spectral_density(second, **options)
+
+
+def test_a_file_that_lacks_an_entry_is_refused_and_a_failed_one_is_not_left(tmp_path, monkeypatch):
+    path = tmp_path / "runs.npz"
+    options = {"key": KEY, "num_matvecs": 4, "num_probes": 2, "resume": path}
+    matrix = jnp.asarray(SMALL, jnp.float32)
+    spectral_density(matrix, **options)
+    with pytest.raises(ValueError, match="very operator"):
+        spectral_density(1.001 * matrix, **options)  # 1e3 units of round-off are 1.2e-4
+    with np.load(path) as file:
+        entries = dict(file)
+    for name in ("mark", "asymmetry"):
+        np.savez(path, **{key: value for key, value in entries.items() if key != name})
+        with pytest.raises(ValueError, match=f"this very run, got .*without {name}"):
+            spectral_density(matrix, **options)
+
+    def full(*_, **__):
+        raise OSError("disk full")
+
+    path.unlink()
+    monkeypatch.setattr(np, "savez", full)
+    with pytest.raises(OSError, match="disk full"):
+        spectral_density(matrix, **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+@LOOPS
+def test_terms_that_cancel_are_not_asymmetric(loop):
+    """The difference of two forms of one matrix is round-off, and no symmetric one."""
+    like = jax.ShapeDtypeStruct((30,), jnp.float32)
+    matrix = jnp.asarray(1e3 * SMALL, jnp.float32)
+    factor = jnp.asarray(np.eye(30) + np.diag(np.full(29, 0.7), 1), jnp.float32)
+    other = jnp.asarray(np.linalg.solve(np.float64(factor), np.float64(matrix)), jnp.float32)
+    same = Linear(lambda v: factor @ (other @ v), like)
+    found = spectral_density(Matrix(matrix) - same, key=KEY, num_matvecs=4, loop=loop)
+    assert np.max(np.abs(found.nodes)) < 0.1  # of terms of 8000
+
+
+def test_residuals_are_no_smaller_than_the_round_off_of_products():
+    found = spectral_density(jnp.asarray(SMALL, jnp.float32), key=KEY, num_matvecs=30)
+    assert np.min(found.residuals) >= np.finfo(np.float32).eps * np.max(found.nodes)
 
 
 def test_memory_is_announced_and_known_beforehand(caplog):

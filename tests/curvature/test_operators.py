@@ -172,6 +172,27 @@ class TestMatrixAndLinear:
             np.testing.assert_array_equal(as_operator(operator).to_dense().matrix, A)
         np.testing.assert_array_equal((2 * as_operator(Foreign())).to_dense().matrix, 2 * A)
 
+    @pytest.mark.parametrize("registered", [False, True])
+    def test_a_foreign_operator_that_changes_is_not_taken_for_what_it_was(self, registered):
+        class Changing:
+            like = jax.ShapeDtypeStruct((3,), jnp.float32)
+
+            def __init__(self, scale):
+                self.scale = scale
+
+            def matvec(self, v):
+                return self.scale * v
+
+        if registered:
+            jax.tree_util.register_pytree_node(
+                Changing, lambda op: ((op.scale,), None), lambda _, children: Changing(*children)
+            )
+        operator = Changing(jnp.float32(2))
+        apply = jax.jit(lambda op, v: op.matvec(v))
+        for by in (2.0, 5.0):
+            operator.scale = jnp.float32(by)
+            np.testing.assert_array_equal(apply(as_operator(operator), V), by * V)
+
     def test_dense_matrices_that_cannot_be_held_are_refused_before_anything_runs(self):
         operator = Linear(lambda v: v, jax.ShapeDtypeStruct((10**6,), jnp.float32))
         with pytest.raises(ValueError, match=r"must fit into 8 GiB, got 1000000\^2 .*where="):

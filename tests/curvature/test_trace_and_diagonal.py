@@ -128,6 +128,7 @@ def test_xtrace_is_the_one_of_matfree(law):
         ("hutch++", "gaussian"),
         ("xtrace", "gaussian"),
         ("xtrace", "sphere"),
+        ("xtrace", "rademacher"),
     ],
 )
 def test_hutchpp_and_xtrace_are_unbiased(estimator, law):
@@ -239,6 +240,31 @@ def test_hutchpp_spends_all_products_and_no_more(num_matvecs, samples):
     assert seen[-1] == (num_matvecs, num_matvecs)
     assert found.samples.shape == (samples,)
     assert np.isnan(found.standard_error) == (samples == 1)
+
+
+def test_xtrace_spends_an_even_number_and_says_so():
+    seen = []
+    found = trace(
+        as_float32(MATRIX), key=KEY, num_matvecs=9, estimator="xtrace",
+        on_progress=lambda done, total: seen.append((done, total)),
+    )  # fmt: skip
+    assert seen[-1] == (8, 8)
+    assert found.num_matvecs == 8
+    sphere = trace(as_float32(MATRIX), key=KEY, num_matvecs=8, estimator="xtrace", law="sphere")
+    np.testing.assert_array_equal(found.samples, sphere.samples)  # the law that "auto" is
+
+
+def test_long_vectors_are_summed_to_float32():
+    like = jax.ShapeDtypeStruct((2**22,), jnp.float32)
+    tenth = np.float32(0.1)
+    found = trace(Linear(lambda v: v * tenth, like), key=KEY, num_matvecs=1)
+    np.testing.assert_allclose(found.estimate, 2**22 * np.float64(tenth), rtol=5e-7)
+
+
+def test_both_loops_return_one_dtype():
+    for loop in ("host", "fused"):
+        found = trace(as_float32(MATRIX), key=KEY, num_matvecs=7, loop=loop)
+        assert {np.asarray(leaf).dtype for leaf in jax.tree.leaves(found)} == {np.dtype("float32")}
 
 
 def test_vmap_over_the_key_alone():
