@@ -8,7 +8,7 @@ import pytest
 
 from adlab import data, lab
 from adlab.lab import config as configs
-from adlab.lab import results, store
+from adlab.lab import store
 
 ROOT = Path(__file__).parents[2]
 DIGITS, CIFAR = (ROOT / "configs" / f"hessian_spectrum{x}.toml" for x in ("", "_cifar10"))
@@ -122,17 +122,16 @@ def test_a_pickle_instead_of_the_images_is_refused(tmp_path):
         lab.run(CIFAR, profile="smoke", out=tmp_path, overrides={"path": str(tmp_path)})
 
 
-def test_colour_images_and_batches_go_through_and_the_table_has_a_row_per_spectrum(
-    tmp_path, monkeypatch
-):
+def test_colour_images_and_batches_go_through_and_the_table_has_a_row_per_spectrum(monkeypatch):
     rng = np.random.default_rng(0)
     images = rng.standard_normal((24, 8, 8, 3)).astype(np.float32)
     split = data.Dataset(images, np.arange(24, dtype=np.int32) % 10)
     monkeypatch.setattr(data, "cifar10", lambda _: (split, split))
-    folder = lab.run(CIFAR, profile="smoke", out=tmp_path, overrides={"path": "anywhere"})
-    assert len(results.read_verdicts(folder)) == 3
-    job = results.reopen(folder)
-    rows = job.module.table(store.read_arrays(folder / "data.npz"), job.config)
+    changes = {"path": "anywhere", "norms": ["none"]}
+    job = configs.load(CIFAR, profile="smoke", changes=changes)
+    arrays = store.as_arrays(job.module.run(job.config, lab.Progress.silent()))
+    assert len(job.module.verdicts(arrays, job.config)) == 3
+    rows = job.module.table(arrays, job.config)
     assert [(row["training"], row["step"]) for row in rows] == [(0, 0), (0, 2)]
     assert all(row["lambda_min"] < 0 < row["lambda_max"] for row in rows)
     assert all(np.isfinite(row["loss"]) for row in rows)
