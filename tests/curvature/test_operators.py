@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,8 +17,18 @@ ROUND_OFF = 1e-13  # of float64, a few dozen operations on numbers of order 1 to
 KINDS = ["hessian", "gauss_newton"]
 
 
+def _case(make, **options):
+    """Cases of one kind are one object: what is compiled for one test serves the others."""
+    return _made(make, jax.config.jax_enable_x64, tuple(options.items()))
+
+
+@functools.cache
+def _made(make, _, options):
+    return make(**dict(options))
+
+
 def _dense(operator):
-    return np.asarray(quickly_compiled(lambda op: op.to_dense().matrix)(operator))
+    return np.asarray(operator.to_dense().matrix)
 
 
 def _operator(kind, case, *data, params=None, **options):
@@ -217,7 +229,7 @@ class TestHessianAndGaussNewton:
         assert np.abs(found[0] - found[1]).max() <= ROUND_OFF
 
     def test_gauss_newton_lacks_the_curvature_of_the_model(self):
-        case = regressions.two_layers()
+        case = _case(regressions.two_layers)
         assert np.linalg.eigvalsh(case.hessian).min() < -0.1  # so that the two differ
         found = _dense(GaussNewton(case.model, case.loss, case.params, *case.data))
         assert np.linalg.eigvalsh(found).min() >= -ROUND_OFF
@@ -225,7 +237,7 @@ class TestHessianAndGaussNewton:
 
     @pytest.mark.parametrize("mode", ["reverse_over_forward", "reverse_over_reverse"])
     def test_every_mode_and_the_linearised_form_are_one_matrix(self, mode):
-        case = regressions.two_layers()
+        case = _case(regressions.two_layers)
         found = _dense(Hessian(case.fun, case.params, *case.data, mode=mode))
         assert np.abs(found - case.hessian).max() <= ROUND_OFF
         linear = Hessian(case.fun, case.params, *case.data, mode=mode).linearize()
@@ -236,7 +248,7 @@ class TestHessianAndGaussNewton:
 
     @pytest.mark.parametrize("kind", [*KINDS, "fisher", "linearised"])
     def test_a_block_chosen_by_path_is_that_of_the_matrix(self, kind):
-        case = regressions.softmax()
+        case = _case(regressions.softmax)
         for name, rows in {"bias": slice(0, 3), "kernel": slice(3, 9)}.items():
 
             def where(path, name=name):
@@ -295,13 +307,13 @@ LIKELIHOODS = {"softmax": regressions.softmax, "gaussian": regressions.gaussian}
 class TestFisher:
     @pytest.mark.parametrize("likelihood", LIKELIHOODS)
     def test_the_exact_matrix_in_closed_form(self, likelihood):
-        case = LIKELIHOODS[likelihood]()
+        case = _case(LIKELIHOODS[likelihood])
         found = _dense(Fisher(case.model, likelihood, case.params, *case.data))
         assert np.abs(found - case.hessian).max() <= ROUND_OFF
 
     @pytest.mark.parametrize("likelihood", LIKELIHOODS)
     def test_the_empirical_matrix_is_the_mean_of_squares_of_gradients(self, likelihood):
-        case = LIKELIHOODS[likelihood]()
+        case = _case(LIKELIHOODS[likelihood])
         found = _dense(Fisher(case.model, likelihood, case.params, *case.data, kind="empirical"))
         expected = case.gradients.T @ case.gradients / len(case.gradients)
         assert np.abs(found - expected).max() <= ROUND_OFF
@@ -311,7 +323,7 @@ class TestFisher:
     def test_drawn_labels_give_the_exact_matrix_in_the_mean_with_less_scatter_from_more(
         self, likelihood
     ):
-        case = LIKELIHOODS[likelihood](examples=4)
+        case = _case(LIKELIHOODS[likelihood], examples=4)
         direction = np.linspace(-1, 2, 9) ** 2  # not constant over classes, which F sends to 0
         v = {"bias": jnp.asarray(direction[:3]), "kernel": jnp.asarray(direction[3:]).reshape(2, 3)}
 
@@ -338,7 +350,7 @@ class TestFisher:
     @pytest.mark.parametrize("likelihood", LIKELIHOODS)
     @pytest.mark.parametrize("kind", ["exact", "monte_carlo", "empirical"])
     def test_all_kinds_are_positive_semi_definite_and_symmetric(self, likelihood, kind):
-        case = LIKELIHOODS[likelihood]()
+        case = _case(LIKELIHOODS[likelihood])
         operator = Fisher(
             case.model, likelihood, case.params, *case.data, kind=kind, key=jax.random.key(3)
         )
@@ -347,7 +359,7 @@ class TestFisher:
         assert np.linalg.eigvalsh(found).min() >= -ROUND_OFF
 
     def test_labels_are_drawn_by_the_key_and_stay(self):
-        case = regressions.softmax()
+        case = _case(regressions.softmax)
         options = {"kind": "monte_carlo", "num_samples": 2}
         operators = [
             Fisher(case.model, "softmax", case.params, *case.data, key=key, **options)
@@ -359,7 +371,7 @@ class TestFisher:
         assert np.abs(first - other).max() >= 0.01
 
     def test_positions_before_the_last_axis_are_examples_of_their_own(self):
-        case = regressions.softmax()
+        case = _case(regressions.softmax)
 
         def model(params, x):
             return case.model(params, x).reshape(3, 4, 3)
@@ -373,7 +385,7 @@ class TestFisher:
 
     @pytest.mark.parametrize("kind", ["exact", "empirical"])
     def test_one_number_per_example_is_an_output_too(self, kind):
-        case = regressions.least_squares()
+        case = _case(regressions.least_squares)
         found = _dense(Fisher(case.model, "gaussian", case.params, *case.data, kind=kind))
         squares = case.gradients.T @ case.gradients / len(case.gradients)
         expected = case.hessian if kind == "exact" else squares
@@ -381,7 +393,7 @@ class TestFisher:
 
     @pytest.mark.parametrize("likelihood", LIKELIHOODS)
     def test_its_value_is_the_loss(self, likelihood):
-        case = LIKELIHOODS[likelihood]()
+        case = _case(LIKELIHOODS[likelihood])
         value = Fisher(case.model, likelihood, case.params, *case.data).value()
         assert float(value) == pytest.approx(float(case.fun(case.params, *case.data)), rel=1e-12)
 
@@ -395,7 +407,7 @@ class TestFisher:
         ],
     )
     def test_labels_of_another_shape_are_refused_instead_of_broadcast(self, likelihood, reshape):
-        case = LIKELIHOODS[likelihood](examples=3)
+        case = _case(LIKELIHOODS[likelihood], examples=3)
         labels = reshape(case.targets)
         operator = Fisher(
             case.model, likelihood, case.params, case.inputs, labels, kind="empirical"
@@ -406,7 +418,7 @@ class TestFisher:
             operator.value()
 
     def test_refusals(self):
-        case = regressions.softmax()
+        case = _case(regressions.softmax)
         args = case.model, "softmax", case.params, *case.data
         with pytest.raises(ValueError, match=r"likelihood must be one of.*did you mean 'softmax'"):
             Fisher(case.model, "softmaxx", case.params)
@@ -425,7 +437,7 @@ class TestFisher:
 
 
 def test_without_data_there_is_no_product():
-    case = regressions.softmax()
+    case = _case(regressions.softmax)
     for operator in (
         GaussNewton(case.model, case.loss, case.params),
         Fisher(case.model, "softmax", case.params),
@@ -436,7 +448,7 @@ def test_without_data_there_is_no_product():
 
 @pytest.mark.parametrize("kind", [*KINDS, "fisher"])
 def test_bfloat16_parameters(kind):
-    case = regressions.softmax()
+    case = _case(regressions.softmax)
     params = regressions.rounded(case.params, jnp.bfloat16)
     inputs = jnp.asarray(case.inputs, jnp.bfloat16)
     data = inputs, jnp.asarray(case.targets)
@@ -468,7 +480,7 @@ def test_what_is_no_parameter_is_refused():
 
 
 def test_networks_cross_jit_and_vmap():
-    case = regressions.softmax()
+    case = _case(regressions.softmax)
     params = regressions.rounded(case.params, jnp.float32)
     data = jnp.asarray(case.inputs, jnp.float32), jnp.asarray(case.targets)
     fisher = Fisher(case.model, "softmax", params, *data)
