@@ -370,7 +370,9 @@ def test_vmap_over_the_key_alone():
     def nodes(key):
         return spectral_density(matrix, key=key, num_matvecs=2, grid=2).nodes[0]
 
-    np.testing.assert_allclose(jax.vmap(nodes)(keys), [nodes(key) for key in keys], atol=2e-5)
+    np.testing.assert_allclose(
+        jax.jit(jax.vmap(nodes))(keys), [nodes(key) for key in keys], atol=2e-5
+    )
 
 
 def test_bfloat16_vectors_are_treated_in_float32():
