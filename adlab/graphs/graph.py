@@ -1,0 +1,119 @@
+"""The computational graph of any JAX function: values as nodes, primitives as steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from adlab.core import checks
+
+__all__ = ["Fixed", "Graph", "Node", "Step"]
+
+PyTree = Any
+Kind = Literal["input", "constant", "step"]
+
+
+class Node(NamedTuple):
+    """A value of the function.
+
+    place: its index in `Graph.nodes`. name: the argument's for inputs (`w1`, `params.kernel`), c1,
+    c2, ... for constant arrays, v1, v2, ... in the order of computation for results of steps, but
+    L for the one scalar output, and y or y1, y2, ... for other outputs. kind: where it comes from.
+    value: its value at the arguments that the graph was built at; a shape where these were shapes.
+    """
+
+    place: int
+    name: str
+    kind: Kind
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    value: Any
+
+
+class Fixed(NamedTuple):
+    """An operand that is a literal of the program, such as the 2.0 of x ** 2.0."""
+
+    value: Any
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """A primitive applied to operands.
+
+    primitive: its name in JAX; of a function with a derivative rule of its own, that function's.
+    operands: indices of nodes, and literals. results: indices of nodes. params: of the primitive.
+    fun: maps the values of the operands that are nodes, in order, to the list of results; JAX
+    differentiates it by the primitive's own rule.
+    """
+
+    primitive: str
+    operands: tuple[int | Fixed, ...]
+    results: tuple[int, ...]
+    params: dict[str, Any]
+    fun: Callable[..., list[Any]]
+
+    @property
+    def parents(self) -> tuple[int, ...]:
+        """The operands that are nodes, in order."""
+        return tuple(operand for operand in self.operands if isinstance(operand, int))
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """A function as nodes and steps; see `build`.
+
+    nodes: in topological order, parents first. steps: in the order of computation. inputs, outputs:
+    indices of nodes, one per leaf of the arguments and of what the function returns. in_tree,
+    out_tree: the structures of these.
+    """
+
+    nodes: tuple[Node, ...]
+    steps: tuple[Step, ...]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    in_tree: Any
+    out_tree: Any
+
+    @property
+    def edges(self) -> tuple[tuple[int, int], ...]:
+        """Pairs (parent, child) of indices of nodes, each once, in the order of computation."""
+        pairs = [(a, b) for step in self.steps for b in step.results for a in step.parents]
+        return tuple(dict.fromkeys(pairs))
+
+    def named(self, name: str) -> Node:
+        """Return the node of that name.
+
+        Raises:
+          ValueError: there is none; the nearest match is given.
+        """
+        found = {node.name: node for node in self.nodes}
+        checks.one_of("name", name, found)
+        return found[name]
+
+    def values(self, *args: PyTree) -> list[Any]:
+        """Return the values of all nodes at `args`; traceable.
+
+        Raises:
+          ValueError: `args` are of another structure.
+        """
+        leaves, tree = jax.tree.flatten(args)
+        if tree != self.in_tree:
+            raise ValueError(f"arguments must have the structure {self.in_tree}, got {tree}")
+        values: list[Any] = [node.value for node in self.nodes]
+        for index, leaf in zip(self.inputs, leaves, strict=True):
+            values[index] = jnp.asarray(leaf, self.nodes[index].dtype)
+        for step in self.steps:
+            results = step.fun(*(values[index] for index in step.parents))
+            for index, value in zip(step.results, results, strict=True):
+                values[index] = value
+        return values
+
+    def __call__(self, *args: PyTree) -> PyTree:
+        """Evaluate the function."""
+        values = self.values(*args)
+        return jax.tree.unflatten(self.out_tree, [values[index] for index in self.outputs])

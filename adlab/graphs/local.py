@@ -1,0 +1,203 @@
+"""The derivative of each step in each operand, with the structure that its primitive gives it."""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from adlab.core.flops import count_jaxpr
+from adlab.graphs.graph import Graph, Step
+from adlab.graphs.partials import Edge, Form, add, add_cost
+
+__all__ = ["local_edges", "local_forms", "work_dtype"]
+
+Pair = tuple[int, int]
+_ELEMENTWISE = frozenset(
+    [
+        *("abs", "acos", "acosh", "add", "add_any", "asin", "asinh", "atan", "atan2", "atanh"),
+        *("bessel_i0e", "bessel_i1e", "cbrt", "clamp", "convert_element_type", "copy", "cos"),
+        *("cosh", "digamma", "div", "erf", "erf_inv", "erfc", "exp", "exp2", "expm1", "igamma"),
+        *("integer_pow", "lgamma", "log", "log1p", "logistic", "max", "min", "mul", "neg"),
+        *("nextafter", "pow", "real", "reduce_precision", "rem", "rsqrt", "select_n", "sin"),
+        *("sinh", "sqrt", "square", "sub", "tan", "tanh"),
+    ]
+)
+_ONES = frozenset(["add", "add_any", "convert_element_type", "copy"])
+_MOVES = frozenset(
+    [
+        *("broadcast_in_dim", "concatenate", "cumsum", "dynamic_slice", "dynamic_update_slice"),
+        *("expand_dims", "gather", "pad", "reduce_sum", "reshape", "rev", "slice", "split"),
+        *("squeeze", "stack", "transpose"),
+    ]
+)
+
+
+class _Place(NamedTuple):
+    """One operand of one step: result index, parent index, place among parents and operands."""
+
+    step: Step
+    output: int
+    parent: int
+    result: int
+    place: int
+    operand: int
+
+
+def work_dtype(graph: Graph) -> Any:
+    """Return the dtype of the elimination: the widest of all floating-point nodes."""
+    dtypes = [node.dtype for node in graph.nodes if jnp.issubdtype(node.dtype, jnp.floating)]
+    return functools.reduce(np.promote_types, dtypes, np.dtype(np.float32))
+
+
+def _places(graph: Graph) -> list[_Place]:
+    """Return the edges along which derivatives go: between floating-point nodes, from arguments."""
+    moving = set(graph.inputs)
+    found = []
+    for step in graph.steps:
+        operands = [place for place, op in enumerate(step.operands) if isinstance(op, int)]
+        if step.primitive in ("stop_gradient",):
+            continue
+        for k, (parent, operand) in enumerate(zip(step.parents, operands, strict=True)):
+            for output, result in enumerate(step.results):
+                both = (graph.nodes[parent].dtype, graph.nodes[result].dtype)
+                if parent in moving and all(jnp.issubdtype(d, jnp.floating) for d in both):
+                    found.append(_Place(step, output, parent, result, k, operand))
+        if any(parent in moving for parent in step.parents):
+            moving.update(step.results)
+    return found
+
+
+def local_forms(graph: Graph) -> dict[Pair, Form]:
+    """Return the form of the derivative on every edge (parent, child)."""
+    forms: dict[Pair, Form] = {}
+    for place in _places(graph):
+        pair, form = (place.parent, place.result), _form(graph, place)
+        forms[pair] = add_cost(forms[pair], form)[0] if pair in forms else form
+    return forms
+
+
+def local_edges(graph: Graph, values: list[Any]) -> dict[Pair, Edge]:
+    """Return the derivative on every edge at the values of all nodes; traceable."""
+    dtype = work_dtype(graph)
+    edges: dict[Pair, Edge] = {}
+    for place in _places(graph):
+        pair, edge = (place.parent, place.result), _edge(graph, place, values, dtype)
+        edges[pair] = add(edges[pair], edge, dtype) if pair in edges else edge
+    return edges
+
+
+def _form(graph: Graph, place: _Place) -> Form:
+    parent, result = graph.nodes[place.parent], graph.nodes[place.result]
+    rows, cols = math.prod(result.shape), math.prod(parent.shape)
+    if rows == cols == 1:
+        return Form("dense", 1, 1, 1)
+    if place.step.primitive in _ELEMENTWISE and parent.shape == result.shape:
+        return Form("diagonal", rows, cols, rows)
+    if place.step.primitive == "dot_general":
+        if _contracted(graph, place) is not None:
+            return Form("dense", rows, cols, rows * cols)
+        (contracting, _), _ = place.step.params["dimension_numbers"]
+        first = place.step.operands[0]
+        shape = graph.nodes[first].shape if isinstance(first, int) else np.shape(first.value)
+        return Form("map", rows, cols, rows * math.prod(shape[axis] for axis in contracting))
+    if place.step.primitive in _MOVES:
+        return Form("map", rows, cols, 0)
+    return Form("map", rows, cols, _work(graph, place))
+
+
+def _work(graph: Graph, place: _Place) -> int:
+    """Return the multiplications of one product with the derivative: half of its operations."""
+    shapes = [
+        jax.ShapeDtypeStruct(graph.nodes[index].shape, graph.nodes[index].dtype)
+        for index in place.step.parents
+    ]
+
+    def push(tangent: Any, *values: Any) -> Any:
+        return jax.jvp(_alone(place, values), (values[place.place],), (tangent,))[1]
+
+    def at(tangent: Any, *values: Any) -> Any:
+        return push(tangent, *values)
+
+    def value(*values: Any) -> Any:
+        return place.step.fun(*values)[place.output]
+
+    parent = shapes[place.place]
+    both = count_jaxpr(jax.make_jaxpr(at)(parent, *shapes).jaxpr).flops
+    alone = count_jaxpr(jax.make_jaxpr(value)(*shapes).jaxpr).flops
+    return max(1, int(both - alone) // 2)
+
+
+def _alone(place: _Place, values: Any) -> Any:
+    """Return the step as a function of one operand, for one result."""
+
+    def fun(x: Any) -> Any:
+        full = list(values)
+        full[place.place] = x
+        return place.step.fun(*full)[place.output]
+
+    return fun
+
+
+def _contracted(graph: Graph, place: _Place) -> tuple[tuple[int, ...], int] | None:
+    """Return how the other operand of a dot product is the derivative's matrix, where it is.
+
+    That is where all axes of this operand are summed over: the axes of the other operand in the
+    order of the matrix, and how many of them are its rows'.
+    """
+    (contracting, batch) = place.step.params["dimension_numbers"]
+    if batch[0]:
+        return None
+    own, others = contracting[place.operand], contracting[1 - place.operand]
+    if len(own) != len(graph.nodes[place.parent].shape):
+        return None
+    other = place.step.operands[1 - place.operand]
+    rank = len(graph.nodes[other].shape) if isinstance(other, int) else np.ndim(other.value)
+    free = [axis for axis in range(rank) if axis not in others]
+    paired = [others[own.index(axis)] for axis in range(len(own))]
+    return (*free, *paired), len(free)
+
+
+def _edge(graph: Graph, place: _Place, values: list[Any], dtype: Any) -> Edge:
+    form = _form(graph, place)
+    operands = [values[index] for index in place.step.parents]
+    fun, x = _alone(place, operands), operands[place.place]
+    if form.kind == "diagonal":
+        if place.step.primitive in _ONES or (place.step.primitive == "sub" and place.operand == 0):
+            return Edge(form)
+        slopes = jax.jvp(fun, (x,), (jnp.ones_like(x),))[1]
+        return Edge(form, entries=slopes.reshape(-1).astype(dtype))
+    if form.kind == "dense":
+        if place.step.primitive == "dot_general" and form.work > 1:
+            return Edge(
+                form, matrix=_matrix(graph, place, values).reshape(form.rows, -1).astype(dtype)
+            )
+        slope = jax.jvp(fun, (x,), (jnp.ones_like(x),))[1]
+        return Edge(form, matrix=slope.reshape(1, 1).astype(dtype))
+    return _map(form, fun, x, dtype)
+
+
+def _matrix(graph: Graph, place: _Place, values: list[Any]) -> Any:
+    found = _contracted(graph, place)
+    assert found is not None
+    other = place.step.operands[1 - place.operand]
+    value = values[other] if isinstance(other, int) else jnp.asarray(other.value)
+    return jnp.transpose(value, found[0])
+
+
+def _map(form: Form, fun: Any, x: Any, dtype: Any) -> Edge:
+    """Return a map by the step's own rules, one vector at a time under vmap."""
+    out, pull = jax.vjp(fun, x)
+
+    def push_one(column: Any) -> Any:
+        tangent = column.astype(x.dtype).reshape(x.shape)
+        return jax.jvp(fun, (x,), (tangent,))[1].reshape(-1).astype(dtype)
+
+    def pull_one(row: Any) -> Any:
+        return pull(row.astype(out.dtype).reshape(out.shape))[0].reshape(-1).astype(dtype)
+
+    return Edge(form, push=jax.vmap(push_one, in_axes=1, out_axes=1), pull=jax.vmap(pull_one))

@@ -1,0 +1,352 @@
+"""Forward and reverse mode on a graph, one step at a time, as records.
+
+The local derivatives are JAX's own, one primitive at a time, so that every primitive which JAX can
+differentiate can be traced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from adlab.core import checks
+from adlab.graphs import formulas
+from adlab.graphs.graph import Graph, Step
+
+__all__ = ["Partial", "Record", "forward_trace", "reverse_trace"]
+
+
+Written = dict[formulas.Style, str]
+
+
+class Partial(NamedTuple):
+    """A local derivative: of node `child` in its operand `parent`, both indices.
+
+    formula: {"text": ..., "latex": ...}, elementwise for arrays; None where there is none. value: a
+    number where both are scalars, else None.
+    """
+
+    child: int
+    parent: int
+    formula: Written | None
+    value: float | None
+
+
+class Record(NamedTuple):
+    """One step of a trace.
+
+    node: index of the node that the step is about. mode: "forward" or "reverse". formula: what the
+    node computes, or None for inputs. partials: the local derivatives that enter, of the node in
+    its operands (forward) or of its children in it (reverse). derivative: what was accumulated: of
+    the node along the tangent (forward), or of the output in the node (reverse), shaped as the
+    node. chain: the chain rule as it was applied, written out; text and LaTeX.
+    """
+
+    node: int
+    mode: Literal["forward", "reverse"]
+    formula: Written | None
+    value: Any
+    partials: tuple[Partial, ...]
+    derivative: Any
+    chain: dict[formulas.Style, tuple[str, ...]]
+
+
+def forward_trace(graph: Graph, wrt: str, tangent: Any = None) -> tuple[Record, ...]:
+    """Carry derivatives in the input `wrt` from the inputs to the outputs.
+
+    A record for the input and one for each result of a step, in the order of computation. Nodes
+    that don't depend on `wrt` have derivative 0.
+
+    Args:
+      graph: built at concrete arguments.
+      wrt: the name of an input.
+      tangent: its direction, shaped as it; 1 where it is a number.
+
+    Raises:
+      ValueError: no input of that name; one that isn't floating-point; no tangent for an array, or
+        one of another shape; a graph without values; a value or derivative that isn't finite where
+        those before it are, such as the logarithm of a negative number: the node is named.
+    """
+    _require_values(graph)
+    names = {graph.nodes[index].name: index for index in graph.inputs}
+    checks.one_of("wrt", wrt, names)
+    source = names[wrt]
+    tangents: dict[int, Any] = {source: _tangent(graph, source, tangent)}
+    records = [_source_record(graph, source, wrt, tangents[source])]
+    for step in graph.steps:
+        _push(graph, step, tangents)
+        for index in step.results:
+            derivative = tangents.get(index, np.zeros(graph.nodes[index].shape))
+            _require_finite(graph, step, index, derivative)
+            partials = tuple(
+                part for part in _partials(graph, step, index) if part.parent in tangents
+            )
+            chain = {style: _forward_chain(graph, index, wrt, partials, style) for style in _STYLES}
+            records.append(
+                Record(index, "forward", _formula(graph, step), graph.nodes[index].value,
+                       partials, derivative, chain)
+            )  # fmt: skip
+    return tuple(records)
+
+
+def reverse_trace(graph: Graph, output: str | None = None) -> tuple[Record, ...]:
+    """Carry derivatives of a scalar output from it back to all inputs.
+
+    A record for the output and one for each node that it depends on, in the order in which their
+    derivatives become final: children first.
+
+    Args:
+      graph: built at concrete arguments.
+      output: the name of the output, where there are several.
+
+    Raises:
+      ValueError: the output isn't a single floating-point number; several outputs and no name; a
+        graph without values; a value or derivative that isn't finite.
+    """
+    _require_values(graph)
+    target = _target(graph, output)
+    cotangents: dict[int, Any] = {target: jnp.ones((), graph.nodes[target].dtype)}
+    entering: dict[int, list[Partial]] = {}
+    for step in reversed(graph.steps):
+        if not any(index in cotangents for index in step.results):
+            continue
+        _pull(graph, step, cotangents)
+        for index in step.results:
+            for part in _partials(graph, step, index):
+                if part.parent in cotangents and index in cotangents:
+                    entering.setdefault(part.parent, []).append(part)
+    makers = {index: step for step in graph.steps for index in step.results}
+    records = []
+    for node in reversed(graph.nodes):
+        if node.place not in cotangents:
+            continue
+        made = makers.get(node.place)
+        if made is not None:
+            _require_finite(graph, made, node.place, cotangents[node.place])
+        partials = tuple(entering.get(node.place, ()))
+        chain = {
+            style: _reverse_chain(graph, node.place, target, partials, style) for style in _STYLES
+        }
+        written = None if made is None else _formula(graph, made)
+        records.append(
+            Record(
+                node.place, "reverse", written, node.value, partials, cotangents[node.place], chain
+            )
+        )
+    return tuple(records)
+
+
+_STYLES: tuple[formulas.Style, ...] = ("text", "latex")
+
+
+def _source_record(graph: Graph, source: int, wrt: str, tangent: Any) -> Record:
+    chain: dict[formulas.Style, tuple[str, ...]] = {
+        style: (_fraction(graph, source, wrt, style),) for style in _STYLES
+    }
+    return Record(source, "forward", None, graph.nodes[source].value, (), tangent, chain)
+
+
+def _formula(graph: Graph, step: Step) -> Written:
+    return {style: formulas.formula(graph, step, style) for style in _STYLES}
+
+
+def _require_values(graph: Graph) -> None:
+    if any(isinstance(node.value, jax.ShapeDtypeStruct) for node in graph.nodes):
+        raise ValueError("graph must hold values to be traced: build it at numbers, not at shapes")
+
+
+def _require_finite(graph: Graph, step: Step, index: int, derivative: Any) -> None:
+    """Raise ValueError for the first node whose value or derivative isn't finite."""
+    node = graph.nodes[index]
+    operands = ", ".join(
+        f"{graph.nodes[parent].name} = {np.asarray(graph.nodes[parent].value)!s}"
+        for parent in dict.fromkeys(step.parents)
+    )
+    for what, value in (("value", node.value), ("derivative", derivative)):
+        array = np.asarray(value)
+        if np.issubdtype(array.dtype, np.floating) and not np.all(np.isfinite(array)):
+            written = formulas.formula(graph, step)
+            raise ValueError(
+                f"the {what} of {node.name} = {written} must be finite, got {array!s} at {operands}"
+            )
+
+
+def _tangent(graph: Graph, source: int, tangent: Any) -> Any:
+    node = graph.nodes[source]
+    if not jnp.issubdtype(node.dtype, jnp.floating):
+        raise ValueError(f"wrt must name a floating-point input, got {node.name} of {node.dtype}")
+    if tangent is None and node.shape:
+        raise ValueError(
+            f"tangent must be given for the array {node.name} of shape {node.shape}, got None; "
+            "pass the direction along which to differentiate"
+        )
+    tangent = jnp.asarray(1.0 if tangent is None else tangent, node.dtype)
+    if tangent.shape != node.shape:
+        raise ValueError(f"tangent must have shape {node.shape}, got {tangent.shape}")
+    return tangent
+
+
+def _target(graph: Graph, output: str | None) -> int:
+    names = {graph.nodes[index].name: index for index in graph.outputs}
+    if output is None and len(names) > 1:
+        raise ValueError(f"output must be one of {', '.join(names)}, got None")
+    if output is not None:
+        checks.one_of("output", output, names)
+    target = names[output] if output is not None else graph.outputs[0]
+    node = graph.nodes[target]
+    if node.shape != () or not jnp.issubdtype(node.dtype, jnp.floating):
+        raise ValueError(
+            f"the output of a reverse trace must be one floating-point number, got {node.name} of "
+            f"shape {node.shape} and dtype {node.dtype}"
+        )
+    return target
+
+
+def _moving(graph: Graph, step: Step) -> list[int]:
+    """Return the places among the step's parents that are floating-point and no constants."""
+    return [
+        place
+        for place, parent in enumerate(step.parents)
+        if jnp.issubdtype(graph.nodes[parent].dtype, jnp.inexact)
+        and graph.nodes[parent].kind != "constant"
+    ]
+
+
+def restricted(graph: Graph, step: Step, values: Sequence[Any]) -> tuple[Any, list[int]]:
+    """Return the step as a function of its floating-point parents, with their places."""
+    moving = _moving(graph, step)
+
+    def fun(*inputs: Any) -> list[Any]:
+        full = list(values)
+        for place, value in zip(moving, inputs, strict=True):
+            full[place] = value
+        return step.fun(*full)
+
+    return fun, moving
+
+
+def _push(graph: Graph, step: Step, tangents: dict[int, Any]) -> None:
+    parents = step.parents
+    values = [graph.nodes[parent].value for parent in parents]
+    fun, moving = restricted(graph, step, values)
+    if not any(parents[place] in tangents for place in moving):
+        return
+    primals = [jnp.asarray(values[place]) for place in moving]
+    directions = [
+        tangents.get(parents[place], jnp.zeros_like(x))
+        for place, x in zip(moving, primals, strict=True)
+    ]
+    _, out = jax.jvp(fun, primals, directions)
+    for index, derivative in zip(step.results, out, strict=True):
+        if jnp.issubdtype(graph.nodes[index].dtype, jnp.inexact):
+            tangents[index] = derivative
+
+
+def _pull(graph: Graph, step: Step, cotangents: dict[int, Any]) -> None:
+    parents = step.parents
+    values = [graph.nodes[parent].value for parent in parents]
+    fun, moving = restricted(graph, step, values)
+    if not moving:
+        return
+    out, pull = jax.vjp(fun, *(jnp.asarray(values[place]) for place in moving))
+    seeds = [
+        cotangents.get(index, _zero(value)) for index, value in zip(step.results, out, strict=True)
+    ]
+    for place, addend in zip(moving, pull(seeds), strict=True):
+        parent = parents[place]
+        cotangents[parent] = cotangents[parent] + addend if parent in cotangents else addend
+
+
+def _zero(value: Any) -> Any:
+    if jnp.issubdtype(value.dtype, jnp.inexact):
+        return jnp.zeros_like(value)
+    return np.zeros(value.shape, jax.dtypes.float0)
+
+
+def _partials(graph: Graph, step: Step, index: int) -> list[Partial]:
+    """Return the local derivatives of one result in each operand that is a node, in order.
+
+    An operand that stands in several places has one for each.
+    """
+    found = []
+    parents = step.parents
+    values = [graph.nodes[parent].value for parent in parents]
+    fun, moving = restricted(graph, step, values)
+    output = step.results.index(index)
+    scalar = graph.nodes[index].shape == () and all(
+        graph.nodes[parents[place]].shape == () for place in moving
+    )
+    floating = jnp.issubdtype(graph.nodes[index].dtype, jnp.inexact)
+    places = [place for place, op in enumerate(step.operands) if isinstance(op, int)]
+    primals = [jnp.asarray(values[place]) for place in moving]
+    for k, place in enumerate(moving):
+        value = None
+        if scalar and floating:
+            unit = [
+                jnp.ones_like(x) if j == k else jnp.zeros_like(x) for j, x in enumerate(primals)
+            ]
+            value = float(jax.jvp(fun, primals, unit)[1][output])
+        written = {style: formulas.partial(graph, step, places[place], style) for style in _STYLES}
+        formula = {s: w for s, w in written.items() if w is not None} or None
+        found.append(Partial(index, parents[place], formula, value))
+    return found
+
+
+def _fraction(graph: Graph, top: int, bottom: int | str, style: formulas.Style) -> str:
+    below = graph.named(bottom).place if isinstance(bottom, str) else bottom
+    over, under = (formulas.name_of(graph, index, style) for index in (top, below))
+    if style == "text":
+        return f"∂{over}/∂{under}"
+    return rf"\frac{{\partial {over}}}{{\partial {under}}}"
+
+
+def _forward_chain(
+    graph: Graph, index: int, wrt: str, partials: Sequence[Partial], style: formulas.Style
+) -> tuple[str, ...]:
+    """Return the sides of ∂v/∂w = Σ ∂v/∂x·∂x/∂w = Σ (formula)·∂x/∂w."""
+    left = _fraction(graph, index, wrt, style)
+    if not partials:
+        return (left, "0")
+    general = [
+        formulas.product(
+            [_fraction(graph, index, p.parent, style), _fraction(graph, p.parent, wrt, style)],
+            style,
+        )
+        for p in partials
+    ]
+    written = [
+        formulas.product([_local(graph, p, style), _fraction(graph, p.parent, wrt, style)], style)
+        for p in partials
+    ]
+    return (left, " + ".join(general), " + ".join(written))
+
+
+def _reverse_chain(
+    graph: Graph, index: int, target: int, partials: Sequence[Partial], style: formulas.Style
+) -> tuple[str, ...]:
+    """Return the sides of ∂L/∂v = Σ ∂L/∂x·∂x/∂v = Σ ∂L/∂x·(formula)."""
+    left = _fraction(graph, target, index, style)
+    if index == target and not partials:
+        return (left, "1")
+    general = [
+        formulas.product(
+            [_fraction(graph, target, p.child, style), _fraction(graph, p.child, index, style)],
+            style,
+        )
+        for p in partials
+    ]
+    written = [
+        formulas.product([_fraction(graph, target, p.child, style), _local(graph, p, style)], style)
+        for p in partials
+    ]
+    return (left, " + ".join(general), " + ".join(written))
+
+
+def _local(graph: Graph, part: Partial, style: formulas.Style) -> str:
+    if part.formula is not None and style in part.formula:
+        return part.formula[style]
+    return _fraction(graph, part.child, part.parent, style)
