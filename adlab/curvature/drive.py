@@ -25,6 +25,7 @@ __all__ = ["ChunkSize", "Loop", "Products", "prepare"]
 Loop = Literal["auto", "host", "fused"]
 ChunkSize = int | Literal["auto"]
 OnProgress = Callable[[int, int], None]
+_FILLING = 2**14  # numbers that are worth a product
 _VECTORS_LIMIT = 2**30  # bytes that blocks of probes may take
 
 
@@ -120,13 +121,14 @@ def prepare(operator: Any, loop: Loop, key: Any, **host_only: Any) -> tuple[Oper
 def chunk_length(chunk_size: ChunkSize, dim: int, count: int, kept: int, dtype: Any) -> int:
     """Return how many probes share a product, `kept` vectors of memory each.
 
-    Several vectors in one product pay until they fill the machine; as many as fit into 1 GiB.
+    Several vectors in one product pay for small operators alone: on a CPU the products of a
+    convolutional network take longer together than one after the other.
     """
     if chunk_size != "auto":
         checks.at_least("chunk_size", chunk_size, 1)
         return min(chunk_size, count)
     fitting = _VECTORS_LIMIT // max(1, kept * dim * np.dtype(dtype).itemsize)
-    return int(max(1, min(count, fitting, max(4, 2**18 // dim))))
+    return int(max(1, min(count, fitting, max(1, _FILLING // dim))))
 
 
 def draw(law: Any, like: Any, key: jax.Array, indices: jax.Array) -> jax.Array:
