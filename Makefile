@@ -21,6 +21,7 @@ check: .venv/.dev-stamp
 bench: .venv/.bench-stamp
 	$(BIN)/python benchmarks/gradients.py
 	$(BIN)/python benchmarks/curvature.py
+	$(BIN)/python benchmarks/jacobians.py
 
 clean:
 	rm -rf .venv
@@ -43,7 +44,7 @@ clean:
 
 .venv/.dev-stamp: .venv/.demo-stamp
 	@echo "installing the development tools into .venv"
-	@$(PIP_INSTALL) -e '.[data,equinox,flax]' --group dev
+	@$(PIP_INSTALL) -e '.[data,equinox,flax,sparse]' --group dev
 	@touch $@
 
 .venv/.bench-stamp: .venv/.demo-stamp

@@ -1,0 +1,6 @@
+"""Jacobians: forward, reverse, by elimination, sparse, and whichever the costs favour."""
+
+from adlab.jacobians.costs import JacobianCosts, ModeCost, jacobian_costs
+from adlab.jacobians.transform import jacobian
+
+__all__ = ["JacobianCosts", "ModeCost", "jacobian", "jacobian_costs"]

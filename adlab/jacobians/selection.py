@@ -1,0 +1,154 @@
+"""The function of the differentiated arguments alone, with the shapes of what goes in and out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from adlab.core import checks, trees
+
+__all__ = ["Argnums", "Selection", "check_argnums", "select", "shapes_key"]
+
+PyTree = Any
+Argnums = int | tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """y = fun(x), where x are the differentiated arguments; the others are closed over.
+
+    fun: x -> y. full: x -> y, or (y, aux) where `has_aux`. x: one argument, or a tuple of several.
+    shape: shapes and dtypes of y.
+    """
+
+    full: Callable[[PyTree], Any]
+    has_aux: bool
+    x: PyTree
+    shape: PyTree
+
+    def fun(self, x: PyTree) -> PyTree:
+        """Return y alone."""
+        return self.full(x)[0] if self.has_aux else self.full(x)
+
+    @property
+    def inputs(self) -> int:
+        """Numbers in x."""
+        return trees.size(self.x)
+
+    @property
+    def outputs(self) -> int:
+        """Numbers in y."""
+        return trees.size(self.shape)
+
+    def assemble(self, rows: Sequence[Sequence[jax.Array]]) -> PyTree:
+        """Return the tree of y, each leaf of it a tree of x, from blocks [leaf of y][leaf of x].
+
+        Blocks get the shape of y's leaf followed by that of x's, and the dtype of y's leaf.
+        """
+        leaves, tree = jax.tree.flatten(self.shape)
+        ins, structure = jax.tree.flatten(self.x)
+        shaped = [
+            [
+                block.reshape(out.shape + np.shape(leaf)).astype(out.dtype)
+                for block, leaf in zip(row, ins, strict=True)
+            ]
+            for row, out in zip(rows, leaves, strict=True)
+        ]
+        return jax.tree.unflatten(tree, [jax.tree.unflatten(structure, row) for row in shaped])
+
+
+def check_argnums(argnums: Any) -> None:
+    """Raise TypeError unless `argnums` is an integer or a tuple of them."""
+    several = argnums if isinstance(argnums, tuple) else (argnums,)
+    if not several or any(isinstance(n, bool) or not isinstance(n, int) for n in several):
+        raise TypeError(f"argnums must be an integer or a tuple of integers, got {argnums!r}")
+
+
+def select(
+    fun: Callable[..., Any],
+    argnums: Argnums,
+    has_aux: bool,
+    args: Sequence[PyTree],
+    kwargs: Mapping[str, Any],
+) -> Selection:
+    """Bind all but the differentiated arguments.
+
+    Raises:
+      ValueError: argnums out of range or twice; nothing to differentiate, or nothing returned.
+      TypeError: x or y aren't real floating-point; no pair is returned where `has_aux`.
+    """
+    several = argnums if isinstance(argnums, tuple) else (argnums,)
+    if any(not -len(args) <= n < len(args) for n in several):
+        raise ValueError(
+            f"argnums must be within the {len(args)} positional arguments, got {argnums}; "
+            "arguments passed by keyword aren't differentiated"
+        )
+    places = [n % len(args) for n in several]
+    if len(set(places)) < len(places):
+        raise ValueError(f"argnums must name each argument once, got {argnums}")
+    chosen = tuple(args[place] for place in places)
+
+    def full(x: PyTree) -> Any:
+        bound = list(args)
+        for place, value in zip(places, x if isinstance(argnums, tuple) else (x,), strict=True):
+            bound[place] = value
+        return fun(*bound, **kwargs)
+
+    x = chosen if isinstance(argnums, tuple) else chosen[0]
+    checks.require_inexact("jacobian", x)
+    return Selection(full, has_aux, x, _output(full, has_aux, x))
+
+
+def _output(full: Callable[[PyTree], Any], has_aux: bool, x: PyTree) -> PyTree:
+    """Return the shapes of y, checked."""
+
+    def value(x: PyTree) -> Any:
+        result = full(x)
+        if not has_aux:
+            return result
+        if not (isinstance(result, tuple) and len(result) == 2):
+            raise TypeError(
+                "fun must return a pair (value, aux) with has_aux=True, got a "
+                f"{type(result).__name__}"
+            )
+        return result[0]
+
+    shape = jax.eval_shape(value, x)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(shape):
+        if not jnp.issubdtype(leaf.dtype, jnp.floating):
+            where = jax.tree_util.keystr(path)
+            raise TypeError(
+                f"fun must return real floating-point numbers, got {leaf.dtype}"
+                f"{' at ' + where if where else ''}; convert it, or return it as auxiliary data "
+                "with has_aux=True"
+            )
+    if sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shape)) == 0:
+        raise ValueError(f"fun must return at least one number, got {shape}")
+    return shape
+
+
+def shapes_key(args: Any, kwargs: Any) -> Any:
+    """Return what calls have in common whose arguments differ in values alone, or None.
+
+    None stands for arguments that can't be compared, which are met anew each time.
+    """
+    leaves, tree = jax.tree.flatten((args, kwargs))
+    parts: list[Any] = []
+    for leaf in leaves:
+        if isinstance(leaf, jax.Array | np.ndarray | np.generic | bool | int | float | complex):
+            kind = jax.typeof(leaf)
+            parts.append((kind.shape, kind.dtype, kind.weak_type))
+        else:
+            parts.append(leaf)
+    key = (tree, tuple(parts))
+    try:
+        hash(key)
+    except TypeError:
+        return None
+    return key

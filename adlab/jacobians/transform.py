@@ -1,0 +1,125 @@
+"""`jacobian`: one signature for all modes."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, Literal, get_args
+
+from adlab.core import checks
+from adlab.jacobians import sweeps
+from adlab.jacobians.costs import ChunkSize, chunk_length, table
+from adlab.jacobians.mixed import mixed
+from adlab.jacobians.selection import Argnums, Selection, check_argnums, select, shapes_key
+from adlab.jacobians.sparse import import_asdex, sparse
+
+__all__ = ["jacobian"]
+
+PyTree = Any
+Mode = Literal["auto", "forward", "reverse", "mixed", "sparse"]
+
+
+def jacobian(
+    fun: Callable[..., Any],
+    *,
+    mode: Mode = "auto",
+    chunk_size: ChunkSize = "auto",
+    argnums: Argnums = 0,
+    has_aux: bool = False,
+) -> Callable[..., Any]:
+    """Return the Jacobian of `fun`, of m numbers, in arguments of n numbers.
+
+    * "forward": n Jacobian-vector products, J e_j. Stores no intermediates: memory
+      O(chunk_size) times the widest intermediate, besides the result.
+    * "reverse": m vector-Jacobian products, e_i^T J. Stores the intermediates of one evaluation.
+    * "mixed": elimination of the vertices of the computational graph, in the cheapest order found
+      (`adlab.graphs`). Wins where the function narrows between wide ends.
+    * "sparse": columns or rows that share no entry are swept together, as many sweeps as colours;
+      the pattern is found and coloured by asdex at the first call of given shapes, and kept.
+    * "auto": by `jacobian_costs`, from shapes alone. Elimination is considered under `jax.jit` and
+      with chunk_size="auto" only: it takes the function apart at every trace, and isn't chunked.
+
+    Exact to rounding in every mode. Nothing is compiled here: wrap the result in `jax.jit`.
+
+    >>> jacobian(lambda x: jnp.stack([x[0] * x[1], x[1] ** 2]))(jnp.array([2.0, 3.0]))
+    Array([[3., 2.],
+           [0., 6.]], dtype=float32)
+
+    Args:
+      fun: differentiable by JAX; arguments and results are pytrees.
+      mode: one of the above.
+      chunk_size: how many products are taken at a time in forward, reverse and sparse mode; "auto":
+        all, or as many as keep the widest intermediate within 64 MiB.
+      argnums: which positional argument to differentiate, or a tuple of several.
+      has_aux: whether `fun` returns a pair (value, auxiliary data).
+
+    Returns:
+      A function with the signature of `fun`. It returns what `jax.jacfwd` does: the tree of the
+      value, each leaf of it a tree of the arguments (a tuple of them for several argnums), with
+      leaves of the value's shape followed by the argument's and the value's dtype; with
+      mode="sparse" these are `jax.experimental.sparse.BCOO`. With has_aux, a pair of that and the
+      auxiliary data.
+
+    Raises:
+      ValueError: an unknown mode; chunk_size < 1; argnums out of range or twice, no numbers in or
+        out (when called).
+      TypeError: an argument to differentiate or the value isn't real floating-point (when called).
+      ImportError: mode="sparse" without a usable asdex.
+
+    Source: Griewank & Walther (2008), Evaluating Derivatives, chapters 3, 8 and 9,
+    doi:10.1137/1.9780898717761.
+    """
+    if not callable(fun):
+        raise TypeError(f"fun must be callable, got {fun!r}")
+    checks.one_of("mode", mode, get_args(Mode))
+    if isinstance(chunk_size, str):
+        checks.one_of("chunk_size", chunk_size, ["auto"])
+    else:
+        checks.at_least("chunk_size", chunk_size, 1)
+    check_argnums(argnums)
+    if mode == "sparse":
+        import_asdex()
+    plans: dict[Any, Any] = {}
+
+    @functools.wraps(fun, updated=())
+    def jacobian_of_fun(*args: PyTree, **kwargs: Any) -> Any:
+        chosen = select(fun, argnums, has_aux, args, kwargs)
+        if mode == "sparse":
+            chunk = None if chunk_size == "auto" else chunk_size
+            matrix, aux = sparse(fun, argnums, has_aux, chunk, plans, args, kwargs)
+        else:
+            key = shapes_key(args, kwargs)
+            way, chunk = _remembered(plans, chosen, mode, chunk_size, key)
+            matrix, aux = _dense(chosen, way, chunk)
+        return (matrix, aux) if has_aux else matrix
+
+    return jacobian_of_fun
+
+
+def _dense(chosen: Selection, mode: str, chunk: int) -> tuple[PyTree, Any]:
+    if mode == "mixed":
+        return mixed(chosen)
+    return sweeps.forward(chosen, chunk) if mode == "forward" else sweeps.reverse(chosen, chunk)
+
+
+def _remembered(
+    plans: dict[Any, Any], chosen: Selection, mode: str, chunk_size: ChunkSize, key: Any
+) -> tuple[str, int]:
+    """Return the mode and the chunk, which depend on shapes alone, found once for given shapes."""
+    if key is None:
+        return _plan(chosen, mode, chunk_size)
+    key = (key, checks.in_trace(chosen.x))
+    if key not in plans:
+        plans[key] = _plan(chosen, mode, chunk_size)
+    found: tuple[str, int] = plans[key]
+    return found
+
+
+def _plan(chosen: Selection, mode: Any, chunk_size: ChunkSize) -> tuple[str, int]:
+    if mode == "auto":
+        whole = chunk_size == "auto" and checks.in_trace(chosen.x)
+        costs = table(chosen, elimination=whole)
+        mode = costs.best
+        if chunk_size == "auto":
+            return mode, costs[mode].chunk
+    return mode, 1 if mode == "mixed" else chunk_length(chosen, mode, chunk_size)
