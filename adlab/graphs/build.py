@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.extend import core as jex
 
@@ -115,7 +116,7 @@ class _Reader:
         jaxpr = closed.jaxpr
         known: dict[Any, int | Fixed] = dict(zip(jaxpr.invars, inputs, strict=True))
         for var, value in zip(jaxpr.constvars, closed.consts, strict=True):
-            known[var] = Fixed(value) if np.ndim(value) == 0 else self.constant(value)
+            known[var] = Fixed(value) if _is_number(value) else self.constant(value)
 
         def operand(atom: Any) -> int | Fixed:
             return Fixed(atom.val) if isinstance(atom, jex.Literal) else known[atom]
@@ -191,12 +192,11 @@ def _labels(
     """Return a name for every node."""
     labels = dict(zip(inputs, names, strict=True))
     free = [end for end in dict.fromkeys(outputs) if end not in labels]
-    if len(free) == 1:
-        taken = set(names)
-        only = "L" if nodes[free[0]].shape == () else "y"
-        labels[free[0]] = only if only not in taken else "out"
-    else:
-        labels |= {end: f"y{i + 1}" for i, end in enumerate(free)}
+    letter = "L" if len(free) == 1 and nodes[free[0]].shape == () else "y"
+    wanted = [letter] if len(free) == 1 else [f"y{i + 1}" for i in range(len(free))]
+    while not set(names).isdisjoint(wanted):
+        wanted = [f"out_{name}" for name in wanted]
+    labels |= dict(zip(free, wanted, strict=True))
     counts = {"constant": 0, "step": 0}
     used = set(labels.values())
     for place, node in enumerate(nodes):
@@ -265,13 +265,21 @@ def _changes_nothing(equation: Any) -> bool:
     return name == "convert_element_type" and same
 
 
+def _is_number(value: Any) -> bool:
+    """Tell whether the value can stand in the program itself: a number that is known."""
+    known = checks.concrete(value) and np.ndim(value) == 0
+    return known and not jnp.issubdtype(jax.typeof(value).dtype, jax.dtypes.extended)
+
+
 def _identity(equation: Any, operands: list[int | Fixed]) -> Any:
     """Return what two equations share when they compute the same; None where it can't be told."""
     if equation.effects:
         return None
     parts = [
-        op if isinstance(op, int) else (repr(op.value), str(np.asarray(op.value).dtype))
-        for op in operands
+        op
+        if isinstance(op, int)
+        else (np.asarray(op.value).tobytes(), str(atom.aval.dtype), atom.aval.shape)
+        for atom, op in zip(equation.invars, operands, strict=True)
     ]
     if equation.primitive.name in _COMMUTATIVE:
         parts = sorted(parts, key=repr)

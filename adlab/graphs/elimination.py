@@ -230,27 +230,45 @@ def _markowitz(table: _Table) -> tuple[int, ...]:
 
 
 def _optimal(table: _Table) -> tuple[int, ...]:
-    """Search sets of eliminated vertices in layers by their size, the cheapest way to each."""
+    """Search what can be left of the graph, in layers, keeping the cheapest way to each.
+
+    The kinds of the edges that are left depend on the order, so that the set of eliminated
+    vertices alone doesn't tell what the rest will cost.
+    """
     between = table.between
     if len(between) > ARRAY_LIMIT:
         raise ValueError(
             f'order="optimal" must have at most {ARRAY_LIMIT} vertices to eliminate, got '
             f'{len(between)}; take order="markowitz"'
         )
-    layer: dict[frozenset[int], tuple[tuple[int, ...], _Table]] = {frozenset(): ((), table)}
+    candidates = [between, between[::-1], _markowitz(table)]
+    best = min(candidates, key=lambda order: _total(table, order))
+    bound = _total(table, best)
+    layer: dict[Any, tuple[tuple[int, ...], _Table]] = {(): ((), table)}
     for _ in between:
-        following: dict[frozenset[int], tuple[tuple[int, ...], _Table]] = {}
-        for done, (order, state) in layer.items():
+        following: dict[Any, tuple[tuple[int, ...], _Table]] = {}
+        for order, state in layer.values():
             for v in between:
-                if v in done:
+                if v in order or state.cost + state.price(v) >= bound:
                     continue
-                reached, cost = done | {v}, state.cost + state.price(v)
-                if reached not in following or cost < following[reached][1].cost:
-                    after = state.copy()
-                    after.eliminate(v)
+                after = state.copy()
+                after.eliminate(v)
+                reached = frozenset(after.edges.items())
+                if reached not in following or after.cost < following[reached][1].cost:
                     following[reached] = ((*order, v), after)
         layer = following
-    return next(iter(layer.values()))[0] if layer else ()
+    for order, state in layer.values():
+        if state.cost + state.final_cost() < bound:
+            best, bound = order, state.cost + state.final_cost()
+    return best
+
+
+def _total(table: _Table, order: Sequence[int]) -> int:
+    """Return all multiplications of an order, those of the final matrices too."""
+    table = table.copy()
+    for vertex in order:
+        table.eliminate(vertex)
+    return table.cost + table.final_cost()
 
 
 _ORDERS: dict[str, Callable[[_Table], tuple[int, ...]]] = {

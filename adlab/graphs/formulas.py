@@ -185,4 +185,4 @@ def _rule(step: Step) -> _Rule | None:
         latex = {2: "{0}", 1: "1"}.get(n, f"{{0}}^{{{{{n - 1}}}}}")
         factor = f"{n}" if n >= 0 else f"({n})"
         return _Rule(power, f"{{0}}^{{{{{n}}}}}", ((f"{factor}·{below}", f"{factor} {latex}"),))
-    return _RULES.get(step.primitive)
+    return None if step.has_own_rule else _RULES.get(step.primitive)

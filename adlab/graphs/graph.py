@@ -62,6 +62,11 @@ class Step:
         """The operands that are nodes, in order."""
         return tuple(operand for operand in self.operands if isinstance(operand, int))
 
+    @property
+    def has_own_rule(self) -> bool:
+        """Whether it is a function with a derivative rule of its own, which may have any name."""
+        return not self.params.keys().isdisjoint({"jvp_jaxpr_fun", "fwd_jaxpr_thunk"})
+
 
 @dataclass(frozen=True, eq=False)
 class Graph:

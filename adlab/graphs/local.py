@@ -60,8 +60,10 @@ def _places(graph: Graph) -> list[_Place]:
     found = []
     for step in graph.steps:
         operands = [place for place, op in enumerate(step.operands) if isinstance(op, int)]
-        if step.primitive in ("stop_gradient",):
+        if step.primitive == "stop_gradient":
             continue
+        if not moving.isdisjoint(step.parents):
+            _require_real(graph, step)
         for k, (parent, operand) in enumerate(zip(step.parents, operands, strict=True)):
             for output, result in enumerate(step.results):
                 both = (graph.nodes[parent].dtype, graph.nodes[result].dtype)
@@ -70,6 +72,16 @@ def _places(graph: Graph) -> list[_Place]:
         if any(parent in moving for parent in step.parents):
             moving.update(step.results)
     return found
+
+
+def _require_real(graph: Graph, step: Step) -> None:
+    for index in (*step.parents, *step.results):
+        node = graph.nodes[index]
+        if jnp.issubdtype(node.dtype, jnp.complexfloating):
+            raise ValueError(
+                f"graph must be real to be eliminated, got {node.name} of {node.dtype}, in "
+                f"{step.primitive}"
+            )
 
 
 def local_forms(graph: Graph) -> dict[Pair, Form]:
@@ -96,6 +108,8 @@ def _form(graph: Graph, place: _Place) -> Form:
     rows, cols = math.prod(result.shape), math.prod(parent.shape)
     if rows == cols == 1:
         return Form("dense", 1, 1, 1)
+    if place.step.has_own_rule:
+        return Form("map", rows, cols, _work(graph, place))
     if place.step.primitive in _ELEMENTWISE and parent.shape == result.shape:
         return Form("diagonal", rows, cols, rows)
     if place.step.primitive == "dot_general":
@@ -120,14 +134,17 @@ def _work(graph: Graph, place: _Place) -> int:
     def push(tangent: Any, *values: Any) -> Any:
         return jax.jvp(_alone(place, values), (values[place.place],), (tangent,))[1]
 
-    def at(tangent: Any, *values: Any) -> Any:
-        return push(tangent, *values)
+    def pull(cotangent: Any, *values: Any) -> Any:
+        return jax.vjp(_alone(place, values), values[place.place])[1](cotangent)[0]
 
     def value(*values: Any) -> Any:
         return place.step.fun(*values)[place.output]
 
-    parent = shapes[place.place]
-    both = count_jaxpr(jax.make_jaxpr(at)(parent, *shapes).jaxpr).flops
+    try:
+        linear = jax.make_jaxpr(push)(shapes[place.place], *shapes)
+    except TypeError:  # its rule is for reverse mode alone
+        linear = jax.make_jaxpr(pull)(jax.eval_shape(value, *shapes), *shapes)
+    both = count_jaxpr(linear.jaxpr).flops
     alone = count_jaxpr(jax.make_jaxpr(value)(*shapes).jaxpr).flops
     return max(1, int(both - alone) // 2)
 
@@ -176,8 +193,9 @@ def _edge(graph: Graph, place: _Place, values: list[Any], dtype: Any) -> Edge:
             return Edge(
                 form, matrix=_matrix(graph, place, values).reshape(form.rows, -1).astype(dtype)
             )
-        slope = jax.jvp(fun, (x,), (jnp.ones_like(x),))[1]
-        return Edge(form, matrix=slope.reshape(1, 1).astype(dtype))
+        push = _map(form, fun, x, dtype).push
+        assert push is not None
+        return Edge(form, matrix=push(jnp.ones((1, 1), dtype)))
     return _map(form, fun, x, dtype)
 
 
@@ -190,14 +208,37 @@ def _matrix(graph: Graph, place: _Place, values: list[Any]) -> Any:
 
 
 def _map(form: Form, fun: Any, x: Any, dtype: Any) -> Edge:
-    """Return a map by the step's own rules, one vector at a time under vmap."""
-    out, pull = jax.vjp(fun, x)
+    """Return a map by the step's own rules, one vector at a time under vmap.
 
-    def push_one(column: Any) -> Any:
-        tangent = column.astype(x.dtype).reshape(x.shape)
-        return jax.jvp(fun, (x,), (tangent,))[1].reshape(-1).astype(dtype)
+    A step that JAX differentiates in one mode only has its matrix for the other.
+    """
 
-    def pull_one(row: Any) -> Any:
-        return pull(row.astype(out.dtype).reshape(out.shape))[0].reshape(-1).astype(dtype)
+    def push(columns: Any) -> Any:
+        def one(column: Any) -> Any:
+            tangent = column.astype(x.dtype).reshape(x.shape)
+            return jax.jvp(fun, (x,), (tangent,))[1].reshape(-1).astype(dtype)
 
-    return Edge(form, push=jax.vmap(push_one, in_axes=1, out_axes=1), pull=jax.vmap(pull_one))
+        return jax.vmap(one, in_axes=1, out_axes=1)(columns)
+
+    def pull(rows: Any) -> Any:
+        out, back = jax.vjp(fun, x)
+
+        def one(row: Any) -> Any:
+            cotangent = row.astype(out.dtype).reshape(out.shape)
+            return back(cotangent)[0].reshape(-1).astype(dtype)
+
+        return jax.vmap(one)(rows)
+
+    def on_columns(columns: Any) -> Any:
+        try:
+            return push(columns)
+        except TypeError:  # a rule for reverse mode alone
+            return pull(jnp.eye(form.rows, dtype=dtype)) @ columns
+
+    def on_rows(rows: Any) -> Any:
+        try:
+            return pull(rows)
+        except ValueError:  # a loop whose length isn't known, which reverse mode can't run
+            return rows @ push(jnp.eye(form.cols, dtype=dtype))
+
+    return Edge(form, push=on_columns, pull=on_rows)

@@ -109,6 +109,9 @@ def reverse_trace(graph: Graph, output: str | None = None) -> tuple[Record, ...]
     """
     _require_values(graph)
     target = _target(graph, output)
+    for step in graph.steps:
+        for index in step.results:
+            _require_finite(graph, step, index, None)
     cotangents: dict[int, Any] = {target: jnp.ones((), graph.nodes[target].dtype)}
     entering: dict[int, list[Partial]] = {}
     for step in reversed(graph.steps):
@@ -125,8 +128,7 @@ def reverse_trace(graph: Graph, output: str | None = None) -> tuple[Record, ...]
         if node.place not in cotangents:
             continue
         made = makers.get(node.place)
-        if made is not None:
-            _require_finite(graph, made, node.place, cotangents[node.place])
+        _require_finite(graph, made, node.place, cotangents[node.place])
         partials = tuple(entering.get(node.place, ()))
         chain = {
             style: _reverse_chain(graph, node.place, target, partials, style) for style in _STYLES
@@ -159,20 +161,24 @@ def _require_values(graph: Graph) -> None:
         raise ValueError("graph must hold values to be traced: build it at numbers, not at shapes")
 
 
-def _require_finite(graph: Graph, step: Step, index: int, derivative: Any) -> None:
-    """Raise ValueError for the first node whose value or derivative isn't finite."""
+def _require_finite(graph: Graph, step: Step | None, index: int, derivative: Any) -> None:
+    """Raise ValueError where the value or the derivative of a node, if given, isn't finite."""
     node = graph.nodes[index]
-    operands = ", ".join(
-        f"{graph.nodes[parent].name} = {np.asarray(graph.nodes[parent].value)!s}"
-        for parent in dict.fromkeys(step.parents)
-    )
+    if not jnp.issubdtype(node.dtype, jnp.inexact):
+        return
     for what, value in (("value", node.value), ("derivative", derivative)):
-        array = np.asarray(value)
-        if np.issubdtype(array.dtype, np.floating) and not np.all(np.isfinite(array)):
-            written = formulas.formula(graph, step)
-            raise ValueError(
-                f"the {what} of {node.name} = {written} must be finite, got {array!s} at {operands}"
-            )
+        if value is None or np.all(np.isfinite(np.asarray(value))):
+            continue
+        written, parents = node.name, (index,)
+        if step is not None:
+            written, parents = f"{node.name} = {formulas.formula(graph, step)}", step.parents
+        operands = ", ".join(
+            f"{graph.nodes[parent].name} = {graph.nodes[parent].value!s}"
+            for parent in dict.fromkeys(parents)
+        )
+        raise ValueError(
+            f"the {what} of {written} must be finite, got {np.asarray(value)!s} at {operands}"
+        )
 
 
 def _tangent(graph: Graph, source: int, tangent: Any) -> Any:
@@ -280,20 +286,31 @@ def _partials(graph: Graph, step: Step, index: int) -> list[Partial]:
     scalar = graph.nodes[index].shape == () and all(
         graph.nodes[parents[place]].shape == () for place in moving
     )
-    floating = jnp.issubdtype(graph.nodes[index].dtype, jnp.inexact)
+    floating = all(
+        jnp.issubdtype(graph.nodes[place].dtype, jnp.floating)
+        for place in (index, *(parents[place] for place in moving))
+    )
     places = [place for place, op in enumerate(step.operands) if isinstance(op, int)]
     primals = [jnp.asarray(values[place]) for place in moving]
     for k, place in enumerate(moving):
         value = None
         if scalar and floating:
-            unit = [
-                jnp.ones_like(x) if j == k else jnp.zeros_like(x) for j, x in enumerate(primals)
-            ]
-            value = float(jax.jvp(fun, primals, unit)[1][output])
+            value = _slope(fun, primals, k, output)
         written = {style: formulas.partial(graph, step, places[place], style) for style in _STYLES}
         formula = {s: w for s, w in written.items() if w is not None} or None
         found.append(Partial(index, parents[place], formula, value))
     return found
+
+
+def _slope(fun: Any, primals: list[Any], place: int, output: int) -> float:
+    """Return the derivative of one scalar result in one scalar operand."""
+    unit = [jnp.ones_like(x) if j == place else jnp.zeros_like(x) for j, x in enumerate(primals)]
+    try:
+        return float(jax.jvp(fun, primals, unit)[1][output])
+    except TypeError:  # a rule for reverse mode alone
+        out, pull = jax.vjp(fun, *primals)
+        seeds = [jnp.ones_like(x) if j == output else _zero(x) for j, x in enumerate(out)]
+        return float(pull(seeds)[place])
 
 
 def _fraction(graph: Graph, top: int, bottom: int | str, style: formulas.Style) -> str:
