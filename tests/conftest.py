@@ -5,8 +5,12 @@ import os
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["JAX_NUMPY_DTYPE_PROMOTION"] = "strict"
 # Programs run once here: optimising their machine code would take longer than it saves.
-_FLAGS = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FLAGS}".strip()
+os.environ["XLA_FLAGS"] = " ".join(
+    [
+        os.environ.get("XLA_FLAGS", ""),
+        "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0",
+    ]
+).strip()
 
 import hypothesis
 import jax
@@ -15,6 +19,15 @@ import pytest
 # Compilation makes the first example slow, and a failure must come back on the next run.
 hypothesis.settings.register_profile("adlab", deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("adlab")
+
+
+def pytest_collection_modifyitems(items):
+    """Keep the tests of a file on one worker, or of an experiment where a file is about all."""
+    for item in items:
+        group = item.nodeid.partition("::")[0]
+        if "smoke" in getattr(item, "fixturenames", ()):
+            group += f"[{item.callspec.params['smoke'].stem}]"
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="module", autouse=True)
