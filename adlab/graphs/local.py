@@ -150,14 +150,25 @@ def _work(graph: Graph, place: _Place) -> int:
 
 
 def _alone(place: _Place, values: Any) -> Any:
-    """Return the step as a function of one operand, for one result."""
+    """Return the step as a function of one operand, for one result.
+
+    JAX differentiates linear solves only where every operand has a derivative: zero, here.
+    """
 
     def fun(x: Any) -> Any:
         full = list(values)
+        if place.step.primitive == "custom_linear_solve":
+            full = [_tied(value, x) for value in full]
         full[place.place] = x
         return place.step.fun(*full)[place.output]
 
     return fun
+
+
+def _tied(value: Any, x: Any) -> Any:
+    """Return the value with a zero derivative in x, where it is floating-point."""
+    floating = jnp.issubdtype(jnp.result_type(value), jnp.floating)
+    return value + 0 * jnp.sum(x).astype(value.dtype) if floating else value
 
 
 def _contracted(graph: Graph, place: _Place) -> tuple[tuple[int, ...], int] | None:

@@ -13,6 +13,7 @@ computed. Multiplications by 1 are counted as any other.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -68,21 +69,33 @@ def compose_cost(second: Form, first: Form) -> tuple[Form, int]:
     """Return the form of second after first, and the multiplications that it takes.
 
     Maps are chained among themselves and with diagonals: their work is done when they meet a
-    matrix.
+    matrix, on its rows or columns, or on their own if these are fewer.
     """
     rows, cols = second.rows, first.cols
-    if first.kind == "dense":
-        return Form("dense", rows, cols, rows * cols), cols * second.work
-    if second.kind == "dense":
-        return Form("dense", rows, cols, rows * cols), rows * first.work
+    if "dense" in (first.kind, second.kind):
+        vectors, other = (cols, second) if first.kind == "dense" else (rows, first)
+        cost = min(vectors * other.work, _opened_cost(second, first))
+        return Form("dense", rows, cols, rows * cols), int(cost)
     if second.kind == first.kind == "diagonal":
         return first, first.rows
     return Form("map", rows, cols, second.work + first.work), 0
 
 
+def _opened_cost(second: Form, first: Form) -> float:
+    """Return what a product with a matrix takes if the map is made a matrix first."""
+    other = second if first.kind == "dense" else first
+    product = second.rows * second.cols * first.cols
+    return dense_cost(other)[1] + product if other.kind == "map" else math.inf
+
+
 def compose(second: Edge, first: Edge) -> Edge:
     """Return the derivative along first, then second."""
-    form, _ = compose_cost(second.form, first.form)
+    form, cost = compose_cost(second.form, first.form)
+    if form.kind == "dense" and cost == _opened_cost(second.form, first.form):
+        matrix = second.matrix if first.matrix is None else first.matrix
+        return Edge(
+            form, matrix=dense(second, matrix.dtype).matrix @ dense(first, matrix.dtype).matrix
+        )
     if form.kind == "diagonal":
         if first.entries is None or second.entries is None:
             return second if first.entries is None else first

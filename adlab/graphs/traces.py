@@ -169,9 +169,8 @@ def _require_finite(graph: Graph, step: Step | None, index: int, derivative: Any
     for what, value in (("value", node.value), ("derivative", derivative)):
         if value is None or np.all(np.isfinite(np.asarray(value))):
             continue
-        written, parents = node.name, (index,)
-        if step is not None:
-            written, parents = f"{node.name} = {formulas.formula(graph, step)}", step.parents
+        written = node.name if step is None else f"{node.name} = {formulas.formula(graph, step)}"
+        parents = (index,) if step is None else step.parents
         operands = ", ".join(
             f"{graph.nodes[parent].name} = {graph.nodes[parent].value!s}"
             for parent in dict.fromkeys(parents)

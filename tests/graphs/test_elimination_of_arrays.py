@@ -1,0 +1,279 @@
+"""Jacobians by elimination of array functions: what JAX gives, at the cost of a count by hand."""
+
+import itertools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from adlab import graphs
+from adlab.graphs.elimination import ARRAY_LIMIT
+
+ORDERS = ("forward", "reverse", "markowitz", "optimal")
+RNG = np.random.default_rng(0)
+V = RNG.normal(size=3)
+W = RNG.uniform(0.5, 1.5, size=3)
+A = RNG.normal(size=(2, 3))
+B = RNG.normal(size=(3, 3))
+STACK = RNG.normal(size=(2, 2, 3))
+HALF = jnp.asarray(V, jnp.bfloat16)
+
+pytestmark = pytest.mark.usefixtures("x64")
+
+
+@jax.custom_jvp
+def cumsum(x):  # bears the name of a primitive with another derivative
+    return x * 2
+
+
+cumsum.defjvp(lambda primals, tangents: (cumsum(*primals), 5 * tangents[0]))
+
+
+@jax.custom_vjp
+def cube(x):
+    return x * x * x
+
+
+cube.defvjp(lambda x: (cube(x), x), lambda x, g: (3 * x**2 * g,))
+
+
+def powers(x):
+    """A loop whose length JAX doesn't know: it has no reverse mode."""
+    return jax.lax.while_loop(lambda c: c[0] < 3, lambda c: (c[0] + 1, c[1] * x), (0, x))[1]
+
+
+def convolved(x, kernel):
+    return jax.lax.conv_general_dilated(x[None, None], kernel[None, None], (1,), "SAME")[0, 0]
+
+
+def layer(params, x):
+    return jnp.tanh(params["w"] @ x + params["b"])
+
+
+def scanned(x):
+    last, every = jax.lax.scan(lambda c, a: (jnp.sin(c) * a, c), x[0], x)
+    return last, every
+
+
+FUNCTIONS = {
+    "elementwise": (lambda x: jnp.sin(jnp.exp(x)) * x, (V,)),
+    "both operands": (lambda x, y: x * y - x / y, (V, W)),
+    "the same operand twice": (lambda x: x * x + jnp.arctan2(x, x), (W,)),
+    "minus": (lambda x, y: (x - y) - (y - x), (V, W)),
+    "scalars": (lambda x, y: x * jnp.sin(x * y), (0.3, 0.7)),
+    "scalar and vector": (lambda a, x: a * x + a, (0.3, V)),
+    "row and column": (lambda x, y: x[:, None] * y[None, :], (V, W)),
+    "sum": (lambda x: jnp.sum(jnp.square(x), axis=1), (A,)),
+    "mean and variance": (lambda x: (x - x.mean()) / jnp.sqrt(x.var() + 1e-3), (V,)),
+    "maximum": (jnp.max, (V,)),
+    "product of all": (jnp.prod, (W,)),
+    "gather": (lambda x: x[np.array([2, 0, 2])], (V,)),
+    "scatter": (lambda x: jnp.zeros(4).at[np.array([1, 1, 3])].add(jnp.sin(x)), (V,)),
+    "slices": (lambda x: jnp.concatenate([x[1:], x[:1], x]), (V,)),
+    "transpose": (lambda x: jnp.sin(x).T.reshape(-1), (A,)),
+    "matrix times vector": (lambda a, x: a @ x, (A, V)),
+    "vector times matrix": (lambda x, a: x @ a, (V, B)),
+    "matrix times matrix": (lambda a, b: a @ b, (A, B)),
+    "matrix squared": (lambda a: a @ a, (B,)),
+    "inner product": (lambda x, y: jnp.vdot(x, y), (V, W)),
+    "inner product with itself": (lambda x: jnp.vdot(x, x), (V,)),
+    "all axes of both": (lambda a, b: jnp.tensordot(a, b.T, [[0, 1], [1, 0]]), (A, A + 1)),
+    "all axes of one": (lambda t, a: jnp.tensordot(t, a, [[2, 0], [1, 0]]), (STACK, A)),
+    "batched product": (lambda s, t: jnp.einsum("bij,bkj->bik", s, t), (STACK, STACK + 1)),
+    "constant matrix": (lambda x: jnp.sin(A @ x), (V,)),
+    "convolution": (convolved, (V, W)),
+    "cumulative sum": (lambda x: jnp.cumsum(x) * x, (V,)),
+    "cumulative product": (jnp.cumprod, (W,)),
+    "sort": (lambda x: jnp.sort(x) * x, (V,)),
+    "where": (lambda x: jnp.where(x > 0, jnp.sin(x), x * 3.0), (V,)),
+    "softmax": (jax.nn.softmax, (V,)),
+    "relu": (lambda x: jax.nn.relu(x) * 2.0, (V,)),
+    "scan": (scanned, (V,)),
+    "branches": (lambda x: jax.lax.cond(x[0] > 0, jnp.sin, jnp.cos, x), (V,)),
+    "rule of its own": (lambda x: cumsum(x * 3.0), (V,)),
+    "inverse": (lambda a: jnp.linalg.inv(a + 3.0 * jnp.eye(3)), (B,)),
+    "pytrees": (lambda p, x: {"out": layer(p, x)}, ({"w": A, "b": V[:2]}, W)),
+    "stopped": (lambda x: jax.lax.stop_gradient(jnp.sin(x)) * x, (V,)),
+    "through integers": (lambda x: jnp.floor(x).astype(int).astype(float) * x, (4 * V,)),
+    "outputs that are inputs": (lambda x, y: (x, x * y, x), (V, W)),
+    "outputs used further": (lambda x: (jnp.exp(x), jnp.sin(jnp.exp(x))), (V,)),
+    "a constant output": (lambda x: (jnp.ones(2), x), (V,)),
+    "an argument without use": (lambda _, y: jnp.sin(y), (V, W)),
+}
+
+
+def leaves_close(found, expected, **tolerance):
+    assert jax.tree.structure(found) == jax.tree.structure(expected)
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        assert (a.shape, a.dtype) == (b.shape, b.dtype)
+        np.testing.assert_allclose(
+            np.asarray(a, float), np.asarray(b, float), **tolerance
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_every_order_gives_the_jacobian(name):
+    fun, args = FUNCTIONS[name]
+    graph = graphs.build(fun, *args)
+    places = tuple(range(len(args)))
+    expected = jax.jit(jax.jacfwd(fun, places))(*args)
+    found = {order: graphs.eliminate(graph, order) for order in ORDERS[:3]}
+    several = jax.jit(lambda *args: [e.jacobian(*args) for e in found.values()])(*args)
+    for jacobian in several:  # a few roundings of numbers of about 1
+        leaves_close(jacobian, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_halves_are_differentiated_in_the_dtype_of_the_outputs():
+    def fun(x, h):
+        return (h * h).astype(jnp.float32) * x
+
+    x, h = jnp.asarray(W, jnp.float32), HALF
+    for order in ORDERS:
+        by_x, by_h = graphs.eliminate(graphs.build(fun, x, h), order).jacobian(x, h)
+        assert by_x.dtype == by_h.dtype == jnp.float32
+        square = np.asarray(h * h, float)  # bfloat16 has 8 bits
+        np.testing.assert_allclose(by_x, np.diag(square), rtol=1e-6)
+        expected = np.diag(2 * np.asarray(h, float) * np.asarray(x, float))
+        np.testing.assert_allclose(by_h, expected, rtol=1e-6)
+
+
+def test_a_jacobian_is_that_of_differences():
+    fun, args = FUNCTIONS["mean and variance"]
+    jacobian = graphs.eliminate(graphs.build(fun, *args)).jacobian(*args)[0]
+    h = 1e-6
+    columns = [(fun(V + h * e) - fun(V - h * e)) / (2 * h) for e in np.eye(3)]
+    np.testing.assert_allclose(jacobian, np.stack(columns, 1), atol=1e-8)  # h^2, and eps/h
+
+
+@pytest.mark.parametrize("fun", [cube, lambda x: jnp.sin(powers(x)), lambda x: cube(x).sum()])
+@pytest.mark.parametrize("x", [V, 0.7])
+def test_steps_that_jax_differentiates_in_one_mode_only(fun, x):
+    graph = graphs.build(fun, x)
+    columns = []
+    for e in np.eye(np.size(x)).reshape(-1, *np.shape(x)):
+        columns.append((fun(x + 1e-5 * e) - fun(x - 1e-5 * e)) / 2e-5)
+    expected = np.moveaxis(np.stack(columns), 0, -1).reshape(np.shape(columns[0]) + np.shape(x))
+    for order in ("forward", "reverse"):
+        (found,) = jax.tree.leaves(graphs.eliminate(graph, order).jacobian(x))
+        np.testing.assert_allclose(found, expected, rtol=1e-7, atol=1e-8)  # h^2, and eps/h
+
+
+def test_under_vmap_each_point_has_its_own_jacobian():
+    fun, args = FUNCTIONS["pytrees"]
+    elimination = graphs.eliminate(graphs.build(fun, *args))
+    many = np.stack([W, 2 * W])
+    together = jax.vmap(elimination.jacobian, in_axes=(None, 0))(args[0], many)
+    for place, x in enumerate(many):
+        each = elimination.jacobian(args[0], x)
+        leaves_close(jax.tree.map(lambda j: j[place], together), each, rtol=1e-13)  # noqa: B023
+
+
+def multiplications(fun, *args):
+    graph = graphs.build(fun, *args)
+    return tuple(graphs.eliminate(graph, order).multiplications for order in ORDERS)
+
+
+def test_on_numbers_the_counts_are_those_of_the_graph():
+    fun = lambda a, b: b * jnp.log(a) + jnp.sqrt(b * jnp.log(a))  # noqa: E731
+    assert multiplications(fun, 2.0, 3.0) == (7, 4, 4, 4)
+
+
+def test_each_step_of_a_chain_of_elementwise_functions_costs_n():
+    n, x = 50, np.ones(50)
+    chain = lambda x: jnp.tanh(jnp.cos(jnp.exp(jnp.sin(x))))  # noqa: E731
+    assert multiplications(chain, x) == (3 * n,) * 4
+
+
+def test_an_hourglass_costs_what_products_of_matrices_do():
+    a, b, c = 100, 200, 1
+    widths = (a, b, c, b, a)
+    weights = [np.ones((m, n)) for n, m in itertools.pairwise(widths)]
+
+    def hourglass(x):
+        for w in weights:
+            x = w @ x
+        return x
+
+    dense = a * b * c + a * c * b + a * b * a
+    assert dense == 2_040_000
+    assert multiplications(hourglass, np.ones(a)) == (dense, dense, *(2 * a * b + a * a,) * 2)
+
+
+def test_forward_mode_is_cheap_for_few_inputs_and_reverse_mode_for_few_outputs():
+    m, n = 30, 4
+    wide = np.ones((m, n))
+    up = lambda x: jnp.sin(wide @ jnp.sin(x))  # noqa: E731
+    # sin at the inputs scales columns, sin at the outputs rows: either way all of the matrix twice
+    assert multiplications(up, np.ones(n)) == (2 * m * n,) * 4
+    loss = lambda x: jnp.sum(jnp.sin(wide @ jnp.sin(x)) ** 2)  # noqa: E731
+    forward, reverse, _, best = multiplications(loss, np.ones(n))
+    assert forward == 3 * m * n  # columns through sin, product and its two slopes
+    assert reverse == 2 * m + m * n + n  # one row the other way
+    assert best == m + m * n + n  # the two slopes meet before the row does
+
+
+COUNTED = [name for name in FUNCTIONS if name not in ("inverse", "mean and variance")]
+
+
+@pytest.mark.parametrize("name", COUNTED)
+def test_the_optimum_costs_no_more_than_any_other_order(name):
+    fun, args = FUNCTIONS[name]
+    graph = graphs.build(fun, *args)
+    if sum(len(step.results) for step in graph.steps) > ARRAY_LIMIT:
+        pytest.skip("too many steps for an exact search")
+    *others, best = (graphs.eliminate(graph, order).multiplications for order in ORDERS)
+    assert best <= min(others)
+
+
+def test_the_optimum_is_that_of_all_orders():
+    """Maps are left open until they meet a matrix: an order's price may come at its end."""
+    weights = np.ones((5, 4))
+
+    def fun(x):
+        low = jnp.cumsum(x)
+        return jnp.sum(jnp.sin(weights @ (low * low)))
+
+    graph = graphs.build(fun, np.ones(4))
+    names = [graph.nodes[v].name for v in graphs.eliminate(graph, "forward").order]
+    assert len(names) == 4
+    tried = [
+        graphs.eliminate(graph, order).multiplications for order in itertools.permutations(names)
+    ]
+    assert graphs.eliminate(graph, "optimal").multiplications == min(tried) < max(tried)
+
+
+def test_an_order_can_be_given_by_names():
+    fun = lambda a, b: b * jnp.log(a) + jnp.sqrt(b * jnp.log(a))  # noqa: E731
+    graph = graphs.build(fun, 2.0, 3.0)
+    assert graphs.eliminate(graph, ["v2", "v1", "v3"]).multiplications == 4 + 2 + 2
+    assert graphs.eliminate(graph, ["v3", "v2", "v1"]).multiplications == 4
+    with pytest.raises(ValueError, match=r"each of \['v1', 'v2', 'v3'\] once, got \['v1'\]"):
+        graphs.eliminate(graph, ["v1"])
+    with pytest.raises(ValueError, match="did you mean 'v1'"):
+        graphs.eliminate(graph, ["v11", "v2", "v3"])
+
+
+def test_what_has_no_jacobian_is_refused():
+    graph = graphs.build(lambda x, n: x * n, 2.0, 3)
+    with pytest.raises(TypeError, match="jacobian"):
+        graphs.eliminate(graph).jacobian(2.0, 3)
+    with pytest.raises(ValueError, match=r"must be real to be eliminated, got v1 of complex"):
+        graphs.eliminate(graphs.build(lambda x: jnp.abs(jnp.fft.fft(x)), V))
+    with pytest.raises(ValueError, match="did you mean 'markowitz'"):
+        graphs.eliminate(graph, "markovitz")
+
+    def long(x):
+        for _ in range(ARRAY_LIMIT + 2):
+            x = jnp.sin(x)
+        return x
+
+    with pytest.raises(ValueError, match=rf'at most {ARRAY_LIMIT} .* order="markowitz"'):
+        graphs.eliminate(graphs.build(long, V), "optimal")
+
+
+def test_costs_are_known_from_shapes_alone():
+    shape = jax.ShapeDtypeStruct((100_000,), jnp.float32)
+    graph = graphs.build(lambda x: jnp.sin(jnp.exp(x)), shape)
+    assert graphs.eliminate(graph).multiplications == math.prod(shape.shape)
