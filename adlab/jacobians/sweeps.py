@@ -18,8 +18,12 @@ PyTree = Any
 
 
 def pushed(chosen: Selection, x: PyTree, tangents: PyTree) -> PyTree:
-    """Return the Jacobian times tangents that are stacked along a first axis."""
-    return jax.vmap(lambda tangent: jax.jvp(chosen.fun, (x,), (tangent,))[1])(tangents)
+    """Return the Jacobian times tangents, stacked along a first axis; products along the last."""
+
+    def push(tangent: PyTree) -> PyTree:
+        return jax.jvp(chosen.fun, (x,), (tangent,))[1]
+
+    return jax.vmap(push, out_axes=-1)(tangents)
 
 
 def pulled(chosen: Selection, x: PyTree, cotangents: PyTree) -> PyTree:

@@ -108,7 +108,7 @@ def _remembered(
     """Return the mode and the chunk, which depend on shapes alone, found once for given shapes."""
     if key is None:
         return _plan(chosen, mode, chunk_size)
-    key = (key, checks.in_trace(chosen.x))
+    key = (key, checks.concrete(chosen.x))
     if key not in plans:
         plans[key] = _plan(chosen, mode, chunk_size)
     found: tuple[str, int] = plans[key]
@@ -117,7 +117,7 @@ def _remembered(
 
 def _plan(chosen: Selection, mode: Any, chunk_size: ChunkSize) -> tuple[str, int]:
     if mode == "auto":
-        whole = chunk_size == "auto" and checks.in_trace(chosen.x)
+        whole = chunk_size == "auto" and not checks.concrete(chosen.x)
         costs = table(chosen, elimination=whole)
         mode = costs.best
         if chunk_size == "auto":

@@ -1,0 +1,150 @@
+"""Every mode gives the same Jacobian, in the tree that JAX gives it."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracles
+import pytest
+from jacobian_cases import CASES, A, draw
+
+from adlab.jacobians import jacobian
+
+MODES = ["auto", "forward", "reverse", "mixed"]
+ROUND_OFF = {"rtol": 2e-5, "atol": 1e-6}  # float32, sums of some tens of numbers
+
+
+def assert_same(found, expected, **tolerance):
+    assert jax.tree.structure(found) == jax.tree.structure(expected)
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        assert one.dtype == other.dtype
+        assert one.shape == other.shape
+        np.testing.assert_allclose(
+            np.asarray(one, np.float64), np.asarray(other, np.float64), **(tolerance or ROUND_OFF)
+        )
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_all_modes_give_what_jax_gives(case):
+    fun, args, argnums = CASES[case]
+
+    @oracles.quickly_compiled
+    def all_at_once(*args):
+        found = [jacobian(fun, mode=mode, argnums=argnums)(*args) for mode in MODES]
+        return found, jax.jacfwd(fun, argnums)(*args)
+
+    found, expected = all_at_once(*args)
+    for one in found:
+        assert_same(one, expected)
+
+
+@pytest.mark.parametrize("mode", ["auto", "forward", "reverse"])
+@pytest.mark.parametrize("chunk_size", [1, 3, 100])
+def test_chunks_that_leave_a_remainder_change_nothing(mode, chunk_size):
+    fun, args, argnums = CASES["tree"]
+    j = jacobian(fun, mode=mode, argnums=argnums, chunk_size=chunk_size)
+    found, expected = oracles.quickly_compiled(
+        lambda *args: (j(*args), jax.jacfwd(fun, argnums)(*args))
+    )(*args)
+    assert_same(found, expected)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_composition_has_the_jacobian_of_the_chain_rule(mode):
+    a, b, x = draw(4, 3), draw(2, 4), draw(3)
+    found = jacobian(lambda x: jnp.exp(b @ jnp.sin(a @ x)), mode=mode)(x)
+    inner = np.asarray(a @ x, np.float64)
+    value = np.exp(np.asarray(b, np.float64) @ np.sin(inner))
+    expected = value[:, None] * (np.asarray(b) * np.cos(inner)) @ np.asarray(a, np.float64)
+    np.testing.assert_allclose(found, expected, **ROUND_OFF)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("chunk_size", ["auto", 2])
+def test_auxiliary_data_come_along(mode, chunk_size):
+    def fun(x, power, *, shift):
+        return x**power, {"x": x, "shifted": power + shift}
+
+    x = draw(3)
+    found, aux = jacobian(fun, mode=mode, chunk_size=chunk_size, has_aux=True)(x, 2, shift=3)
+    np.testing.assert_allclose(found, np.diag(2 * np.asarray(x)), **ROUND_OFF)
+    assert aux["shifted"] == 5
+    np.testing.assert_array_equal(aux["x"], x)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_it_goes_through_jit_and_vmap_with_numbers_and_arrays_traced(mode):
+    def fun(x, scale, a):
+        return jnp.tanh(a @ x) * scale
+
+    j = jacobian(fun, mode=mode)
+    xs, scales, a = draw(4, 3), draw(4), np.asarray(A, np.float64)
+    expected = [s * (1 - np.tanh(a @ x) ** 2)[:, None] * a for x, s in zip(xs, scales, strict=True)]
+    compiled = oracles.quickly_compiled(j)
+    np.testing.assert_allclose(compiled(xs[0], scales[0], A), expected[0], **ROUND_OFF)
+    batched = jax.vmap(j, in_axes=(0, 0, None))
+    for found in (batched, oracles.quickly_compiled(batched)):
+        np.testing.assert_allclose(found(xs, scales, A), expected, **ROUND_OFF)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_it_can_be_differentiated_again(mode):
+    x = draw(3)
+    hessian = jacobian(jacobian(lambda x: jnp.sum(x**3), mode=mode), mode=mode)(x)
+    np.testing.assert_allclose(hessian, np.diag(6 * np.asarray(x)), **ROUND_OFF)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("mode", MODES)
+def test_64_bits_are_kept(mode):
+    x = jnp.array([0.3, 0.7])
+    found = jacobian(lambda x: jnp.sin(x) * x[0], mode=mode)(x)
+    s, c, u = np.sin(np.asarray(x)), np.cos(np.asarray(x)), float(x[0])
+    expected = [[c[0] * u + s[0], 0], [s[1], c[1] * u]]
+    assert found.dtype == np.float64
+    np.testing.assert_allclose(found, expected, rtol=1e-15)  # a few units in the last place
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_dtype_is_that_of_the_value_whatever_the_mode(mode):
+    def fun(x):
+        return x.astype(jnp.bfloat16), 2 * x
+
+    low, full = jacobian(fun, mode=mode)(draw(2))
+    assert (low.dtype, full.dtype) == (jnp.bfloat16, jnp.float32)
+
+
+def loop(x):
+    return jax.lax.while_loop(lambda v: v[0] < 10.0, lambda v: v * 2.0, x)
+
+
+@jax.custom_vjp
+def backward_only(x):
+    return x**2
+
+
+backward_only.defvjp(lambda x: (x**2, x), lambda x, g: (2 * x * g,))
+
+
+@pytest.mark.parametrize(("fun", "value"), [(loop, 16.0), (backward_only, 2.0)])
+def test_auto_takes_the_mode_in_which_the_function_can_be_differentiated(fun, value):
+    # 1 is doubled four times, until it exceeds 10; the square has slope 2
+    for j in (jacobian(fun), jax.jit(jacobian(fun))):
+        np.testing.assert_allclose(j(jnp.ones(2)), value * np.eye(2))
+
+
+def test_the_name_of_the_function_is_kept_and_callables_without_one_are_taken():
+    def area(x):
+        return x**2
+
+    assert jacobian(area).__name__ == "area"
+    held = jax.tree_util.Partial(jnp.multiply, jnp.float32(3.0))
+    assert jacobian(held)(jnp.float32(2.0)) == 3.0
+
+
+@pytest.mark.parametrize("mode", ["auto", "mixed"])
+def test_values_that_are_closed_over_are_read_at_every_call(mode):
+    held = {"scale": 1.0}
+    j = jacobian(lambda x: x * held["scale"], mode=mode)
+    assert j(jnp.float32(2.0)) == 1.0
+    held["scale"] = 5.0
+    assert j(jnp.float32(2.0)) == 5.0

@@ -1,0 +1,104 @@
+"""Sparse Jacobians: right, small, and found once."""
+
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracles
+import pytest
+from jacobian_cases import CASES
+from jax.experimental.sparse import BCOO
+
+from adlab.jacobians import jacobian
+
+try:
+    import asdex
+except ImportError:
+    asdex = None
+needs_asdex = pytest.mark.skipif(asdex is None, reason="asdex doesn't work beside this jax")
+# A dense pattern of the battery is coloured in as many colours; that it says so is right.
+dense_is_said = pytest.mark.filterwarnings("ignore:Coloring used")
+
+
+def band(x):
+    return jnp.sin(x[1:-1]) * x[2:] - x[:-2] ** 2
+
+
+@needs_asdex
+@dense_is_said
+@pytest.mark.parametrize(
+    "case", ["arguments turned round", "gather", "convolution", "recurrence", "tree", "scalar"]
+)
+def test_functions_give_what_jax_gives(case):
+    fun, args, argnums = CASES[case]
+    j = jacobian(fun, mode="sparse", argnums=argnums)
+    found, expected = oracles.quickly_compiled(
+        lambda *args: (j(*args), jax.jacfwd(fun, argnums)(*args))
+    )(*args)
+    found = jax.tree.map(lambda b: b.todense(), found, is_leaf=lambda b: isinstance(b, BCOO))
+    assert jax.tree.structure(found) == jax.tree.structure(expected)
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(one, other, rtol=2e-5, atol=1e-6)  # float32
+
+
+@needs_asdex
+@pytest.mark.parametrize("chunk_size", ["auto", 2])
+def test_a_banded_jacobian_of_20000_columns_is_never_dense(chunk_size):
+    n = 20_000
+    x = jnp.linspace(0.0, 1.0, n)
+    j = jax.jit(jacobian(band, mode="sparse", chunk_size=chunk_size))
+    found = j(x)
+    assert isinstance(found, BCOO)
+    assert (found.shape, found.nse) == ((n - 2, n), 3 * (n - 2))
+    memory = j.lower(x).compile().memory_analysis()
+    assert memory.temp_size_in_bytes + memory.output_size_in_bytes < 100 * x.nbytes  # dense: n
+    rows, (left, middle, right) = np.arange(n - 2), (np.asarray(x[k : n - 2 + k]) for k in range(3))
+    values = np.zeros((n - 2, 3))
+    places = np.asarray(found.indices)
+    values[places[:, 0], places[:, 1] - places[:, 0]] = found.data
+    expected = np.stack([-2 * left, np.cos(middle) * right, np.sin(middle)], axis=1)
+    np.testing.assert_array_equal(np.bincount(places[:, 0]), np.full(len(rows), 3))
+    np.testing.assert_allclose(values, expected, atol=1e-6)  # float32, values up to 2
+
+
+@needs_asdex
+def test_the_pattern_is_found_once_for_given_shapes(monkeypatch):
+    searched = []
+    own = asdex.jacobian_coloring
+
+    def counted(*args, **kwargs):
+        searched.append(args)
+        return own(*args, **kwargs)
+
+    monkeypatch.setattr(asdex, "jacobian_coloring", counted)
+    j = jacobian(band, mode="sparse")
+    for x in (jnp.ones(8), 2 * jnp.ones(8), jnp.ones(9), jnp.ones(8)):
+        j(x)
+    jax.jit(j)(jnp.ones(8))
+    assert len(searched) == 2
+
+
+@needs_asdex
+def test_auxiliary_data_and_keywords_come_along_in_sparse_mode():
+    def fun(x, *, factor):
+        return factor * x**2, x[0]
+
+    found, aux = jacobian(fun, mode="sparse", has_aux=True)(jnp.arange(1.0, 4.0), factor=3.0)
+    np.testing.assert_allclose(found.todense(), np.diag([6.0, 12.0, 18.0]))
+    assert aux == 1.0
+
+
+def test_without_asdex_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "asdex", None)
+    with pytest.raises(ImportError, match=r"pip install 'adlab\[sparse\]'"):
+        jacobian(band, mode="sparse")
+
+
+def test_an_asdex_that_fails_beside_this_jax_is_told(monkeypatch, tmp_path):
+    (tmp_path / "asdex.py").write_text("from jax import no_such_name\n")
+    monkeypatch.delitem(sys.modules, "asdex", raising=False)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(ImportError, match=f"beside jax {jax.__version__}.*no_such_name"):
+        jacobian(band, mode="sparse")
+    sys.modules.pop("asdex", None)
