@@ -1,0 +1,215 @@
+"""Forward mode wins where a function has fewer inputs than outputs; the modes cross near m/n = 1.
+
+The Jacobian of m numbers in n takes n sweeps forward or m in reverse. Of f(x) = A x a sweep is a
+product with A, of 2 m n operations, and so is the value: 2 m n (n + 1) operations against
+2 m n (m + 1), whose ratio (m + 1) / (n + 1) is 1 at m = n (Griewank & Walther 2008,
+doi:10.1137/1.9780898717761, chapter 3). Choosing by these counts costs at most 1.1 times the better
+mode, at any m/n; elimination needs no sweep at all, since A stands in the graph as it is.
+
+Operations are counted in the sweeps as written, before anything runs.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from matplotlib.figure import Figure
+from pydantic import Field
+from scipy import stats
+
+from adlab import lab
+from adlab.figures import panels, style
+from adlab.figures.labels import text
+from adlab.jacobians import jacobian, jacobian_costs
+from adlab.lab import Text, Verdict
+
+Arrays = dict[str, np.ndarray]
+MODES = ("forward", "reverse", "auto")
+TONES = dict(zip(MODES, ("#D55E00", "#0072B2", "#009E73"), strict=True))
+MARKS = dict(zip(MODES, ("forward_mode", "reverse_mode", "two_point"), strict=True))
+MOST = 1.1  # what "auto" may cost of the better mode
+SHORTEST = 2e-3  # seconds below which calls are timed several at a time
+REPEATS = 6  # times from which the median has a 95 % interval
+
+
+class Config(lab.ExperimentConfig):
+    """Which products are differentiated."""
+
+    inputs: Annotated[int, Field(ge=2)] = 100
+    """n, the numbers that go in."""
+    outputs: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=2)] = (
+        1, 3, 10, 30, 100, 300, 1000, 3000, 10_000, 30_000,
+    )  # fmt: skip
+    """m, the numbers that come out."""
+    repeats: Annotated[int, Field(ge=1)] = 9
+    """How often each Jacobian is timed."""
+
+
+def product(x: Any, matrix: Any) -> Any:
+    """Return A x."""
+    return matrix @ x
+
+
+def run(config: Config, progress: lab.Progress) -> Arrays:
+    """Count, compile and time the Jacobian of every product."""
+    rows: dict[str, list[Any]] = {}
+    for m in sorted(set(config.outputs)):
+        found = progress.stage(f"m_{m}", lambda: _measured(config, m, progress))  # noqa: B023
+        for name, value in found.items():
+            rows.setdefault(name, []).append(value)
+    return {name: np.array(values) for name, values in rows.items()}
+
+
+def _measured(config: Config, m: int, progress: lab.Progress) -> Arrays:
+    """Return m, the flops of the three modes, what auto takes, and which sweep it prefers."""
+    keys = jax.random.split(jax.random.key(config.seed))
+    x = jax.random.normal(keys[0], (config.inputs,), jnp.float32)
+    matrix = jax.random.normal(keys[1], (m, config.inputs), jnp.float32)
+    costs = jacobian_costs(product, x, matrix)
+    progress.update(0, 2, "compiling")
+    started = time.perf_counter()
+    programs = [
+        jax.jit(jacobian(product, mode=mode)).lower(x, matrix).compile()  # type: ignore[arg-type]
+        for mode in MODES
+    ]
+    ready = time.perf_counter()
+    progress.update(1, 2, "timing")
+    progress.timing(f"seconds_{m}", _seconds(programs, (x, matrix), config.repeats))
+    progress.seconds(f"m_{m}", compile=ready - started, run=time.perf_counter() - ready)
+    flops = [costs[mode].flops for mode in ("forward", "reverse", costs.best)]
+    return {
+        "m": np.array(m),
+        "flops": np.array(flops, dtype=float),
+        "best": np.array(costs.best),
+        "sweep": np.array(costs.best_sweep),
+    }
+
+
+def _seconds(programs: Sequence[Callable], args: tuple, repeats: int) -> np.ndarray:
+    """Return seconds per call, of shape (3, repeats), the programs in turn after a warm-up."""
+    for program in programs:
+        jax.block_until_ready(program(*args))
+    calls = [1 + int(SHORTEST / _clock(program, args, 1)) for program in programs]
+    times = [
+        [_clock(program, args, number) for program, number in zip(programs, calls, strict=True)]
+        for _ in range(repeats)
+    ]
+    return np.array(times).T
+
+
+def _clock(program: Callable, args: tuple, calls: int) -> float:
+    started = time.perf_counter()
+    for _ in range(calls):
+        jax.block_until_ready(program(*args))
+    return (time.perf_counter() - started) / calls
+
+
+def verdicts(data: Arrays, config: Config) -> list[Verdict]:
+    """Judge where the counts cross and how they part, what auto costs, and the times if given."""
+    n, m, flops = config.inputs, data["m"], data["flops"]
+    ratio, better = flops[:, 1] / flops[:, 0], flops[:, :2].min(axis=1)
+    crossing, slope = _crossing(m / n, ratio), _slope((m + 1) / (n + 1), ratio)
+    auto = np.max(flops[:, 2] / better)
+    preferred = np.where(data["sweep"] == "forward", flops[:, 0], flops[:, 1])
+    sweep, always = np.max(preferred / better), np.max(flops[:, 0] / better)
+    found = [
+        Verdict(Text("jacobian_modes.claim.crossing"), crossing, crossing, crossing, 1.0, 0.05),
+        Verdict(Text("jacobian_modes.claim.slope"), slope, slope, slope, 1.0, 0.01),
+        Verdict.at_most(Text("jacobian_modes.claim.auto"), auto, auto, auto, MOST),
+        Verdict.at_most(Text("jacobian_modes.claim.sweep"), sweep, sweep, sweep, MOST),
+        Verdict.at_most(
+            Text("jacobian_modes.claim.control"), always, always, always, MOST, control=True
+        ),
+    ]
+    times = _times(data)
+    if times is not None and times.shape[2] >= REPEATS and m[0] < n < m[-1]:
+        found += _timed(times, m / n)
+    return found
+
+
+def _timed(times: np.ndarray, ratio: np.ndarray) -> list[Verdict]:
+    """Judge times of shape (sizes, 3, repeats): where they cross, within twice, and auto's."""
+    crossings = np.array([
+        np.log2(_crossing(ratio, one[:, 1] / one[:, 0])) for one in np.moveaxis(times, 2, 0)
+    ])  # fmt: skip
+    shares = times[:, 2] / times[:, :2].min(axis=1)
+    worst = shares[np.argmax(np.median(shares, axis=1))]
+    auto = Text("jacobian_modes.claim.auto_seconds")
+    return [
+        Verdict(Text("jacobian_modes.claim.crossing_seconds"), *_median(crossings), 0.0, 1.0),
+        Verdict.at_most(auto, *_median(worst), MOST),
+    ]
+
+
+def _times(data: Arrays) -> np.ndarray | None:
+    names = [f"seconds_{m}" for m in data["m"]]
+    return np.stack([data[name] for name in names]) if all(n in data for n in names) else None
+
+
+def _median(values: np.ndarray) -> tuple[float, float, float]:
+    """Return the median with the order statistics between which its law has it, at 95 %."""
+    ordered, count = np.sort(values), len(values)
+    place = int(stats.binom.ppf(0.025, count, 0.5))
+    return float(np.median(values)), float(ordered[place - 1]), float(ordered[count - place])
+
+
+def _slope(x: np.ndarray, y: np.ndarray) -> float:
+    return float(np.polyfit(np.log(x), np.log(y), 1)[0])
+
+
+def _crossing(x: np.ndarray, ratio: np.ndarray) -> float:
+    """Return where the ratio passes 1, log-log between the points; the middle of several places.
+
+    NaN where it doesn't.
+    """
+    u, v = np.log(x), np.log(ratio)
+    exact = list(u[v == 0])
+    for k in np.flatnonzero(v[:-1] * v[1:] < 0):
+        exact.append(u[k] - v[k] * (u[k + 1] - u[k]) / (v[k + 1] - v[k]))
+    return float(np.exp((min(exact) + max(exact)) / 2)) if exact else float("nan")
+
+
+def plot(data: Arrays, config: Config) -> dict[str, Figure]:
+    """Draw operations over m/n, and times if given."""
+    n, m = config.inputs, data["m"]
+    label = text("jacobian_modes.figure.theory")
+    theory = [panels.Curve(m / n, 2.0 * m * n * (n + 1), label)]
+    theory += [panels.Curve(m / n, 2.0 * m * n * (m + 1))]
+    figures = {"work": _figure(data, data["flops"][:, :, None], "work", n, theory)}
+    times = _times(data)
+    if times is not None:
+        figures["seconds"] = _figure(data, times, "seconds", n, [])
+    return figures
+
+
+def _figure(
+    data: Arrays, values: np.ndarray, axis: str, n: int, theory: list[panels.Curve]
+) -> Figure:
+    """Draw values of shape (sizes, 3, repeats): their medians, from the least to the largest."""
+    figure, axes = panels.grid(title=text(f"jacobian_modes.figure.{axis}_title", n=n))
+    curves = [
+        panels.Curve(
+            data["m"] / n, np.median(values[:, k], axis=1), text(f"jacobian_modes.mode.{mode}"),
+            MARKS[mode], values[:, k].min(axis=1), values[:, k].max(axis=1), TONES[mode],
+        )
+        for k, mode in enumerate(MODES)
+    ]  # fmt: skip
+    ax = axes[0, 0]
+    panels.convergence(
+        ax, curves, references=theory, xlabel=text("jacobian_modes.figure.ratio"),
+        ylabel=text(f"jacobian_modes.figure.{axis}"), legend="upper left",
+    )  # fmt: skip
+    ax.axvline(1.0, color=style.THEORY, linestyle=":", zorder=1)
+    for place, side in ((0.25, "reverse_wins"), (4.0, "forward_wins")):
+        if data["m"].min() / n < place < data["m"].max() / n:
+            ax.text(
+                place, 0.03, text(f"jacobian_modes.figure.{side}"), ha="center", va="bottom",
+                transform=ax.get_xaxis_transform(), color=TONES[side.removesuffix("_wins")],
+                fontsize=16,
+            )  # fmt: skip
+    return figure
