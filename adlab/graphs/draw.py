@@ -140,8 +140,10 @@ class _Sheet:
         self.layout = layout.arrange(graph)
         count = len(records) if room is None else room
         self.count = count if room is not None or count <= 9 else 0  # longer ones fill no slide
-        pitch = 0.7 if room is not None else min(0.55, 2.8 / max(self.count, 1))
-        self.floor = 0.35 + pitch * self.count
+        self.abreast = 2 if self.count > 4 else 1
+        deep = -(-self.count // self.abreast)
+        self.pitch = min(0.72, 2.8 / max(deep, 1))
+        self.floor = 0.35 + self.pitch * deep
         self.axes: Axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
         self.axes.set(xlim=(0, _WIDTH), ylim=(0, _HEIGHT))
         self.axes.set_axis_off()
@@ -311,20 +313,29 @@ class _Sheet:
         """Write equations below the graph, each given as its sides."""
         if not self.count:
             return
-        pitch = (self.floor - 0.35) / self.count
-        largest = min(20.0, 72 * pitch / 2.2)
-        for place, sides in enumerate(lines):
-            rest = list(sides)
-            while True:
-                equation = " = ".join(rest)
-                tall = equation.replace(r"\frac", r"\dfrac") if pitch > 0.6 else equation
-                string = geometry.mathematics(tall, equation)
-                size = geometry.fitted(string, largest, _WIDTH - 0.8)
-                if size >= 14 or len(rest) <= 2:
-                    break
-                del rest[1]  # the middle sides say the same less directly
-            y = self.floor - 0.1 - pitch * (place + 0.5)
-            self.write(_WIDTH / 2, y, string, max(size, _SMALLEST))
+        largest = min(20.0, 72 * self.pitch / (2.5 if self.abreast == 1 else 3.2))
+        wide = _WIDTH / self.abreast
+        deep = -(-len(lines) // self.abreast)
+        set_out = [_shortened(sides, largest, wide - 0.5, self.pitch > 0.6) for sides in lines]
+        size = max(min((geometry.fitted(s, largest, wide - 0.5) for s in set_out), default=0), 5)
+        for place, string in enumerate(set_out):
+            y = self.floor - 0.1 - self.pitch * (place % deep + 0.5)
+            if self.abreast == 1:
+                self.write(_WIDTH / 2, y, string, size)
+            else:
+                self.write(wide * (place // deep) + 0.3, y, string, size, ha="left")
+
+
+def _shortened(sides: Sequence[str], size: float, room: float, tall: bool) -> str:
+    """Return an equation without as many of its sides, from the second on, as have no room."""
+    rest = list(sides)
+    while True:
+        equation = " = ".join(rest)
+        string = geometry.mathematics(equation.replace(r"\frac", r"\dfrac") if tall else equation,
+                                      equation)  # fmt: skip
+        if geometry.fitted(string, size, room) >= 0.95 * size or len(rest) <= 2:
+            return string
+        del rest[1]  # the middle sides say the same less directly
 
 
 def _partial(parts: Sequence[Any], *, full: bool) -> str:

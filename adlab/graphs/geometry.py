@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import functools
 import textwrap
-from typing import Any
 
 import matplotlib as mpl
-from matplotlib.mathtext import MathTextParser
 from matplotlib.path import Path as Curve
 from matplotlib.textpath import TextPath
 
 __all__ = ["Point", "extent", "fitted", "mathematics", "smooth"]
 
 Point = tuple[float, float]
-_PARSER: Any = MathTextParser("path")
 
 
 def smooth(way: list[Point], radius: float) -> Curve:
@@ -69,7 +66,7 @@ def mathematics(latex: str, plain: str) -> str:
     """Return mathematics as matplotlib reads it; plain text where it can't."""
     string = f"${latex.replace(chr(92) + 'textstyle', '')}$"
     try:
-        _PARSER.parse(string)
+        _unit_extent(string)
     except ValueError:
         return textwrap.shorten(plain, 80).replace("$", r"\$")
     return string

@@ -1,4 +1,4 @@
-"""The command `adlab`: list, run, plot, show and export experiments.
+"""The command `adlab`: list, run, plot, show and export experiments; trace a function.
 
 Only what a command needs is imported, when it needs it: `adlab --help` and `adlab list` answer
 without jax.
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from adlab.lab import experiment
+from adlab.lab import experiment, tracing
 from adlab.lab.errors import LabError, UsageError
 from adlab.lab.overrides import parse_flags
 
@@ -133,10 +133,11 @@ def _dispatch(typed: list[str]) -> int:
     rest = [token for token in own if token not in ("--help", "-h")]
     fields_wanted = own[:1] == ["run"] and len(own) > len(rest) and len(_bare_words(rest)) > 1
     command = tyro.cli(
-        List | Run | Plot | Show | Export,
+        List | Run | Plot | Show | Export | tracing.Trace,
         args=rest if fields_wanted else own,
         prog="adlab",
-        description="Derivative estimators, measured: run experiments and read their verdicts.",
+        description="Derivative estimators, measured: run experiments, read their verdicts, "
+        "trace a function.",
     )
     match command:
         case Run() if fields_wanted:
@@ -149,6 +150,8 @@ def _dispatch(typed: list[str]) -> int:
             return _plot(command)
         case Show():
             return _show(command)
+        case tracing.Trace():
+            return tracing.run(command)
         case _:
             return _export(command)
 
