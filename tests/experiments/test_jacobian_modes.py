@@ -1,0 +1,106 @@
+"""Every verdict of `jacobian_modes` holds on data that bear it out, and fails on other data."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from adlab.figures import style
+from adlab.lab import config as configs
+
+ROOT = Path(__file__).parents[2]
+M, N = np.array([1, 10, 30, 100, 300, 1000]), 100
+SWEEPS = np.stack([2.0 * M * N * (N + 1), 2.0 * M * N * (M + 1)], axis=1)
+
+
+@pytest.fixture(scope="module")
+def job():
+    changes = {"inputs": N, "outputs": M.tolist(), "repeats": 9}
+    return configs.load(ROOT / "configs" / "jacobian_modes.toml", changes=changes)
+
+
+def measured(**changed):
+    """Counts by hand; auto takes the better sweep, so that neither verdict on it is slack."""
+    sweep = np.where(M < N, "reverse", "forward")
+    flops = np.column_stack([SWEEPS, SWEEPS.min(axis=1)])
+    return {"m": M, "flops": flops, "best": sweep, "sweep": sweep} | changed
+
+
+def timed(reverse=1.0, auto=1.0, spread=0.01):
+    """Times as the counts have them, at 1e-10 s each, of nine repeats that differ by `spread`."""
+    noise = 1 + spread * np.random.default_rng(0).standard_normal((len(M), 3, 9))
+    times = measured()["flops"] * [1e-10, 1e-10 * reverse, 1e-10 * auto]
+    return {f"seconds_{m}": t[:, None] * e for m, t, e in zip(M, times, noise, strict=True)}
+
+
+def outcomes(job, data):
+    return {
+        verdict.claim.key.rpartition(".")[2]: verdict.outcome
+        for verdict in job.module.verdicts(data, job.config)
+    }
+
+
+def scaled(column, factor, rows=slice(None)):
+    flops = measured()["flops"]
+    flops[rows, column] *= factor
+    return {"flops": flops}
+
+
+BAD = {
+    "crossing": scaled(1, 1.2),
+    "slope": scaled(1, 1.3, slice(3, None)),
+    "auto": scaled(2, 1.2, 2),
+    "sweep": {"sweep": np.where(M < 400, "reverse", "forward")},
+    "control": {"flops": np.column_stack([SWEEPS[:, 1], SWEEPS[:, 1], SWEEPS[:, 1]])},
+}
+
+
+def test_all_hold_on_data_that_bear_them_out(job):
+    found = outcomes(job, measured())
+    assert set(found) == set(BAD)
+    assert set(found.values()) == {"holds"}
+    found = outcomes(job, measured(**timed()))
+    assert set(found) == {*BAD, "crossing_seconds", "auto_seconds"}
+    assert set(found.values()) == {"holds"}
+
+
+@pytest.mark.parametrize("claim", BAD)
+def test_each_fails_on_data_that_refute_it(job, claim):
+    assert outcomes(job, measured(**BAD[claim]))[claim] == "fails"
+
+
+@pytest.mark.parametrize(
+    ("claim", "changes"),
+    [("crossing_seconds", {"reverse": 3.0}), ("auto_seconds", {"auto": 1.2})],
+)
+def test_verdicts_on_times_fail_on_times_that_refute_them(job, claim, changes):
+    found = outcomes(job, measured(**timed(**changes)))
+    assert found.pop(claim) == "fails"
+    assert set(found.values()) == {"holds"}
+
+
+def test_times_that_vary_too_much_are_undecided(job):
+    found = outcomes(job, measured(**timed(auto=1.08, spread=0.1)))
+    assert found["auto_seconds"] == "undecided"
+
+
+def test_few_repeats_or_sizes_on_one_side_say_nothing_of_times(job):
+    few = {name: value[:, :2] for name, value in timed().items()}
+    assert "crossing_seconds" not in outcomes(job, measured(**few))
+    small = {name: value[:3] for name, value in measured().items()}
+    assert "crossing_seconds" not in outcomes(job, small | timed())
+
+
+def test_a_crossing_is_interpolated_on_log_axes_and_none_is_nan(job):
+    x = np.array([0.1, 1.0, 10.0])
+    found = job.module._crossing(x, np.array([0.1, 0.5, 2.0]))
+    assert found == pytest.approx(np.sqrt(10))  # 1 lies halfway between 1/2 and 2
+    assert np.isnan(job.module._crossing(x, x + 1.0))
+
+
+def test_times_are_drawn_where_they_are_given(job):
+    with style.context():
+        assert set(job.module.plot(measured(), job.config)) == {"work"}
+        figure = job.module.plot(measured(**timed(spread=0.0)), job.config)["seconds"]
+    drawn = np.stack([line.get_ydata() for line in figure.axes[0].lines[:3]], axis=1)
+    np.testing.assert_allclose(drawn, 1e-10 * measured()["flops"])
