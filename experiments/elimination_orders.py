@@ -1,0 +1,394 @@
+"""No order of elimination is the best on all graphs, and between the two modes are cheaper ones.
+
+A Jacobian arises from a graph as its vertices are eliminated, each for |pred| |succ|
+multiplications. Forward mode does so in topological order, reverse mode in the opposite one. On
+layers of n0, n1, ... vertices these cost n0 n1 n2 + n0 n2 n3 + n0 n3 n4 and n2 n3 n4 + n1 n2 n4 +
+n0 n1 n4, but through a bottleneck n2 = 1 an order from both ends costs n0 n1 n2 + n2 n3 n4 + n0 n2
+n4 only. A single vertex between inputs and outputs leaves nothing to choose. Taking the cheapest
+vertex next (Markowitz) is often, not always, the best there is; it was proposed for derivatives by
+Griewank & Reese (1991) and is treated in Griewank & Walther (2008),
+doi:10.1137/1.9780898717761, chapters 9 and 10.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Literal, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from pydantic import Field
+
+from adlab import graphs, lab
+from adlab.figures import panels, style
+from adlab.figures.labels import text
+from adlab.graphs import orders
+from adlab.lab import Text, Verdict
+
+Arrays = dict[str, np.ndarray]
+Program = Literal["roe_flux", "robot_arm"]
+ORDERS: tuple[orders.Order, ...] = get_args(orders.Order)
+MODES = slice(0, 2)
+TONES = dict(zip(ORDERS, ("#D55E00", "#0072B2", "#009E73", "#222222"), strict=True))
+LAYERS = ((3, 1, 5), (2, 3, 1, 3, 2), (5, 3, 1, 3, 5), (4, 6, 1, 6, 4))
+OTHERS = {
+    "lecture": ([(0, 2), (1, 3), (2, 3), (3, 4), (3, 5), (4, 5)], (0, 1), (5,)),
+    "fan_in": ([(0, 3), (1, 3), (3, 4), (2, 4), (4, 5), (5, 6)], (0, 1, 2), (6,)),
+    "fan_out": ([(0, 1), (1, 2), (2, 3), (2, 4), (3, 5), (3, 6)], (0,), (4, 5, 6)),
+    "diamond": (
+        [(0, 1), (1, 2), (1, 3), (2, 4), (3, 4), (4, 5), (4, 6), (5, 7)], (0,), (6, 7)
+    ),
+}  # fmt: skip
+
+
+class Config(lab.ExperimentConfig):
+    """How many random graphs are drawn, and which programs are differentiated."""
+
+    x64: Literal[True] = True
+    """Compute in float64: Jacobians by several orders are compared."""
+    num_graphs: Annotated[int, Field(ge=100)] = 1000
+    """Random graphs of each size."""
+    vertices: Annotated[tuple[Annotated[int, Field(ge=5, le=16)], ...], Field(min_length=1)] = (
+        *(6, 8, 10, 12),
+    )
+    """Sizes of the random graphs, inputs and outputs among them."""
+    programs: tuple[Program, ...] = ("roe_flux", "robot_arm")
+    """Functions whose Jacobians are formed; none for no such figure."""
+    joints: Annotated[int, Field(ge=2)] = 6
+    """Joints of the robot arm."""
+    batch_size: Annotated[int, Field(ge=1)] = 10_000
+    """Points at which the Jacobians are formed at once."""
+    repeats: Annotated[int, Field(ge=1)] = 9
+    """How often each Jacobian is timed."""
+
+
+def run(config: Config, progress: lab.Progress) -> Arrays:
+    """Count multiplications on known and random graphs; count and time them in programs."""
+    known = [_layered(*widths) for widths in LAYERS]
+    known += [orders.dag(*graph) for graph in OTHERS.values()]
+    data = {
+        "known": np.array([_costs(graph) for graph in known]),
+        "dense": np.array([orders.dense_sweeps(graph) for graph in known]),
+    }
+    data |= progress.stage("random", lambda: {"random": _random_costs(config, progress)})
+    for name in dict.fromkeys(config.programs):
+        found = progress.stage(name, lambda: _measured(config, name, progress))  # noqa: B023
+        data |= {f"{name}_{key}": array for key, array in found.items()}
+    return data
+
+
+def _layered(*widths: int) -> orders.Dag:
+    """Return layers of these widths, each vertex joined to all of the next layer."""
+    starts = np.cumsum([0, *widths]).tolist()
+    layers = [tuple(range(a, b)) for a, b in itertools.pairwise(starts)]
+    edges = [e for a, b in itertools.pairwise(layers) for e in itertools.product(a, b)]
+    return orders.dag(edges, layers[0], layers[-1])
+
+
+def _costs(graph: orders.Dag) -> list[int]:
+    return [orders.count(graph, orders.find_order(graph, order)) for order in ORDERS]
+
+
+def _random_costs(config: Config, progress: lab.Progress) -> np.ndarray:
+    """Return multiplications, of shape (sizes, graphs, orders)."""
+    rng = np.random.default_rng(config.seed)
+    found = []
+    for index, size in enumerate(config.vertices):
+        progress.update(index, len(config.vertices), str(size))
+        found.append([_costs(_random_graph(rng, size)) for _ in range(config.num_graphs)])
+    return np.array(found)
+
+
+def _random_graph(rng: np.random.Generator, size: int) -> orders.Dag:
+    """Return 1 to 3 inputs and binary vertices of earlier ones; those nobody uses are outputs."""
+    inputs = int(rng.integers(1, 4))
+    edges = []
+    for v in range(inputs, size):
+        edges += [(int(a), v) for a in rng.choice(v, size=min(v, 2), replace=False)]
+    ends = sorted(set(range(inputs, size)) - {a for a, _ in edges})
+    return orders.dag(edges, range(inputs), ends)
+
+
+def _measured(config: Config, name: Program, progress: lab.Progress) -> Arrays:
+    """Return the counts of three orders, and how far their Jacobians are from JAX's."""
+    fun, args = _program(config, name)
+    graph = graphs.build(fun, *(arg[0] for arg in args))
+    found = [graphs.eliminate(graph, order) for order in ORDERS[:3]]
+    places = tuple(range(len(args)))
+    jacobians: list[Callable] = [jax.jacfwd(fun, places), jax.jacrev(fun, places)]
+    jacobians += [elimination.jacobian for elimination in found]
+    started = time.perf_counter()
+    compiled = [jax.jit(jax.vmap(jacobian)).lower(*args).compile() for jacobian in jacobians]
+    ready = time.perf_counter()
+    results = [np.stack(jax.tree.leaves(program(*args))) for program in compiled]
+    progress.timing(f"seconds_{name}", _seconds(compiled, args, config.repeats))
+    progress.seconds(name, compile=ready - started, run=time.perf_counter() - ready)
+    error = max(np.max(abs(result - results[0])) for result in results[1:])
+    return {
+        "costs": np.array([elimination.multiplications for elimination in found]),
+        "size": np.array([len(graph.inputs), len(graph.outputs), len(graph.steps)]),
+        "error": np.array(error / np.max(abs(results[0]))),
+    }
+
+
+def _seconds(compiled: Sequence[Any], args: tuple, repeats: int) -> np.ndarray:
+    """Return seconds per call, of shape (programs, repeats), the programs in turn."""
+    times = np.zeros((len(compiled), repeats))
+    for repeat, (index, program) in itertools.product(range(repeats), enumerate(compiled)):
+        started = time.perf_counter()
+        jax.block_until_ready(program(*args))
+        times[index, repeat] = time.perf_counter() - started
+    return times
+
+
+def _program(config: Config, name: Program) -> tuple[Callable, tuple]:
+    """Return a function of numbers with its arguments, each of shape (batch_size,)."""
+    rng = np.random.default_rng(config.seed)
+    if name == "robot_arm":
+        return robot_arm, tuple(rng.uniform(-1, 1, (config.joints, config.batch_size)))
+    density, velocity, pressure = (
+        rng.uniform(low, high, (2, config.batch_size))
+        for low, high in ((0.5, 2), (-1, 1), (0.5, 2))
+    )
+    energy = pressure / 0.4 + density * velocity**2 / 2
+    left, right = zip(density, density * velocity, energy, strict=True)
+    return roe_flux, (*left, *right)
+
+
+def roe_flux(*states: Any) -> tuple:
+    """Return Roe's numerical flux (3 numbers) between two states (density, momentum, energy).
+
+    Of an ideal gas in one dimension, heat capacity ratio 1.4, without entropy fix.
+    Source: Roe (1981), doi:10.1016/0021-9991(81)90128-5.
+    """
+    left, right = states[:3], states[3:]
+    (u1, h1, flux1), (u2, h2, flux2) = (_gas(*state) for state in (left, right))
+    w1, w2 = jnp.sqrt(left[0]), jnp.sqrt(right[0])
+    u, h = (w1 * u1 + w2 * u2) / (w1 + w2), (w1 * h1 + w2 * h2) / (w1 + w2)
+    square = 0.4 * (h - u * u / 2)
+    c = jnp.sqrt(square)
+    d1, d2, d3 = (b - a for a, b in zip(left, right, strict=True))
+    middle = 0.4 / square * ((h - u * u) * d1 + u * d2 - d3)
+    first = ((u + c) * d1 - d2 - c * middle) / (2 * c)
+    waves = (
+        (first, u - c, h - u * c),
+        (middle, u, u * u / 2),
+        (d1 - first - middle, u + c, h + u * c),
+    )
+    weights = [abs(speed) * a for (a, _, _), speed in zip(waves, (u - c, u, u + c), strict=True)]
+    vectors = zip(*((1.0, speed, energy) for _, speed, energy in waves), strict=True)
+    return tuple(
+        (f + g) / 2 - sum(w * r for w, r in zip(weights, row, strict=True)) / 2
+        for f, g, row in zip(flux1, flux2, vectors, strict=True)
+    )
+
+
+def _gas(density: Any, momentum: Any, energy: Any) -> tuple:
+    """Return velocity, enthalpy per mass, and flux."""
+    u = momentum / density
+    pressure = 0.4 * (energy - momentum * u / 2)
+    flux = (momentum, momentum * u + pressure, u * (energy + pressure))
+    return u, (energy + pressure) / density, flux
+
+
+def robot_arm(*angles: Any) -> tuple:
+    """Return position and pointing direction (6 numbers) of an arm of rotating joints.
+
+    Joint i turns about the axis that alternates between z and y, and is followed by a link of
+    length 1/(i + 1) along x; computed from the hand to the base.
+    """
+    position, direction = (0.0, 0.0, 0.0), (1.0, 0.0, 0.0)
+    for i in reversed(range(len(angles))):
+        cos, sin = jnp.cos(angles[i]), jnp.sin(angles[i])
+        x, y, z = position
+        position = _turned((x + 1 / (i + 1), y, z), cos, sin, i % 2)
+        direction = _turned(direction, cos, sin, i % 2)
+    return (*position, *direction)
+
+
+def _turned(vector: tuple, cos: Any, sin: Any, axis: int) -> tuple:
+    x, y, z = vector
+    if axis:
+        return cos * x + sin * z, y, cos * z - sin * x
+    return cos * x - sin * y, sin * x + cos * y, z
+
+
+def closed_form(widths: Sequence[int]) -> tuple[int, int, int]:
+    """Return the multiplications forward, in reverse, and from both ends of layers.
+
+    The last is the least where the middle of five layers is a single vertex.
+    """
+    if len(widths) == 3:
+        return (widths[0] * widths[1] * widths[2],) * 3
+    a, b, c, d, e = widths
+    return (
+        a * b * c + a * c * d + a * d * e,
+        c * d * e + b * c * e + a * b * e,
+        a * b * c + c * d * e + a * c * e,
+    )
+
+
+def shares(costs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return on how many graphs (..., graphs, orders) each order costs more than the best.
+
+    And on how many the best costs less than both modes.
+    """
+    best = costs.min(axis=-1)
+    dearer = (costs > best[..., None]).sum(axis=-2)
+    return dearer, (best < costs[..., MODES].min(axis=-1)).sum(axis=-1)
+
+
+def interval(count: Any, total: Any) -> tuple[Any, Any, Any]:
+    """Return a share with its 95 % interval.
+
+    Source: Wilson (1927), doi:10.1080/01621459.1927.10502953.
+    """
+    z, share = 1.96, np.asarray(count) / total
+    middle = (share + z**2 / (2 * total)) / (1 + z**2 / total)
+    half = z / (1 + z**2 / total) * np.sqrt(share * (1 - share) / total + z**2 / (4 * total**2))
+    low, high = (np.clip(middle + sign * half, 0.0, 1.0) for sign in (-1, 1))
+    return share, np.minimum(share, low), np.maximum(share, high)
+
+
+def verdicts(data: Arrays, config: Config) -> list[Verdict]:
+    """Judge counts against closed forms, shares of the largest random graphs, and programs."""
+    forms = np.array([closed_form(widths) for widths in LAYERS])
+    off = np.max(abs(data["known"][: len(LAYERS)][:, [0, 1, 3]] / forms - 1))
+    found = [Verdict.at_most(Text("elimination_orders.claim.layers"), off, off, off, 0.0)]
+    spread = np.ptp(data["known"][0])
+    claim = Text("elimination_orders.claim.bottleneck", forward=int(data["dense"][0, 0]),
+                 reverse=int(data["dense"][0, 1]))  # fmt: skip
+    found.append(Verdict.at_most(claim, spread, spread, spread, 0.0))
+    total, last = config.num_graphs, int(np.argmax(config.vertices))
+    dearer, beaten = shares(data["random"][last])
+    claim = Text("elimination_orders.claim.beaten", vertices=max(config.vertices), number=total)
+    found.append(Verdict.at_least(claim, *interval(beaten, total), 0.05))
+    for order, count in zip(ORDERS, dearer, strict=True):
+        name = Text(f"elimination_orders.order.{order}")
+        control = order == "optimal"
+        kind = "control" if control else "dearer"
+        claim = Text(f"elimination_orders.claim.{kind}", order=name)
+        found.append(Verdict.at_least(claim, *interval(count, total), 0.02, control=control))
+    for program in dict.fromkeys(config.programs):
+        name = Text(f"elimination_orders.program.{program}")
+        costs, error = data[f"{program}_costs"], float(data[f"{program}_error"])
+        ratio = costs[2] / min(costs[MODES])
+        claim = Text("elimination_orders.claim.program", program=name)
+        found.append(Verdict.at_most(claim, ratio, ratio, ratio, 1.0))
+        claim = Text("elimination_orders.claim.agrees", program=name)
+        found.append(Verdict.at_most(claim, error, error, error, 1e-10))
+    return found
+
+
+def plot(data: Arrays, config: Config) -> dict[str, Figure]:
+    """Draw counts over the optimum, shares of random graphs, and programs; times if given.
+
+    Times are arrays `seconds_<program>` of shape (5, repeats) in `data`.
+    """
+    figures = {"known": _known(data), "random": _random(data, config)}
+    programs = list(dict.fromkeys(config.programs))
+    if programs:
+        figures["programs"] = _programs(data, programs)
+    if programs and all(f"seconds_{name}" in data for name in programs):
+        figures["seconds"] = _times(data, programs)
+    return figures
+
+
+def _known(data: Arrays) -> Figure:
+    figure, axes = panels.grid(title=text("elimination_orders.figure.known"))
+    names = ["-".join(map(str, widths)) for widths in LAYERS]
+    names += [text(f"elimination_orders.graph.{name}") for name in OTHERS]
+    ratios = data["known"][:, :3] / data["known"][:, 3:]
+    _rows(axes[0, 0], names, ratios)
+    axes[0, 0].set_xlabel(text("elimination_orders.figure.over_best"))
+    panels.legend_below(figure, axes[0, 0], cols=4)
+    return figure
+
+
+def _rows(ax: Axes, names: Sequence[str], values: np.ndarray) -> None:
+    """Draw a row per name with a mark per order, values of shape (names, 3)."""
+    rows = np.arange(len(names))
+    looks = zip(ORDERS, values.T, (-0.22, 0.0, 0.22), ("o", "s", "D"), strict=False)
+    for order, column, shift, marker in looks:
+        label = text(f"elimination_orders.order.{order}")
+        ax.plot(column, rows + shift, marker, color=TONES[order], label=label, linestyle="none")
+    label = text("elimination_orders.order.optimal")
+    ax.axvline(1.0, color=style.THEORY, linestyle="--", label=label, zorder=1)
+    ax.set_yticks(rows, names)
+    ax.set_ylim(len(names) - 0.5, -0.5)
+    ax.grid(visible=False, axis="y")
+
+
+def _random(data: Arrays, config: Config) -> Figure:
+    figure, axes = panels.grid(title=text("elimination_orders.figure.random"))
+    ax, sizes, total = axes[0, 0], np.array(config.vertices), config.num_graphs
+    dearer, beaten = shares(data["random"])
+    curves = [(text(f"elimination_orders.order.{o}"), TONES[o], total - dearer[:, k])
+              for k, o in enumerate(ORDERS[:3])]  # fmt: skip
+    curves.append((text("elimination_orders.figure.beaten"), style.THEORY, beaten))
+    for (label, tone, counts), marker in zip(curves, ("o", "s", "D", "v"), strict=True):
+        share, low, high = interval(counts, total)
+        bars = 100 * np.stack([share - low, high - share])
+        ax.errorbar(
+            sizes, 100 * share, yerr=bars, marker=marker, color=tone, label=label, capsize=5
+        )
+    ax.set_xticks(sizes)
+    ax.set_ylim(0, 105)
+    ax.set_xlabel(text("elimination_orders.figure.vertices"))
+    ax.set_ylabel(text("elimination_orders.figure.share"))
+    panels.legend_below(figure, ax)
+    return figure
+
+
+def _programs(data: Arrays, programs: Sequence[str]) -> Figure:
+    """Draw the multiplications of each order as bars, a panel per program."""
+    title = text("elimination_orders.figure.programs")
+    figure, axes = panels.grid(1, len(programs), title=title)
+    names = [text(f"elimination_orders.order.{order}") for order in ORDERS[:3]]
+    for column, program in enumerate(programs):
+        values, tones = data[f"{program}_costs"], [TONES[order] for order in ORDERS[:3]]
+        _bars(axes[0, column], names if column == 0 else [], values, tones)
+        inputs, outputs, steps = data[f"{program}_size"]
+        axes[0, column].set_title(
+            text(
+                "elimination_orders.figure.size", inputs=int(inputs), outputs=int(outputs),
+                steps=int(steps), program=text(f"elimination_orders.program.{program}"),
+            )
+        )  # fmt: skip
+        axes[0, column].set_xlabel(text("elimination_orders.figure.multiplications"))
+    return figure
+
+
+def _times(data: Arrays, programs: Sequence[str]) -> Figure:
+    title = text("elimination_orders.figure.seconds_title")
+    figure, axes = panels.grid(1, len(programs), title=title)
+    tones = ["#7A5195", "#5B5B5B", *(TONES[order] for order in ORDERS[:3])]
+    names = ["jax.jacfwd", "jax.jacrev"]
+    names += [text(f"elimination_orders.order.{order}") for order in ORDERS[:3]]
+    for column, program in enumerate(programs):
+        medians = np.median(data[f"seconds_{program}"], axis=1)
+        ax = axes[0, column]
+        _bars(ax, names if column == 0 else [], medians / min(medians[:2]), tones)
+        ax.axvline(1.0, color=style.THEORY, linestyle="--")
+        ax.set_title(text(f"elimination_orders.program.{program}"))
+        ax.set_xlabel(text("elimination_orders.figure.seconds"))
+    return figure
+
+
+def _bars(ax: Axes, names: Sequence[str], values: np.ndarray, tones: Sequence[str]) -> None:
+    rows = np.arange(len(values))
+    ax.barh(rows, values, color=tones, height=0.6)
+    for row, value in zip(rows, values, strict=True):
+        shown = f"{value:.0f}" if value >= 10 else f"{value:.2f}"
+        ax.annotate(
+            shown, (value, row), (-8, 0), textcoords="offset points", va="center", ha="right",
+            color="white", fontweight="bold",
+        )  # fmt: skip
+    ax.set_yticks(rows, names or [""] * len(rows))
+    ax.set_ylim(len(rows) - 0.5, -0.5)
+    ax.grid(visible=False, axis="y")
