@@ -7,6 +7,7 @@ times too much, 2.80045; the node w2 enters v2 = w2 v1, so that it must be (dL/d
 
 from __future__ import annotations
 
+import itertools
 from typing import Annotated, Any, Literal
 
 import jax.numpy as jnp
@@ -135,8 +136,8 @@ def plot(data: Arrays, config: Config) -> dict[str, Figure]:
     records = _stored(graphs.reverse_trace(graph), data, "reverse")
     figures["reverse"] = draw.draw(graph, records)
     last = [record.node for record in records].index(graph.named("w2").place)
-    pages = list(draw.pages(graph, records))
-    return figures | {"correction": _correction(pages[last], data)}
+    page = next(itertools.islice(draw.pages(graph, records), last, None))
+    return figures | {"correction": _correction(page, data)}
 
 
 def _stored(records: Any, data: Arrays, name: str) -> list[graphs.Record]:

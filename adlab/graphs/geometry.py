@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import textwrap
 
 import matplotlib as mpl
@@ -64,9 +65,13 @@ def fitted(string: str, size: float, room: float) -> float:
 @functools.lru_cache(4096)
 def mathematics(latex: str, plain: str) -> str:
     """Return mathematics as matplotlib reads it; plain text where it can't."""
+    if re.fullmatch(r"[=\d. ]+", latex):
+        return latex  # the same without mathematics, whose layout takes long
     string = f"${latex.replace(chr(92) + 'textstyle', '')}$"
     try:
-        _unit_extent(string)
+        readable = "$" not in latex and _unit_extent(string)
     except ValueError:
+        readable = None
+    if not readable:
         return textwrap.shorten(plain, 80).replace("$", r"\$")
     return string

@@ -9,6 +9,7 @@ Source: Sugiyama, Tagawa & Toda (1981), doi:10.1109/TSMC.1981.4308636.
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -66,7 +67,9 @@ def arrange(graph: Graph, *, limit: int = LIMIT, aspect: float = 1.4) -> Layout:
       aspect: rows that fit where so many columns do, times `aspect`: decides the number of bands.
     """
     groups, links = _merged(graph, limit)
-    sources = {i for i, members in enumerate(groups) if graph.nodes[members[0]].kind != "step"}
+    sources = {
+        i for i, nodes in enumerate(groups) if all(graph.nodes[n].kind != "step" for n in nodes)
+    }
     layers = _layers(len(groups), links, sources)
     depth = max(layers, default=0) + 1
     candidates = [_banded(layers, links, bands, sources) for bands in range(1, min(depth, 6) + 1)]
@@ -77,25 +80,16 @@ def arrange(graph: Graph, *, limit: int = LIMIT, aspect: float = 1.4) -> Layout:
 def _merged(graph: Graph, limit: int) -> tuple[tuple[tuple[int, ...], ...], Links]:
     """Return groups of nodes, in topological order, and the links between groups."""
     owner = list(range(len(graph.nodes)))
-    steps = {node.place for node in graph.nodes if node.kind == "step"}
     count = len(owner)
-    for movable in (steps, set(owner)):
-        changed = True
-        while changed and count > limit:
-            changed = False
-            children: dict[int, set[int]] = {}
-            for a, b in graph.edges:
-                if owner[a] != owner[b]:
-                    children.setdefault(owner[a], set()).add(owner[b])
-            sizes = {o: owner.count(o) for o in set(owner)}
-            # A group with one child only can join it: no path leads around.
-            joinable = [(a, *kids) for a, kids in children.items() if len(kids) == 1 and
-                        all(n in movable for n, o in enumerate(owner) if o == a)]  # fmt: skip
-            joinable.sort(key=lambda pair: (sizes[pair[0]] + sizes[pair[1]], pair))
-            if joinable:
-                a, b = joinable[0]
-                owner = [b if o == a else o for o in owner]
-                count, changed = count - 1, True
+    largest = max(4, 2 * -(-count // limit))
+    sources = {node.place for node in graph.nodes if node.kind != "step"}
+    for kept in (sources, set[int]()):
+        pairs = _joinable(graph, owner, kept, largest)
+        while pairs and count > limit:
+            into = dict(pairs[: count - limit])
+            owner = [into.get(o, o) for o in owner]
+            count -= len(into)
+            pairs = _joinable(graph, owner, kept, largest)
     if count > limit:  # nothing is a chain: what is computed together stays together
         owner = [place * limit // len(owner) for place in range(len(owner))]
     members: dict[int, list[int]] = {}
@@ -105,6 +99,33 @@ def _merged(graph: Graph, limit: int) -> tuple[tuple[tuple[int, ...], ...], Link
     at = {node: i for i, nodes in enumerate(groups) for node in nodes}
     links = {(at[a], at[b]) for a, b in graph.edges if at[a] != at[b]}
     return tuple(map(tuple, groups)), links
+
+
+def _joinable(
+    graph: Graph, owner: list[int], kept: set[int], largest: int
+) -> list[tuple[int, int]]:
+    """Return pairs of groups that can become one, the smallest first, each group in one pair.
+
+    A group with one child only can join it: no path leads around.
+    """
+    children: dict[int, set[int]] = {}
+    for a, b in graph.edges:
+        if owner[a] != owner[b]:
+            children.setdefault(owner[a], set()).add(owner[b])
+    sizes = Counter(owner)
+    fixed = {owner[node] for node in kept}
+    found = sorted(
+        (sizes[a] + sizes[b], a, b)
+        for a, kids in children.items() if len(kids) == 1 and a not in fixed
+        for b in kids if sizes[a] + sizes[b] <= largest
+    )  # fmt: skip
+    taken: set[int] = set()
+    pairs = []
+    for _, a, b in found:
+        if not taken.intersection((a, b)):
+            taken.update((a, b))
+            pairs.append((a, b))
+    return pairs
 
 
 def _layers(count: int, links: Links, sources: set[int]) -> list[int]:

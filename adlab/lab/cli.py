@@ -129,7 +129,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(typed: list[str]) -> int:
-    own, overrides = split(typed) if typed[:1] == ["run"] else (typed, [])
+    own, overrides = split(typed) if typed[:1] == ["run"] else (tracing.bracketed(typed), [])
     rest = [token for token in own if token not in ("--help", "-h")]
     fields_wanted = own[:1] == ["run"] and len(own) > len(rest) and len(_bare_words(rest)) > 1
     command = tyro.cli(

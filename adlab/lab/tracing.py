@@ -45,6 +45,21 @@ class Trace:
     """Language of pictures and table."""
 
 
+def bracketed(arguments: Sequence[str]) -> list[str]:
+    """Put brackets around a formula that begins with a sign, which would read as a flag.
+
+    >>> bracketed(["trace", "-w", "--at", "w=1"])
+    ['trace', '(-w)', '--at', 'w=1']
+    """
+    if arguments[:1] != ["trace"]:
+        return list(arguments)
+    flags = ("--at", "--mode", "--wrt", "--out", "--lang", "--help", "-h")
+    return [
+        f"({token})" if token.startswith("-") and token.partition("=")[0] not in flags else token
+        for token in arguments
+    ]
+
+
 def run(command: Trace) -> int:
     """Trace and show, or write the file; return the exit code.
 
