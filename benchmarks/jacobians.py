@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import jax
@@ -114,7 +115,7 @@ def roe_flux(states: Any) -> Any:
 def narrow() -> Found:
     """Time elimination beside both modes: on an hourglass, a robot's arm, and a flux."""
     widths = (100, 200, 1, 200, 100)
-    matrices = [normal(k, b, a) for k, (a, b) in enumerate(zip(widths, widths[1:], strict=False))]
+    matrices = [normal(k, b, a) for k, (a, b) in enumerate(pairwise(widths))]
     state = jnp.array([1.0, 0.1, 2.5, 0.9, 0.2, 2.0])
     cases = {
         "hourglass": (hourglass, (normal(9, 100), *matrices), lambda j: j),

@@ -25,7 +25,10 @@ MEMORY = 1 << 26  # bytes that the widest intermediate of a chunk may take
 STEPS = 200  # equations up to which an elimination is looked for
 GAIN = 0.5  # what an elimination's work must be below, relative to the better sweep's
 BYTE = 1.0  # operations that take as long as moving a byte
-ROW = 1.1  # what a reverse sweep takes longer than a forward sweep of the same work
+# How much longer a reverse sweep takes than a forward sweep of the same work: hardly where it is
+# products of matrices, more in the rest, which is fused less.
+ROW_PRODUCTS, ROW_REST = 1.05, 1.5
+PRODUCTS = frozenset(["dot_general", "conv_general_dilated"])
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,7 @@ class ModeCost:
       bytes: bytes read and written if no two operations were fused: an upper bound of traffic.
       chunk: how many sweeps are done at a time with chunk_size="auto".
       exact: False where a loop of unknown length was counted once.
+      slowness: how much longer this work takes than forward mode would take for as much.
     """
 
     mode: Dense
@@ -47,11 +51,12 @@ class ModeCost:
     bytes: int
     chunk: int
     exact: bool = True
+    slowness: float = 1.0
 
     @property
     def effort(self) -> float:
         """Operations and bytes in one number, by which modes are compared."""
-        return (self.flops + BYTE * self.bytes) * (ROW if self.mode == "reverse" else 1.0)
+        return (self.flops + BYTE * self.bytes) * self.slowness
 
 
 @dataclass(frozen=True)
@@ -126,7 +131,7 @@ def jacobian_costs(
     >>> print(jacobian_costs(lambda x, a: a @ x, jnp.ones(3), jnp.ones((2, 3))))
     Jacobian of 2 x 3 numbers
     mode     passes  flops  bytes
-    forward       3     48    176
+    forward       3     48    128
     reverse       2     36    108
     mixed         1     12     44  best
 
@@ -201,7 +206,17 @@ def _sweeps(chosen: Selection, mode: Sweep) -> ModeCost:
         times * (first - (both - first)) + count * (both - first)
         for first, both in ((single.flops, double.flops), (single.bytes, double.bytes))
     ]
-    return ModeCost(mode, count, totals[0], totals[1], chunk, single.exact)
+    slowness = _row_slowness(two) if mode == "reverse" else 1.0
+    return ModeCost(mode, count, totals[0], totals[1], chunk, single.exact, slowness)
+
+
+def _row_slowness(jaxpr: Any) -> float:
+    """Return ROW_PRODUCTS to ROW_REST by the share of products in a program, loops counted once."""
+    eqns = [eqn for eqn in flops.equations(jaxpr) if not list(flops.subjaxprs(eqn))]
+    parts = (eqns, [eqn for eqn in eqns if eqn.primitive.name in PRODUCTS])
+    works = [flops.count_jaxpr(jaxpr.replace(eqns=part)) for part in parts]
+    everything, products = (work.flops + BYTE * work.bytes for work in works)
+    return ROW_REST + (ROW_PRODUCTS - ROW_REST) * products / max(everything, 1)
 
 
 def _jaxpr(chosen: Selection, mode: Sweep, number: int) -> Any:

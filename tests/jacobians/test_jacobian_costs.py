@@ -74,6 +74,16 @@ def test_elimination_is_taken_where_the_function_narrows_and_not_in_a_straight_n
     assert jacobian_costs(deep, *NETWORKS["reverse"]).best == "reverse"
 
 
+def test_reverse_mode_must_be_clearly_less_work_where_no_products_are():
+    x = jnp.ones(10)
+    pairs = jacobian_costs(lambda x: jnp.exp(x[::2]) * jnp.sin(x[1::2]), x)
+    assert (pairs["forward"].slowness, pairs["forward"].passes, pairs["reverse"].passes) == (
+        1.0, 10, 5,
+    )  # fmt: skip
+    assert pairs["reverse"].slowness == 1.5
+    assert jacobian_costs(product, *shapes(N))["reverse"].slowness == 1.05
+
+
 def jaxpr(fun, *args):
     return str(jax.make_jaxpr(fun)(*args))
 
