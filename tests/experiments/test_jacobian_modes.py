@@ -84,6 +84,13 @@ def test_times_that_vary_too_much_are_undecided(job):
     assert found["auto_seconds"] == "undecided"
 
 
+def test_one_size_that_was_disturbed_does_not_move_the_crossing(job):
+    times = timed()
+    times["seconds_10"] *= [[1.0], [20.0], [1.0]]  # reverse mode seems to lose at m = 10
+    found = {v.claim.key: v for v in job.module.verdicts(measured(**times), job.config)}
+    assert found["jacobian_modes.claim.crossing_seconds"].outcome == "holds"
+
+
 def test_few_repeats_or_sizes_on_one_side_say_nothing_of_times(job):
     few = {name: value[:, :2] for name, value in timed().items()}
     assert "crossing_seconds" not in outcomes(job, measured(**few))
