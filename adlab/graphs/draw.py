@@ -239,8 +239,8 @@ class _Sheet:
             )
         )  # fmt: skip
         name = self._name(members)
-        size = geometry.fitted(name, min(24, 52 * self.radius), 1.7 * self.radius)
-        if size >= _SMALLEST:
+        size = geometry.fitted(name, min(24, 52 * self.radius), 1.8 * self.radius)
+        if size >= 0.8 * _SMALLEST:
             self.write(*centre, name, size, zorder=3, va="center_baseline")
         if spot.ghost:
             return
@@ -263,7 +263,7 @@ class _Sheet:
         """Yield lines below a circle, with colours: formula, value, derivative."""
         last = members[-1]
         if len(members) > 1:
-            yield text("trace.steps", steps=len(members)), _INK
+            yield text("trace.nodes", nodes=len(members)), _INK
         elif self.captions is not None:
             yield self.captions.get(last, ""), _INK
         else:

@@ -101,7 +101,7 @@ def to_dot(graph: Graph, records: Sequence[Record] = ()) -> str:
 
     >>> from adlab.graphs import build
     >>> graph = build(lambda x: x * x, 2.0)
-    >>> print(to_dot(graph))
+    >>> print(to_dot(graph), end="")
     digraph {
       rankdir=LR;
       node [shape=circle];

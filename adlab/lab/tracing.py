@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import os
 import re
@@ -207,7 +208,8 @@ def _write(path: Path, graph: Graph, records: Sequence[Record], lang: str) -> No
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror or error}") from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # mostly it has its new name by now
+            temporary.unlink()
     print(f"written: {path}")
 
 
