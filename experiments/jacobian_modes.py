@@ -47,7 +47,7 @@ class Config(lab.ExperimentConfig):
         1, 3, 10, 30, 100, 300, 1000, 3000, 10_000, 30_000,
     )  # fmt: skip
     """m, the numbers that come out."""
-    repeats: Annotated[int, Field(ge=1)] = 15
+    repeats: Annotated[int, Field(ge=1)] = 9
     """How often each Jacobian is timed."""
 
 

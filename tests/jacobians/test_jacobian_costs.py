@@ -5,7 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from adlab.jacobians import JacobianCosts, ModeCost, jacobian, jacobian_costs
+from adlab.graphs import eliminate
+from adlab.jacobians import JacobianCosts, ModeCost, jacobian, jacobian_costs, mixed
+from adlab.jacobians.mixed import cheapest
+from adlab.jacobians.selection import select
 
 N = 100
 
@@ -72,6 +75,27 @@ def test_elimination_is_taken_where_the_function_narrows_and_not_in_a_straight_n
     assert jacobian_costs(hourglass, *args).best == "mixed"
     assert jacobian_costs(deep, *NETWORKS["forward"]).best == "forward"
     assert jacobian_costs(deep, *NETWORKS["reverse"]).best == "reverse"
+
+
+def test_the_order_of_fewest_multiplications_is_found():
+    args = [jnp.ones(s) for s in ((100,), (200, 1), (200, 100))]
+    found = cheapest(select(hourglass, 0, False, args, {}))
+    # matrices into and out of the narrow place, then their product; diagonals scale 1 row or column
+    products = 100 * 200 + 200 * 100 + 100 * 100
+    assert products <= found.multiplications <= products + 2 * (200 + 1 + 200 + 100)
+    assert found.multiplications < min(
+        eliminate(found.graph, order).multiplications for order in ("forward", "reverse")
+    )
+
+
+@pytest.mark.parametrize(("layers", "searched"), [(3, True), (20, False)])
+def test_the_optimal_order_is_searched_for_in_small_graphs_alone(layers, searched, monkeypatch):
+    orders = []
+    monkeypatch.setattr(
+        mixed, "eliminate", lambda graph, order: orders.append(order) or eliminate(graph, order)
+    )
+    cheapest(select(deep, 0, False, (jnp.ones(2), *[jnp.ones((2, 2))] * layers), {}))
+    assert orders == ["forward", "reverse", "markowitz"] + ["optimal"] * searched
 
 
 def test_reverse_mode_must_be_clearly_less_work_where_no_products_are():
