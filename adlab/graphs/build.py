@@ -260,9 +260,10 @@ def _changes_nothing(equation: Any) -> bool:
     name = equation.primitive.name
     if name in ("copy", "copy_p"):
         return True
-    before, after = equation.invars[0].aval if equation.invars else None, equation.outvars[0].aval
-    same = before is not None and (before.shape, before.dtype) == (after.shape, after.dtype)
-    return name == "convert_element_type" and same
+    if name != "convert_element_type":
+        return False
+    before, after = equation.invars[0].aval, equation.outvars[0].aval
+    return (before.shape, before.dtype) == (after.shape, after.dtype)
 
 
 def _is_number(value: Any) -> bool:

@@ -233,3 +233,13 @@ def test_any_expression_has_the_value_and_derivatives_of_the_function(tree, x, y
 def test_bad_input_is_refused_by_name(call, error, match):
     with pytest.raises(error, match=match):
         call()
+
+
+def test_prints_within_a_function_are_no_part_of_its_graph():
+    def fun(x):
+        jax.debug.print("x is {}", x)
+        return jnp.sin(x)
+
+    graph = graphs.build(fun, 2.0)
+    assert primitives(graph) == ["sin"]
+    np.testing.assert_allclose(graph(2.0), np.sin(2.0), rtol=1e-6)
