@@ -60,7 +60,7 @@ def _places(graph: Graph) -> list[_Place]:
     found = []
     for step in graph.steps:
         operands = [place for place, op in enumerate(step.operands) if isinstance(op, int)]
-        if step.primitive == "stop_gradient":
+        if step.primitive == "stop_gradient" and not step.has_own_rule:
             continue
         if not moving.isdisjoint(step.parents):
             _require_real(graph, step)
@@ -157,7 +157,7 @@ def _alone(place: _Place, values: Any) -> Any:
 
     def fun(x: Any) -> Any:
         full = list(values)
-        if place.step.primitive == "custom_linear_solve":
+        if place.step.primitive == "custom_linear_solve" and not place.step.has_own_rule:
             full = [_tied(value, x) for value in full]
         full[place.place] = x
         return place.step.fun(*full)[place.output]

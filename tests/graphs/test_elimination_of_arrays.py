@@ -277,3 +277,15 @@ def test_costs_are_known_from_shapes_alone():
     shape = jax.ShapeDtypeStruct((100_000,), jnp.float32)
     graph = graphs.build(lambda x: jnp.sin(jnp.exp(x)), shape)
     assert graphs.eliminate(graph).multiplications == math.prod(shape.shape)
+
+
+@pytest.mark.parametrize("name", ["stop_gradient", "custom_linear_solve", "dot_general", "exp"])
+def test_rules_of_functions_named_as_primitives_are_theirs(name):
+    def twice(x):
+        return x * 2
+
+    twice.__name__ = name
+    named = jax.custom_jvp(twice)
+    named.defjvp(lambda primals, tangents: (named(*primals), 3 * tangents[0]))
+    found = graphs.eliminate(graphs.build(named, V)).jacobian(V)
+    np.testing.assert_allclose(found[0], 3 * np.eye(3))
