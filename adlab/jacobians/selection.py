@@ -13,7 +13,7 @@ import numpy as np
 
 from adlab.core import checks, trees
 
-__all__ = ["Argnums", "Selection", "check_argnums", "select", "shapes_key"]
+__all__ = ["Argnums", "Selection", "call_key", "check_argnums", "select"]
 
 PyTree = Any
 Argnums = int | tuple[int, ...]
@@ -133,22 +133,38 @@ def _output(full: Callable[[PyTree], Any], has_aux: bool, x: PyTree) -> PyTree:
     return shape
 
 
-def shapes_key(args: Any, kwargs: Any) -> Any:
-    """Return what calls have in common whose arguments differ in values alone, or None.
+def call_key(argnums: Argnums, args: Any, kwargs: Any, *, values: bool) -> Any:
+    """Return what calls have in common that share a plan, or None where that can't be told.
 
-    None stands for arguments that can't be compared, which are met anew each time.
+    Of the differentiated arguments and of arrays it holds shapes and dtypes; of Python's numbers,
+    which a function may branch on, the values too. With `values`, those of all other arrays
+    besides.
     """
-    leaves, tree = jax.tree.flatten((args, kwargs))
+    places = argnums if isinstance(argnums, tuple) else (argnums,)
+    chosen = {place % len(args) for place in places}
     parts: list[Any] = []
-    for leaf in leaves:
-        if isinstance(leaf, jax.Array | np.ndarray | np.generic | bool | int | float | complex):
-            kind = jax.typeof(leaf)
-            parts.append((kind.shape, kind.dtype, kind.weak_type))
-        else:
-            parts.append(leaf)
-    key = (tree, tuple(parts))
+    for place, arg in enumerate([*args, kwargs]):
+        leaves, tree = jax.tree.flatten(arg)
+        parts.append(tree)
+        parts += [_leaf_key(leaf, differentiated=place in chosen, values=values) for leaf in leaves]
     try:
-        hash(key)
+        hash(tuple(parts))
     except TypeError:
         return None
-    return key
+    return None if _UNKNOWN in parts else tuple(parts)
+
+
+_UNKNOWN = object()
+
+
+def _leaf_key(leaf: Any, *, differentiated: bool, values: bool) -> Any:
+    number = isinstance(leaf, bool | int | float | complex)
+    if not number and not isinstance(leaf, jax.Array | np.ndarray | np.generic):
+        return leaf
+    kind = jax.typeof(leaf)
+    shape = (kind.shape, kind.dtype, kind.weak_type)
+    if differentiated or not (number or values):
+        return shape
+    if not checks.concrete(leaf):
+        return _UNKNOWN
+    return (*shape, np.asarray(leaf).tobytes())

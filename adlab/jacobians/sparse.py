@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
-from adlab.jacobians.selection import Argnums, shapes_key
+from adlab.core import checks
+from adlab.jacobians.selection import Argnums, Selection, call_key
 
 __all__ = ["import_asdex", "sparse"]
 
@@ -41,27 +43,32 @@ def _unusable(error: ImportError) -> ImportError:
 
 def sparse(
     fun: Callable[..., Any],
-    argnums: Argnums,
-    has_aux: bool,
+    chosen: Selection,
+    call: tuple[Argnums, tuple[PyTree, ...], Mapping[str, Any]],
     chunk: int | None,
     patterns: dict[Any, Any],
-    args: Sequence[PyTree],
-    kwargs: Mapping[str, Any],
 ) -> tuple[PyTree, Any]:
     """Return the Jacobian as BCOO matrices, and what is auxiliary.
 
-    patterns: the coloured patterns found so far, by the shapes of the arguments; one that is new is
-    added. chunk: how many colours are swept at a time, or None for all.
+    call: argnums, arguments and keywords. patterns: the coloured patterns found so far, by the keys
+    of calls; one that is new is added. chunk: how many colours are swept at a time, None for all.
     """
     asdex = import_asdex()
-    key = shapes_key(args, kwargs)
-    if key is None or key not in patterns:
-        coloring = asdex.jacobian_coloring(fun, *args, argnums=argnums, has_aux=has_aux, **kwargs)
-        if key is not None:
-            patterns[key] = coloring
+    argnums, args, kwargs = call
+    key = call_key(argnums, args, kwargs, values=True)
+    x: tuple[PyTree, ...] = (jax.tree.map(jnp.asarray, chosen.x),)
+    options: dict[str, Any] = {"has_aux": chosen.has_aux}
+    if key is None and not checks.concrete((args, kwargs)):
+        # A pattern can't be read off a function that holds traced arrays: they are arguments.
+        where = {**options, "argnums": argnums}
+        coloring = asdex.jacobian_coloring(fun, *args, **where, **kwargs)
+        sweep = asdex.jacobian_from_coloring(fun, coloring, chunk_size=chunk, **options)
+        found = sweep(*args, **kwargs)
     else:
-        coloring = patterns[key]
-    found = asdex.jacobian_from_coloring(fun, coloring, has_aux=has_aux, chunk_size=chunk)(
-        *args, **kwargs
-    )
-    return found if has_aux else (found, None)
+        coloring = patterns.get(key) if key is not None else None
+        if coloring is None:
+            coloring = asdex.jacobian_coloring(chosen.full, *x, **options)
+            if key is not None:
+                patterns[key] = coloring
+        found = asdex.jacobian_from_coloring(chosen.full, coloring, chunk_size=chunk, **options)(*x)
+    return found if chosen.has_aux else (found, None)

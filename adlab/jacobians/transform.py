@@ -10,7 +10,7 @@ from adlab.core import checks
 from adlab.jacobians import sweeps
 from adlab.jacobians.costs import ChunkSize, chunk_length, table
 from adlab.jacobians.mixed import mixed
-from adlab.jacobians.selection import Argnums, Selection, check_argnums, select, shapes_key
+from adlab.jacobians.selection import Argnums, Selection, call_key, check_argnums, select
 from adlab.jacobians.sparse import import_asdex, sparse
 
 __all__ = ["jacobian"]
@@ -86,9 +86,9 @@ def jacobian(
         chosen = select(fun, argnums, has_aux, args, kwargs)
         if mode == "sparse":
             chunk = None if chunk_size == "auto" else chunk_size
-            matrix, aux = sparse(fun, argnums, has_aux, chunk, plans, args, kwargs)
+            matrix, aux = sparse(fun, chosen, (argnums, args, kwargs), chunk, plans)
         else:
-            key = shapes_key(args, kwargs)
+            key = call_key(argnums, args, kwargs, values=False)
             way, chunk = _remembered(plans, chosen, mode, chunk_size, key)
             matrix, aux = _dense(chosen, way, chunk)
         return (matrix, aux) if has_aux else matrix

@@ -102,3 +102,17 @@ def test_an_asdex_that_fails_beside_this_jax_is_told(monkeypatch, tmp_path):
     with pytest.raises(ImportError, match=f"beside jax {jax.__version__}.*no_such_name"):
         jacobian(band, mode="sparse")
     sys.modules.pop("asdex", None)
+
+
+@needs_asdex
+@dense_is_said
+def test_patterns_that_depend_on_other_arguments_are_found_anew():
+    x = jnp.arange(1.0, 6.0)
+    rolled = jacobian(lambda x, n: jnp.roll(x, n) * x, mode="sparse")
+    for n in (1, 2):
+        expected = jax.jacfwd(lambda x, n=n: jnp.roll(x, n) * x)(x)
+        np.testing.assert_array_equal(rolled(x, n).todense(), expected)
+    taken = jacobian(lambda x, i: x[i] * x, mode="sparse")
+    for i in (jnp.arange(5), jnp.arange(5)[::-1]):
+        expected = jax.jacfwd(lambda x, i=i: x[i] * x)(x)
+        np.testing.assert_array_equal(taken(x, i).todense(), expected)
