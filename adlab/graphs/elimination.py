@@ -134,7 +134,7 @@ class _Numbers:
         self.dtype = dtype
 
     def compose(self, second: Edge, first: Edge) -> Edge:
-        return compose(second, first)
+        return compose(second, first, self.dtype)
 
     def add(self, one: Edge, other: Edge) -> Edge:
         return add(one, other, self.dtype)

@@ -9,6 +9,8 @@ An edge from a node of n numbers to one of m is
 
 What a product costs depends on kinds and sizes alone, so that costs are known before anything is
 computed. Multiplications by 1 are counted as any other.
+A map made of more than LEAF_LIMIT others is made a matrix: where paths part and meet again and
+again, it would be applied once per path.
 """
 
 from __future__ import annotations
@@ -22,14 +24,20 @@ import jax.numpy as jnp
 
 __all__ = ["Edge", "Form", "add", "add_cost", "compose", "compose_cost", "dense", "dense_cost"]
 
+LEAF_LIMIT = 64
+
 
 class Form(NamedTuple):
-    """Kind and size of an edge: from n = `cols` to m = `rows` numbers; work per vector."""
+    """Kind and size of an edge: from n = `cols` to m = `rows` numbers; work per vector.
+
+    leaves: how many edges a map chains or sums, each as often as it is applied.
+    """
 
     kind: Literal["diagonal", "dense", "map"]
     rows: int
     cols: int
     work: int
+    leaves: int = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +77,8 @@ def compose_cost(second: Form, first: Form) -> tuple[Form, int]:
     """Return the form of second after first, and the multiplications that it takes.
 
     Maps are chained among themselves and with diagonals: their work is done when they meet a
-    matrix, on its rows or columns, or on their own if these are fewer.
+    matrix, on its rows or columns, or on their own if these are fewer. Chains that grow too long
+    are made matrices.
     """
     rows, cols = second.rows, first.cols
     if "dense" in (first.kind, second.kind):
@@ -78,7 +87,13 @@ def compose_cost(second: Form, first: Form) -> tuple[Form, int]:
         return Form("dense", rows, cols, rows * cols), int(cost)
     if second.kind == first.kind == "diagonal":
         return first, first.rows
-    return Form("map", rows, cols, second.work + first.work), 0
+    chain = _chain(second, first)
+    return dense_cost(chain) if chain.leaves > LEAF_LIMIT else (chain, 0)
+
+
+def _chain(second: Form, first: Form) -> Form:
+    leaves = second.leaves + first.leaves
+    return Form("map", second.rows, first.cols, second.work + first.work, leaves)
 
 
 def _opened_cost(second: Form, first: Form) -> float:
@@ -88,10 +103,11 @@ def _opened_cost(second: Form, first: Form) -> float:
     return dense_cost(other)[1] + product if other.kind == "map" else math.inf
 
 
-def compose(second: Edge, first: Edge) -> Edge:
+def compose(second: Edge, first: Edge, dtype: Any) -> Edge:
     """Return the derivative along first, then second."""
     form, cost = compose_cost(second.form, first.form)
-    if form.kind == "dense" and cost == _opened_cost(second.form, first.form):
+    lazy = "dense" not in (second.form.kind, first.form.kind)
+    if not lazy and cost == _opened_cost(second.form, first.form):
         matrix = second.matrix if first.matrix is None else first.matrix
         return Edge(
             form, matrix=dense(second, matrix.dtype).matrix @ dense(first, matrix.dtype).matrix
@@ -100,12 +116,13 @@ def compose(second: Edge, first: Edge) -> Edge:
         if first.entries is None or second.entries is None:
             return second if first.entries is None else first
         return Edge(form, entries=second.entries * first.entries)
-    if form.kind == "map":
-        return Edge(
-            form,
+    if lazy:
+        chain = Edge(
+            _chain(second.form, first.form),
             push=lambda columns: second.on_columns(first.on_columns(columns)),
             pull=lambda rows: first.on_rows(second.on_rows(rows)),
         )
+        return chain if form.kind == "map" else dense(chain, dtype)
     if first.form.kind == "dense":
         return Edge(form, matrix=second.on_columns(first.matrix))
     return Edge(form, matrix=first.on_rows(second.matrix))
@@ -138,8 +155,10 @@ def add_cost(one: Form, other: Form) -> tuple[Form, int]:
         one.kind != "dense"
         and other.kind != "dense"
         and one.work + other.work < one.rows * one.cols
+        and one.leaves + other.leaves <= LEAF_LIMIT
     ):
-        return Form("map", one.rows, one.cols, one.work + other.work), 0
+        leaves = one.leaves + other.leaves
+        return Form("map", one.rows, one.cols, one.work + other.work, leaves), 0
     made, first = dense_cost(one)
     return made, first + dense_cost(other)[1]
 

@@ -289,3 +289,17 @@ def test_rules_of_functions_named_as_primitives_are_theirs(name):
     named.defjvp(lambda primals, tangents: (named(*primals), 3 * tangents[0]))
     found = graphs.eliminate(graphs.build(named, V)).jacobian(V)
     np.testing.assert_allclose(found[0], 3 * np.eye(3))
+
+
+@pytest.mark.parametrize("order", ["forward", "reverse", "markowitz"])
+def test_paths_that_part_and_meet_again_and_again_are_not_followed_one_by_one(order):
+    def fun(x):
+        for shift in range(1, 13):  # two slices each, put together again: 2^12 paths
+            x = jnp.roll(x, shift)
+        return x
+
+    x = jnp.arange(16.0)
+    found = graphs.eliminate(graphs.build(fun, x), order)
+    assert len(jax.make_jaxpr(found.jacobian)(x).jaxpr.eqns) < 2_000
+    assert found.multiplications == 0
+    np.testing.assert_array_equal(found.jacobian(x)[0], jax.jacrev(fun)(x))
