@@ -53,7 +53,8 @@ def build(
 
     Raises:
       TypeError: `fun` isn't callable, or JAX can't trace it.
-      ValueError: not one name per leaf, or names that aren't unique.
+      ValueError: not one name per leaf, or names that aren't unique; `fun` uses mutable
+        references.
     """
     if not callable(fun):
         raise TypeError(f"fun must be callable, got {fun!r}")
@@ -140,6 +141,7 @@ class _Reader:
     def _step(self, equation: Any, operands: list[int | Fixed]) -> list[int | Fixed]:
         if _changes_nothing(equation):
             return operands
+        _require_pure(equation)
         key = _identity(equation, operands)
         if key is not None and key in self.seen:
             return list(self.seen[key])
@@ -264,6 +266,18 @@ def _changes_nothing(equation: Any) -> bool:
         return False
     before, after = equation.invars[0].aval, equation.outvars[0].aval
     return (before.shape, before.dtype) == (after.shape, after.dtype)
+
+
+def _require_pure(equation: Any) -> None:
+    """Raise ValueError where the equation makes, reads or writes a mutable reference."""
+    avals = [atom.aval for atom in (*equation.invars, *equation.outvars)]
+    if equation.primitive.name in ("new_ref", "mutable_array", "freeze") or any(
+        type(aval).__name__ == "AbstractRef" for aval in avals
+    ):
+        raise ValueError(
+            f"fun must not use mutable references, got {equation.primitive.name}; a node has one "
+            "value"
+        )
 
 
 def _is_number(value: Any) -> bool:

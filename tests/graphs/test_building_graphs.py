@@ -243,3 +243,13 @@ def test_prints_within_a_function_are_no_part_of_its_graph():
     graph = graphs.build(fun, 2.0)
     assert primitives(graph) == ["sin"]
     np.testing.assert_allclose(graph(2.0), np.sin(2.0), rtol=1e-6)
+
+
+def test_mutable_references_are_refused():
+    def fun(x):
+        ref = jax.new_ref(x)
+        ref[...] = 2 * ref[...]
+        return ref[...]
+
+    with pytest.raises(ValueError, match="fun must not use mutable references"):
+        graphs.build(fun, 1.0)
