@@ -91,7 +91,8 @@ def validate(actions: Sequence[Any], length: int) -> tuple[Action, ...]:
             current += 1
             if current >= left:
                 raise ValueError(
-                    f"{where}: step {current - 1} must not be repeated, got there again"
+                    f"{where}: the current state must not pass x_{left - 1}, from which the next "
+                    f"step is differentiated, got x_{current}"
                 )
         elif isinstance(action, Backward):
             if current != left - 1:
@@ -138,27 +139,23 @@ def timeline(actions: Sequence[Action]) -> tuple[Moment, ...]:
 def _moments(actions: Sequence[Action]) -> Iterator[Moment]:
     last = _last_uses(actions)
     slots: list[int | None] = [None] * num_slots(actions)
+    sources = [-1] * len(slots)
     current = done = 0
     for place, action in enumerate(actions):
         if isinstance(action, Store):
-            slots[action.slot] = current if last.get(place, place) > place else None
+            slots[action.slot] = current if place in last else None
+            sources[action.slot] = place
         elif isinstance(action, Restore):
             held = slots[action.slot]
             assert held is not None
             current = held
-            if last[_source(actions, place)] == place:
+            if last[sources[action.slot]] == place:
                 slots[action.slot] = None
         elif isinstance(action, Advance):
             current += 1
         else:
             done += 1
         yield Moment(action, current, tuple(slots), done)
-
-
-def _source(actions: Sequence[Action], place: int) -> int:
-    """Return where the state that is restored at `place` was stored."""
-    slot = actions[place].slot  # type: ignore[union-attr]
-    return max(k for k in range(place) if actions[k] == Store(slot))
 
 
 def _last_uses(actions: Sequence[Action]) -> dict[int, int]:

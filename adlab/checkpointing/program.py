@@ -17,8 +17,8 @@ class Program(NamedTuple):
 
     num_slots: rows of the store. kept: (L - 1,), the slot that the forward pass writes x_k to, or
     -1. moves: (M, 3), the slot to restore (or -1), the slot to store to (or -1), and the step to
-    compute, in the order in which they are run. first, number: (L,), where the moves before backward
-    step k begin, and how many there are. last: (L,), the slot restored after them, or -1.
+    compute, in the order in which they are run. first, number: (L,), where the moves before
+    backward step k begin, and how many there are. last: (L,), the slot restored after them, or -1.
     """
 
     num_slots: int

@@ -35,7 +35,8 @@ def checkpointed_scan(
 
     The backward pass holds `schedule.slots(L)` states, the current one, and the intermediates of
     one step; it computes `schedule.extra_forward_steps(L)` steps again, beside the step within each
-    backward step. Gradients are those of the plain scan: the same operations on the same numbers.
+    backward step. Gradients are those of the plain scan, to rounding: the same operations on the
+    same numbers, which the compiler may fuse in another way.
 
     `body` may close over arrays, traced ones too; their derivatives are summed in one copy each. It
     works under jit and vmap, in reverse mode, and in forward-over-reverse: `jax.jvp` of a gradient,

@@ -75,7 +75,7 @@ class Every(Schedule):
 
 
 def store_all() -> Schedule:
-    """Store every state: length slots, nothing computed twice. What reverse mode does by itself."""
+    """Store every state but the last, which is at hand: L - 1 slots, nothing computed twice."""
     return Every(1)
 
 
@@ -92,9 +92,9 @@ def every(k: int) -> Schedule:
 
 
 def sqrt() -> Schedule:
-    """Return the policy that stores every k-th state, k = ceil(sqrt(L)): about 2 sqrt(L) slots.
+    """Store every k-th state, where k is the root of the length rounded up.
 
-    At most L extra forward steps.
+    At most 2 ceil(sqrt(L)) - 2 slots, and at most L extra forward steps.
 
     Source: Chen et al. (2016), arXiv:1604.06174.
     """
