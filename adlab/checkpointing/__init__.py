@@ -9,6 +9,8 @@ from adlab.checkpointing.actions import (
     timeline,
     validate,
 )
+from adlab.checkpointing.chain import checkpointed_chain
+from adlab.checkpointing.memory import MemoryReport, SavedArray, memory_report, plan
 from adlab.checkpointing.scan import checkpointed_scan
 from adlab.checkpointing.schedules import (
     Schedule,
@@ -23,15 +25,20 @@ from adlab.checkpointing.schedules import (
 __all__ = [
     "Advance",
     "Backward",
+    "MemoryReport",
     "Moment",
     "Restore",
+    "SavedArray",
     "Schedule",
     "Store",
     "binomial",
+    "checkpointed_chain",
     "checkpointed_scan",
     "every",
     "fixed",
+    "memory_report",
     "optimal",
+    "plan",
     "sqrt",
     "store_all",
     "timeline",

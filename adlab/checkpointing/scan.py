@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,17 +74,24 @@ def checkpointed_scan(
     xs = jax.tree.map(jnp.asarray, xs)
     chain, consts, out_tree = _chain(body, init, xs, schedule, count)
     leaves, tree = jax.tree.flatten(init)
-    try:
+    with refuse_forward_mode("checkpointed_scan", "jax.lax.scan"):
         carry, ys = _run(chain, consts, leaves, jax.tree.leaves(xs))
+    return jax.tree.unflatten(tree, carry), jax.tree.unflatten(out_tree, ys)
+
+
+@contextlib.contextmanager
+def refuse_forward_mode(name: str, instead: str) -> Iterator[None]:
+    """Say in terms of the function named why it has no forward mode, and what to take instead."""
+    try:
+        yield
     except TypeError as error:
         if "forward-mode" not in str(error):
             raise
         raise TypeError(
-            "checkpointed_scan can't be differentiated in forward mode (jvp, jacfwd, or "
-            "reverse-over-forward): take reverse mode (grad, vjp), or forward-over-reverse, "
-            "jax.jvp of a gradient; or jax.lax.scan, which needs no memory in forward mode"
+            f"{name} can't be differentiated in forward mode (jvp, jacfwd, or reverse-over-"
+            "forward): take reverse mode (grad, vjp), or forward-over-reverse, jax.jvp of a "
+            f"gradient; or {instead}, which needs no memory in forward mode"
         ) from error
-    return jax.tree.unflatten(tree, carry), jax.tree.unflatten(out_tree, ys)
 
 
 def _strong(leaf: Any) -> jax.Array:

@@ -94,7 +94,7 @@ def every(k: int) -> Schedule:
 def sqrt() -> Schedule:
     """Store every k-th state, where k is the root of the length rounded up.
 
-    At most 2 ceil(sqrt(L)) - 2 slots, and at most L extra forward steps.
+    At most 2 ceil(sqrt(L)) - 2 slots for L > 1, and at most L extra forward steps.
 
     Source: Chen et al. (2016), arXiv:1604.06174.
     """
