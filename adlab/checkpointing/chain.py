@@ -34,9 +34,9 @@ def checkpointed_chain(
     ones too; what it computes from them alone isn't computed again. Works under the same
     transformations as `checkpointed_scan`.
 
-    A state that is restored passes through a loop that would run only if a NaN came along, and then
-    would multiply by one. Without it the compiler would see that the same is computed twice, keep
-    the first result, and save no memory.
+    A state that is restored is multiplied by a one that comes out of a loop, which would run only if
+    a NaN came along. Without it the compiler would see that the same is computed twice, keep the
+    first result, and save no memory.
 
     >>> from adlab.checkpointing import optimal
     >>> def loss(x):
@@ -182,18 +182,18 @@ def _places(actions: Sequence[Action]) -> list[int]:
 
 
 def _anew(state: Leaves, state_bar: Leaves) -> Leaves:
-    """Return the state as something that the compiler can't know, from when state_bar is known.
+    """Return the state times a one that the compiler can't know, and not before state_bar is known.
 
-    NaN in the state counts as well: a constant cotangent would give the loop away.
+    NaN in the state counts as well: a constant cotangent would give the loop away. The loop carries
+    the factor alone: the state itself would be copied for each loop, long before it is needed.
     """
     times = jnp.zeros((), jnp.int32)
     for leaves in (state, state_bar):
         some = next((leaf for leaf in leaves if leaf.size), None)
         if some is not None:
             times = times | jnp.isnan(some.ravel()[0]).astype(jnp.int32)
-    return lax.fori_loop(
-        0, times, lambda k, leaves: [leaf * (k + 1).astype(leaf.dtype) for leaf in leaves], state
-    )
+    one = lax.fori_loop(0, times, lambda k, one: one * (k + 1), jnp.ones((), jnp.int32))
+    return [leaf * one.astype(leaf.dtype) for leaf in state]
 
 
 _run.defvjp(_forward, _backward)

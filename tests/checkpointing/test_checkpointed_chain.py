@@ -109,32 +109,38 @@ def test_states_of_any_structure_and_integers_closed_over():
     close(found, wanted)
 
 
-DEEP = [64 + 64 * (k % 3) for k in range(25)]
-ROWS = 128
+UNEQUAL = tuple(64 + 64 * (k % 3) for k in range(25))
+EQUAL = (64,) * 25
+ROWS = 256
 
 
 @functools.cache
-def temporary_bytes(schedule):
+def temporary_bytes(schedule, widths):
     """Return temporary memory of the gradient of x: those of weights would lend their buffers."""
-    shapes = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in itertools.pairwise(DEEP)]
+    shapes = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in itertools.pairwise(widths)]
     chain = composed if schedule is None else checkpointed_chain
 
     def total(ws, x):
         return jnp.sum(chain([dense(w, 0.0) for w in ws], x, schedule=schedule) ** 2)
 
-    x = jax.ShapeDtypeStruct((ROWS, DEEP[0]), jnp.float32)
+    x = jax.ShapeDtypeStruct((ROWS, widths[0]), jnp.float32)
     compiled = jax.jit(jax.grad(total, argnums=1)).lower(shapes, x).compile()
     return compiled.memory_analysis().temp_size_in_bytes
 
 
-def test_memory_falls_as_the_schedule_says():
-    sizes = [4 * ROWS * width for width in DEEP[:-1]]
-    budget = 6 * max(sizes)
-    few = optimal([a * b for a, b in itertools.pairwise(DEEP)], sizes, budget)
-    handful = 6 * max(sizes)  # a state, the next, cotangents, and one step's intermediates
-    assert temporary_bytes(None) >= 0.9 * sum(sizes)
-    for schedule, held in [(few, budget), (binomial(3), 3 * max(sizes))]:
-        assert temporary_bytes(schedule) <= 1.15 * held + handful
+@pytest.mark.parametrize("schedule", [None, binomial(2), binomial(5), sqrt()], ids=repr)
+def test_memory_of_equal_steps_is_that_of_the_slots_and_one_more_state(schedule):
+    slots = schedule.slots(24) if schedule else 23
+    state = 4 * ROWS * 64
+    assert temporary_bytes(schedule, EQUAL) == pytest.approx((slots + 1) * state, rel=0.15)
+
+
+def test_memory_of_unequal_steps_is_within_the_budget_and_two_more_states():
+    sizes = [4 * ROWS * width for width in UNEQUAL[:-1]]
+    costs = [a * b for a, b in itertools.pairwise(UNEQUAL)]
+    for budget in (2 * max(sizes), 6 * max(sizes)):
+        found = temporary_bytes(optimal(costs, sizes, budget), UNEQUAL)
+        assert found <= budget + 2 * max(sizes) < 0.6 * temporary_bytes(None, UNEQUAL)
 
 
 def test_forward_mode_is_refused_with_what_works():
