@@ -34,8 +34,8 @@ def checkpointed_chain(
     ones too; what it computes from them alone isn't computed again. Works under the same
     transformations as `checkpointed_scan`.
 
-    A state that is restored is multiplied by a one that comes out of a loop, which would run only if
-    a NaN came along. Without it the compiler would see that the same is computed twice, keep the
+    A state that is restored is multiplied by a one that comes out of a loop, which would run only
+    if a NaN came along. Without it the compiler would see that the same is computed twice, keep the
     first result, and save no memory.
 
     >>> from adlab.checkpointing import optimal
