@@ -6,7 +6,7 @@ import contextlib
 import io
 import math
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -68,6 +68,7 @@ class MemoryReport:
       temporary_bytes, output_bytes: of value and gradient as compiled; None where it wasn't
         compiled, or the compiler doesn't tell.
       baseline: the report on the function without checkpoints; None where it has none.
+      wraps_all: whether a single `jax.checkpoint` holds all of the function.
     """
 
     saved: tuple[SavedArray, ...]
@@ -91,16 +92,18 @@ class MemoryReport:
         if base is None:
             return f"no checkpoints: saves all of {_written(self.saved_bytes)}"
         more = f"{100 * (self.recomputation - 1):.0f} % more work"
-        if self.wraps_all:
+        lowered = self.peak_bytes < (1 - _SAME) * base.peak_bytes
+        if self.wraps_all and not lowered:
             return f"wraps the whole loss: saves nothing, for {more}"
-        if self.saved_bytes > (1 - _SAME) * base.saved_bytes:
+        if not lowered or self.saved_bytes > (1 - _SAME) * base.saved_bytes:
             return f"saves nothing, for {more}"
-        if self._compiled and base._compiled and self._compiled > (1 - _SAME) * base._compiled:
+        promised = base.saved_bytes - self.saved_bytes
+        if self._compiled and base._compiled and base._compiled - self._compiled < promised / 10:
             return (
-                f"undone by the compiler: {_written(self._compiled)} compiled, without checkpoints "
-                f"{_written(base._compiled)}; run the steps in jax.lax.scan"
+                f"undone by the compiler: {_written(self._compiled)} as compiled, without "
+                f"checkpoints {_written(base._compiled)}; run the steps in a scan"
             )
-        return f"saves {_written(base.saved_bytes - self.saved_bytes)} for {more}"
+        return f"saves {_written(promised)} for {more}"
 
     @property
     def _compiled(self) -> int | None:
@@ -112,24 +115,33 @@ class MemoryReport:
     def __str__(self) -> str:
         """Write the account as aligned lines."""
         rows = [
-            ("saved for the backward pass", _written(self.saved_bytes), _without(self, "saved"))
+            ("saved for the backward pass", _written(self.saved_bytes), _without(self, "saved")),
+            *_listed(self.saved),
+            ("alive at once, unfused", _written(self.peak_bytes), _without(self, "peak")),
         ]
-        rows += [(f"  {a}", _written(a.bytes), a.source or "") for a in self.saved[:_LISTED]]
-        rest = self.saved[_LISTED:]
-        if rest:
-            size = _written(sum(a.bytes for a in rest))
-            rows.append((f"  and {len(rest)} smaller ones", size, ""))
-        rows.append(("alive at once, unfused", _written(self.peak_bytes), _without(self, "peak")))
         for name in ("temporary", "output"):
             size = getattr(self, f"{name}_bytes")
             if size is not None:
                 rows.append((f"compiled: {name}", _written(size), _without(self, name)))
-        rows.append(
-            ("operations", f"{self.flops:.3g}", f"{self.recomputation:.3f} of the baseline")
-        )
+        usual = "those without checkpoints" if self.baseline else "three evaluations"
+        rows.append(("operations", f"{self.flops:.3g}", f"{self.recomputation:.3f} x {usual}"))
         first, second = (max(len(row[k]) for row in rows) for k in (0, 1))
         lines = [f"{a:<{first}}  {b:>{second}}  {c}".rstrip() for a, b, c in rows]
         return "\n".join([*lines, self.verdict])
+
+
+def _listed(saved: Sequence[SavedArray]) -> list[tuple[str, str, str]]:
+    """Return a row per array, equal ones of one source together; small ones in a last row."""
+    groups = sorted(Counter(saved).items(), key=lambda group: -group[0].bytes * group[1])
+    rows = []
+    for array, times in groups[:_LISTED]:
+        name = f"  {array}" if times == 1 else f"  {array}, {times} times"
+        rows.append((name, _written(array.bytes * times), array.source or ""))
+    rest = groups[_LISTED:]
+    if rest:
+        size = sum(array.bytes * times for array, times in rest)
+        rows.append((f"  {sum(times for _, times in rest)} others", _written(size), ""))
+    return rows
 
 
 def _without(report: MemoryReport, name: str) -> str:
@@ -160,7 +172,8 @@ def memory_report(
     """Account for the memory of `fun`'s gradient by its shapes; nothing is allocated or run.
 
     The arrays saved are exact: those that `jax.vjp` holds. The baseline is `fun` itself with every
-    `jax.checkpoint` and `checkpointed_scan` in it replaced by what it wraps, unless one is given.
+    `jax.checkpoint`, `checkpointed_scan` and `checkpointed_chain` in it replaced by what it wraps,
+    unless one is given.
 
     >>> step = jax.checkpoint(lambda c, w: (jnp.tanh(c @ w), None))
     >>> def loss(ws, x):

@@ -125,10 +125,11 @@ def _gpt2(
             params = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), params)
         length = tokens.shape[-1]
         state = jnp.take(params["tokens"], tokens, axis=0) + params["positions"][:length]
-        seen = jnp.tri(length, dtype=bool)  # row: who looks; column: at whom
+        wide = trees.wide_dtype(state)
+        later = jnp.triu(jnp.full((length, length), jnp.finfo(wide).min, wide), 1)
 
         def body(state: jax.Array, block: Params) -> tuple[jax.Array, None]:
-            state = state + _attention(block, _norm(block["norm1"], state), seen, heads)
+            state = state + _attention(block, _norm(block["norm1"], state), later, heads)
             inner = jax.nn.gelu(layers.dense(block["expand"], _norm(block["norm2"], state)))
             return state + layers.dense(block["contract"], inner), None
 
@@ -180,12 +181,12 @@ def _norm(params: Params, x: jax.Array) -> jax.Array:
     return (standard * scale + bias).astype(x.dtype)
 
 
-def _attention(block: Params, x: jax.Array, seen: jax.Array, heads: int) -> jax.Array:
+def _attention(block: Params, x: jax.Array, later: jax.Array, heads: int) -> jax.Array:
+    """Mix the states before each token; `later` (s, s) is added to the scores, to hide the rest."""
     *batch, length, width = x.shape
     joint = layers.dense(block["attend"], x).reshape(*batch, length, 3, heads, width // heads)
     query, key, value = (joint[..., part, :, :] for part in range(3))
     scores = jnp.einsum("...qhc,...khc->...hqk", query, key) / math.sqrt(width // heads)
-    wide = scores.astype(trees.wide_dtype(scores))
-    weights = jax.nn.softmax(jnp.where(seen, wide, jnp.finfo(wide.dtype).min), axis=-1)
+    weights = jax.nn.softmax(scores.astype(later.dtype) + later, axis=-1)
     mixed = jnp.einsum("...hqk,...khc->...qhc", weights.astype(x.dtype), value)
     return layers.dense(block["project"], mixed.reshape(*batch, length, width))
