@@ -174,13 +174,13 @@ def verdicts(data: Arrays, config: Config) -> list[Verdict]:
     """Judge memory and steps of each schedule, the growth of memory, and the gradients."""
     lengths, found = data["lengths"], []
     for place, (kind, schedule) in enumerate(schedules(config)):
-        name = _named("checkpoint_schedules.name", kind, schedule)
+        slots = getattr(schedule, "num_slots", 0)
+        name = Text(f"checkpoint_schedules.name.{kind}", slots=slots)
         ratios = data["bytes"][:, place] / account(data["slots"][:, place], config)
         found.append(_within("memory", ratios, 1.0, 0.15, schedule=name))
         ratios = data["run"][:, place] / (2 * lengths + data["extra"][:, place])
         found.append(_within("counted", ratios, 1.0, 0.0, schedule=name))
         if kind == "binomial":
-            slots = int(getattr(schedule, "num_slots"))  # noqa: B009
             least = np.array([closed_form(int(length), slots) for length in lengths])
             # Without the last step of the forward pass, and those within the backward steps.
             ratios = (data["run"][:, place] - lengths - 1) / least
@@ -221,11 +221,6 @@ def exponent(lengths: np.ndarray, memory: np.ndarray) -> float:
         return float(np.sum((columns @ best - scaled) ** 2))
 
     return float(min(powers, key=misfit))
-
-
-def _named(table: str, kind: str, schedule: Schedule) -> Text:
-    slots = {"slots": schedule.num_slots} if hasattr(schedule, "num_slots") else {}
-    return Text(f"{table}.{kind}", **slots)
 
 
 def _legend(config: Config) -> list[str]:
@@ -326,24 +321,18 @@ def _timelines(config: Config, length: int) -> Figure:
     for ax, (name, (_, schedule)) in zip(axes.flat, chosen, strict=False):
         stored, current, _ = alive(schedule, length)
         extra = schedule.extra_forward_steps(length)
-        words: dict[str, Any] = {"schedule": name, "stored": schedule.slots(length), "extra": extra}
-        animation.timeline(
-            ax, stored, current, title=text("checkpoint_schedules.figure.panel", **words)
-        )
-    _hide(axes.flat[len(chosen) :])
-    return figure
-
-
-def _hide(axes: Any) -> None:
-    for ax in axes:
+        words = text("checkpoint_schedules.figure.panel", schedule=name, extra=extra)
+        animation.timeline(ax, stored, current, title=words)
+    for ax in axes.flat[len(chosen) :]:
         ax.set_visible(False)
+    return figure
 
 
 def _moments(config: Config, length: int) -> Figure:
     """Draw a few frames of the animation of the leanest binomial schedule."""
     slots, length = min(config.slots), min(length, 16)
     stored, current, left = alive(binomial(slots), length)
-    chosen = np.linspace(0, len(stored) - 1, 7).astype(int)
+    chosen = np.linspace(0, len(stored) - 1, 5).astype(int)
     words: dict[str, Any] = {"slots": slots, "length": length}
     figure, axes = panels.grid(
         len(chosen), 1, title=text("checkpoint_schedules.figure.moments", **words)
