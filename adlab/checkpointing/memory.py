@@ -166,7 +166,7 @@ def memory_report(
     fun: Callable[..., Any],
     *args: Any,
     argnums: int | Sequence[int] = 0,
-    baseline: Callable[..., Any] | None = None,
+    baseline: Callable[..., Any] | MemoryReport | None = None,
     compile: bool = True,
 ) -> MemoryReport:
     """Account for the memory of `fun`'s gradient by its shapes; nothing is allocated or run.
@@ -188,7 +188,7 @@ def memory_report(
         be scalar.
       *args: arrays, or `jax.ShapeDtypeStruct`s.
       argnums: which arguments are differentiated.
-      baseline: a function of the same arguments to compare with, such as one with no checkpoints.
+      baseline: a function of the same arguments to compare with, or the report on it.
       compile: whether to compile the gradient, and that of the baseline, for the default device.
 
     Raises:
@@ -203,13 +203,12 @@ def memory_report(
         return jax.tree.leaves(fun(*jax.tree.unflatten(tree, leaves)))
 
     closed = jax.make_jaxpr(flat)(*leaves)
-    base: Callable[..., Any] | None = baseline
-    if base is None and jaxprs.has_checkpoints(closed.jaxpr):
-        base = _flattened(jaxprs.without_checkpoints(closed))
-    if base is None:
-        return _report(fun, shapes, places, compile)
+    if baseline is None and jaxprs.has_checkpoints(closed.jaxpr):
+        baseline = _flattened(jaxprs.without_checkpoints(closed))
+    if callable(baseline):
+        baseline = _report(baseline, shapes, places, compile)
     wraps_all = jaxprs.wraps_all(closed.jaxpr)
-    return _report(fun, shapes, places, compile, _report(base, shapes, places, compile), wraps_all)
+    return _report(fun, shapes, places, compile, baseline, wraps_all)
 
 
 def _flattened(closed: jex.ClosedJaxpr) -> Callable[..., list[Any]]:

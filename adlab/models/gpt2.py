@@ -30,7 +30,7 @@ _EPSILON = 1e-5  # added to variances
 _SPREAD = 0.02  # standard deviation of the weights; half as much of the positions
 
 
-def gpt2_size(name: Size) -> dict[str, int]:
+def gpt2_size(name: Size) -> dict[str, Any]:
     """Return layers, heads and width of a published model: 124 M, 355 M, 774 M and 1.5 B numbers.
 
     >>> gpt2_size("gpt2-xl")

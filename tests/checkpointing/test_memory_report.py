@@ -106,6 +106,7 @@ def test_verdicts_say_what_came_of_it():
     assert none.peak_bytes - steps.peak_bytes == pytest.approx(LENGTH * STATE, rel=0.1)
     same = memory_report(loss, WS, X, baseline=loss, compile=False)
     assert same.verdict == "saves nothing, for 0 % more work"
+    assert memory_report(loss, WS, X, baseline=none, compile=False) == same
 
 
 def test_the_compiler_agrees_where_steps_are_scanned_and_undoes_it_where_they_are_not():
