@@ -82,7 +82,8 @@ def _measured(config: Config, length: int, timed: bool, progress: lab.Progress) 
     args = _arguments(config, length)
     chosen = [schedule for _, schedule in schedules(config)]
     expected = jax.jit(jax.grad(_chain(jax.lax.scan, length), argnums=(0, 1)))(*args)
-    found: dict[str, list[float]] = {"bytes": [], "difference": [], "run": []}
+    found: dict[str, list[Any]] = {"bytes": [], "difference": []}
+    found["run"] = _steps_run(chosen, length)
     programs = []
     for place, schedule in enumerate(chosen):
         progress.update(place, len(chosen))
@@ -91,7 +92,6 @@ def _measured(config: Config, length: int, timed: bool, progress: lab.Progress) 
         sizes: Any = programs[-1].memory_analysis()
         found["bytes"].append(np.nan if sizes is None else sizes.temp_size_in_bytes)
         found["difference"].append(_difference(programs[-1](*args), expected))
-        found["run"].append(_steps_run(schedule, length))
     if timed:
         progress.timing(f"seconds_{length}", _seconds(programs, args, config.repeats))
     return {name: np.array(values, dtype=float) for name, values in found.items()} | {
@@ -132,18 +132,22 @@ def _difference(found: Any, expected: Any) -> float:
     )
 
 
-def _steps_run(schedule: Schedule, length: int) -> int:
-    """Return how often the steps really run: forward, again, and within their backward steps."""
+def _steps_run(chosen: list[Schedule], length: int) -> list[int]:
+    """Return how often steps really run: forward, again, and within their backward steps."""
     calls: list[int] = []
 
-    def step(h: Any, _: None) -> tuple[Any, None]:
-        jax.debug.callback(lambda: calls.append(1))
-        return jnp.sin(h), None
+    def counted(place: int, h: Any) -> Any:
+        def step(h: Any, _: None) -> tuple[Any, None]:
+            jax.debug.callback(lambda: calls.append(place))
+            return jnp.sin(h), None
 
-    grad = jax.jit(jax.grad(lambda h: _scan(schedule)(step, h, length)[0]))
-    jax.block_until_ready(grad(np.float32(0.5)))
+        return _scan(chosen[place])(step, h, length)[0]
+
+    places = range(len(chosen))
+    total = jax.jit(jax.grad(lambda hs: sum(counted(k, hs[k]) for k in places)))
+    jax.block_until_ready(total([np.float32(0.5)] * len(chosen)))
     jax.effects_barrier()
-    return len(calls)
+    return [calls.count(place) for place in places]
 
 
 def _seconds(programs: list[Any], args: tuple, repeats: int) -> np.ndarray:
@@ -285,9 +289,9 @@ def _pareto(data: Arrays, config: Config, price: np.ndarray, kind: str) -> Figur
     figure, axes = panels.grid(title=text(f"checkpoint_schedules.figure.{title}", length=longest))
     ax, state = axes[0, 0], 4 * config.batch_size * config.width
     if kind == "work":
-        front = [binomial(slots) for slots in range(2, longest)]
-        work = [1 + s.extra_forward_steps(longest) / (4 * longest) for s in front]
-        held = np.array([s.slots(longest) for s in front])
+        held = np.arange(2, longest)
+        steps = np.array([closed_form(longest, int(slots)) for slots in held])
+        work = 1 + (steps - longest + 1) / (4 * longest)
         label = text("panel.theory")
         ax.plot(work, account(held, config) / state, "--", color=style.THEORY, label=label)
     for place, name in enumerate(_legend(config)):

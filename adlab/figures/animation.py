@@ -51,7 +51,8 @@ def states(ax: Axes, stored: ArrayLike, current: int, left: int, *, title: str =
       title: text to the left of the chain.
     """
     ax.clear()
-    ax.set_axis_off()
+    ax.set(xticks=[], yticks=[])
+    ax.spines[:].set_visible(False)
     stored = np.asarray(stored, dtype=bool)
     for k, held in enumerate(stored):
         ring = CURRENT if k == current else DONE if k >= left else style.THEORY

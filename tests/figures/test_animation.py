@@ -34,7 +34,7 @@ def test_the_gif_has_a_frame_per_action(tmp_path, lang):
         path = animation.animate(STORED, CURRENT, LEFT, tmp_path / "new" / "chain.gif", fps=5)
     data = path.read_bytes()
     assert data.startswith(b"GIF89a")
-    # Each frame opens with a graphic control extension: its size, flags, and hundredths of a second.
+    # A frame opens with a graphic control extension: size, flags, hundredths of a second.
     delays = [int.from_bytes(part[1:3], "little") for part in data.split(b"\x21\xf9\x04")[1:]]
     assert delays == [20] * 4
 
