@@ -139,8 +139,8 @@ def repeated(config: Config) -> float:
 def layers_alive(data: Arrays, config: Config, row: int, policy: str) -> np.ndarray:
     """Return the bytes in PARTS that are alive at once inside the layers.
 
-    What is saved, and all that one layer makes when it is computed again. The logits and the loss
-    are done with by then.
+    What is saved, and at most all that one layer makes when it is computed again. With checkpoints,
+    the logits and the loss are done with by then.
     """
     saved = data["saved"][row, POLICIES.index(policy)].copy()
     if policy == "none":

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from adlab import checkpointing
-from adlab.checkpointing import memory_report, plan
+from adlab.checkpointing import jaxprs, memory_report, plan
 
 LENGTH, WIDTH, BATCH = 16, 8, 64
 STATE = 4 * WIDTH * BATCH
@@ -92,6 +92,23 @@ def test_the_bytes_and_lines_are_those_that_jax_prints(fun):
     report = memory_report(fun, WS, X, argnums=(0, 1), compile=False)
     assert report.saved_bytes == expected
     assert all(".py:" in array.source for array in report.saved)
+
+
+def test_the_most_alive_at_once_is_that_of_a_count_by_hand():
+    def straight(x):
+        a = jnp.sin(x)
+        b = jnp.cos(a)
+        c = a * b  # a, b, c
+        return jnp.sum(jnp.exp(jnp.exp(c)))
+
+    def looped(
+        x,
+    ):  # the last state and all ys; inside, sin(c) and twice it, which is all it returns
+        return jax.lax.scan(lambda c, _: ((y := jnp.sin(c)) * 2, y), x, None, length=5)
+
+    x = np.ones(10, np.float32)
+    for fun, arrays in [(straight, 3), (jax.jit(straight), 3), (looped, 1 + 5 + 2)]:
+        assert jaxprs.peak_bytes(jax.make_jaxpr(fun)(x).jaxpr) == arrays * x.nbytes
 
 
 def test_verdicts_say_what_came_of_it():
