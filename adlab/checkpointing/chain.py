@@ -13,7 +13,7 @@ import numpy as np
 from jax import lax
 from jax.extend import core as jex
 
-from adlab.checkpointing.actions import Action, Advance, Backward, Restore, Store
+from adlab.checkpointing.actions import Action, Advance, Backward, Restore, Store, validate
 from adlab.checkpointing.scan import refuse_forward_mode
 from adlab.checkpointing.schedules import resolve
 from adlab.core import checks
@@ -62,7 +62,7 @@ def checkpointed_chain(
     functions = list(functions)
     checks.at_least("number of functions", len(functions), 1)
     checks.require_inexact("checkpointed_chain (x)", x)
-    actions = resolve(schedule).actions(len(functions))
+    actions = validate(resolve(schedule).actions(len(functions)), len(functions))
     leaves, tree = jax.tree.flatten(jax.tree.map(jnp.asarray, x))
     steps, consts, tree = _traced(functions, [jax.typeof(leaf) for leaf in leaves], tree)
     with refuse_forward_mode("checkpointed_chain", "composing the functions"):
@@ -129,17 +129,17 @@ def _run(chain: _Chain, consts: Leaves, state: Leaves) -> Leaves:
 
 def _forward(chain: _Chain, consts: Leaves, state: Leaves) -> tuple[Leaves, Any]:
     """Run the chain up to the last step, storing what is restored later on."""
-    first = next(k for k, action in enumerate(chain.actions) if isinstance(action, Backward))
     slots: dict[int, Leaves] = {}
-    current = 0
-    for action in chain.actions[:first]:
+    for place, action in zip(_places(chain.actions), chain.actions, strict=True):
         if isinstance(action, Store):
             slots[action.slot] = state
+        elif isinstance(action, Restore):
+            state = slots[action.slot]
         elif isinstance(action, Advance):
-            step = chain.steps[current]
-            state, current = step(step.chosen(consts), state), current + 1
+            step = chain.steps[place]
+            state = step(step.chosen(consts), state)
         else:
-            raise ValueError(f"a state must not be restored in the forward pass, got {action!r}")
+            break
     last = chain.steps[-1]
     return last(last.chosen(consts), state), (consts, state, slots)
 

@@ -14,6 +14,7 @@ import numpy as np
 from jax import lax
 from jax.extend import core as jex
 
+from adlab.checkpointing.actions import validate
 from adlab.checkpointing.program import Program, compiled
 from adlab.checkpointing.schedules import resolve
 from adlab.core import checks
@@ -142,8 +143,8 @@ def _chain(
         (), [*jaxpr.constvars, *jaxpr.invars], jaxpr.outvars, jaxpr.eqns, jaxpr.effects, about
     )
     step = jex.jaxpr_as_fun(jex.ClosedJaxpr(pure, ()))
-    schedule = resolve(schedule)
-    program = compiled(schedule.actions(length), length)
+    actions = validate(resolve(schedule).actions(length), length)
+    program = compiled(actions, length)
     chain = _Chain(step, program, length, len(jax.tree.leaves(init)))
     return chain, list(closed.consts), jax.tree.structure(shapes[1])
 

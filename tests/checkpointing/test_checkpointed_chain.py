@@ -9,9 +9,14 @@ import numpy as np
 import pytest
 
 from adlab.checkpointing import (
+    Advance,
+    Backward,
+    Restore,
+    Schedule,
     Store,
     binomial,
     checkpointed_chain,
+    checkpointed_scan,
     every,
     optimal,
     sqrt,
@@ -142,6 +147,35 @@ def test_memory_of_unequal_steps_is_within_the_budget_and_two_more_states():
         found = temporary_bytes(optimal(costs, sizes, budget), UNEQUAL)
         bound = budget + 2 * max(sizes) + 2**14  # and a few small arrays
         assert found <= bound < 0.6 * temporary_bytes(None, UNEQUAL)
+
+
+class Wrong(Schedule):
+    """Differentiates the same step again and again."""
+
+    def actions(self, length):
+        return (Store(0), *([Backward()] * length))
+
+
+def test_a_schedule_of_ones_own_is_checked():
+    with pytest.raises(ValueError, match=r"action 1, Backward.*must be x_2, got x_0"):
+        checkpointed_chain([jnp.sin] * 3, 1.0, schedule=Wrong())
+    with pytest.raises(ValueError, match=r"action 1, Backward.*must be x_2, got x_0"):
+        checkpointed_scan(lambda c, _: (c, None), 1.0, length=3, schedule=Wrong())
+
+
+def test_steps_may_be_walked_twice_before_the_first_is_differentiated():
+    actions = (Store(0), Advance(), Restore(0), Advance(), Store(1), Backward(), Restore(0))
+    actions += (Backward(),)
+    x = jnp.float32(0.3)
+    expected = jnp.cos(jnp.sin(x)) * jnp.cos(x)
+
+    def scanned(x):
+        body = lambda c, _: (jnp.sin(c), None)  # noqa: E731
+        return checkpointed_scan(body, x, length=2, schedule=actions)[0]
+
+    close(jax.grad(scanned)(x), expected)
+    chained = functools.partial(checkpointed_chain, [jnp.sin, jnp.sin], schedule=actions)
+    close(jax.grad(chained)(x), expected)
 
 
 def test_forward_mode_is_refused_with_what_works():
