@@ -104,14 +104,20 @@ class Graph:
         """Return the values of all nodes at `args`; traceable.
 
         Raises:
-          ValueError: `args` are of another structure.
+          ValueError: `args` are of another structure, or a leaf is of another shape.
         """
         leaves, tree = jax.tree.flatten(args)
         if tree != self.in_tree:
             raise ValueError(f"arguments must have the structure {self.in_tree}, got {tree}")
         values: list[Any] = [node.value for node in self.nodes]
         for index, leaf in zip(self.inputs, leaves, strict=True):
-            values[index] = jnp.asarray(leaf, self.nodes[index].dtype)
+            node = self.nodes[index]
+            if np.shape(leaf) != node.shape:
+                raise ValueError(
+                    f"{node.name} must have shape {node.shape}, as the graph was built, got "
+                    f"{np.shape(leaf)}"
+                )
+            values[index] = jnp.asarray(leaf, node.dtype)
         for step in self.steps:
             results = step.fun(*(values[index] for index in step.parents))
             for index, value in zip(step.results, results, strict=True):

@@ -253,3 +253,9 @@ def test_mutable_references_are_refused():
 
     with pytest.raises(ValueError, match="fun must not use mutable references"):
         graphs.build(fun, 1.0)
+
+
+def test_arguments_of_another_shape_are_refused_by_name():
+    graph = graphs.build(lambda a, b: a * jnp.sum(b), 1.0, jnp.ones(3))
+    with pytest.raises(ValueError, match=r"b must have shape \(3,\), .* got \(4,\)"):
+        graph(1.0, jnp.ones(4))

@@ -1,0 +1,199 @@
+"""Chains of unequal steps: gradients of the composition, in less memory."""
+
+import functools
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from adlab.checkpointing import (
+    Advance,
+    Backward,
+    Restore,
+    Schedule,
+    Store,
+    binomial,
+    checkpointed_chain,
+    checkpointed_scan,
+    every,
+    optimal,
+    sqrt,
+    store_all,
+)
+from adlab.curvature import hvp
+
+WIDTHS = (4, 6, 3, 8, 5, 2)
+SCHEDULES = [store_all(), sqrt(), every(2), binomial(1), binomial(2)]
+SCHEDULES.append(optimal([24, 18, 24, 40, 10], [4, 6, 3, 8, 5], 9))
+
+
+def weights(seed=0):
+    keys = jax.random.split(jax.random.key(seed), len(WIDTHS) - 1)
+    shapes = itertools.pairwise(WIDTHS)
+    return [jax.random.normal(key, shape) for key, shape in zip(keys, shapes, strict=True)]
+
+
+def dense(w, shift):
+    """A step that closes over its own weights and what all of them share."""
+    return lambda h: jnp.tanh(h @ w + shift)
+
+
+def composed(functions, x, *, schedule):
+    del schedule
+    return functools.reduce(lambda state, function: function(state), functions, x)
+
+
+def loss(chain, schedule, ws, shift, x):
+    return jnp.sum(chain([dense(w, shift) for w in ws], x, schedule=schedule) ** 2)
+
+
+ARGS = (weights(), np.float32(0.1), np.linspace(-1, 1, 12, dtype=np.float32).reshape(3, 4))
+
+
+@pytest.fixture(scope="module")
+def expected():
+    fun = functools.partial(loss, composed, None)
+    return jax.jit(jax.value_and_grad(fun, argnums=(0, 1, 2)))(*ARGS)
+
+
+def close(got, expected, tolerance=2e-6):  # float32, a few sums in another order
+    assert jax.tree.structure(got) == jax.tree.structure(expected)
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, atol=tolerance * np.abs(b).max(), rtol=0)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=repr)
+def test_values_and_gradients_are_those_of_the_composition(expected, schedule):
+    fun = functools.partial(loss, checkpointed_chain, schedule)
+    close(jax.jit(jax.value_and_grad(fun, argnums=(0, 1, 2)))(*ARGS), expected)
+
+
+def test_under_vmap_and_forward_over_reverse():
+    ours, plainly = (
+        functools.partial(loss, chain, binomial(2)) for chain in (checkpointed_chain, composed)
+    )
+    ws, shift, x = ARGS
+    v = weights(seed=1)
+    found, wanted = (jax.jit(hvp(fun))(v, ws, shift, x) for fun in (ours, plainly))
+    close(found, wanted, 1e-5)
+    found, wanted = (
+        jax.jit(jax.vmap(jax.grad(fun, argnums=2), (None, None, 0)))(ws, shift, x[:, None])
+        for fun in (ours, plainly)
+    )
+    close(found, wanted)
+
+
+def test_a_nan_stays_one_and_changes_no_other_number():
+    def fun(x):
+        steps = [jnp.sin, lambda h: h * x, jnp.exp]
+        return checkpointed_chain(steps, x, schedule=binomial(1))
+
+    x = jnp.array([jnp.nan, 0.5])
+    found = jax.grad(lambda x: jnp.sum(fun(x)))(x)
+    wanted = jax.grad(lambda x: jnp.sum(jnp.exp(jnp.sin(x) * x)))(x)
+    assert np.isnan(found[0])
+    close(found[1], wanted[1])
+
+
+def test_states_of_any_structure_and_integers_closed_over():
+    places, table = jnp.array([2, 0]), jnp.arange(6.0).reshape(3, 2)
+
+    def fun(chain, table):
+        steps = [
+            lambda x: {"rows": table[places] * x, "x": x},
+            lambda s: (s["rows"] @ s["rows"].T, s["x"] ** 2),
+            lambda s: jnp.sum(s[0]) * s[1],
+        ]
+        return chain(steps, jnp.float32(0.7), schedule=binomial(1))
+
+    found, wanted = (
+        jax.grad(functools.partial(fun, chain))(table) for chain in (checkpointed_chain, composed)
+    )
+    close(found, wanted)
+
+
+UNEQUAL = tuple(64 + 64 * (k % 3) for k in range(25))
+EQUAL = (64,) * 25
+ROWS = 256
+
+
+@functools.cache
+def temporary_bytes(schedule, widths):
+    """Return temporary memory of the gradient of x: those of weights would lend their buffers."""
+    shapes = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in itertools.pairwise(widths)]
+    chain = composed if schedule is None else checkpointed_chain
+
+    def total(ws, x):
+        return jnp.sum(chain([dense(w, 0.0) for w in ws], x, schedule=schedule) ** 2)
+
+    x = jax.ShapeDtypeStruct((ROWS, widths[0]), jnp.float32)
+    compiled = jax.jit(jax.grad(total, argnums=1)).lower(shapes, x).compile()
+    return compiled.memory_analysis().temp_size_in_bytes
+
+
+@pytest.mark.parametrize("schedule", [None, binomial(2), binomial(5), sqrt()], ids=repr)
+def test_memory_of_equal_steps_is_that_of_the_slots_and_one_more_state(schedule):
+    slots = schedule.slots(24) if schedule else 23
+    state = 4 * ROWS * 64
+    assert temporary_bytes(schedule, EQUAL) == pytest.approx((slots + 1) * state, rel=0.15)
+
+
+def test_memory_of_unequal_steps_is_within_the_budget_and_two_more_states():
+    sizes = [4 * ROWS * width for width in UNEQUAL[:-1]]
+    costs = [a * b for a, b in itertools.pairwise(UNEQUAL)]
+    for budget in (2 * max(sizes), 6 * max(sizes)):
+        found = temporary_bytes(optimal(costs, sizes, budget), UNEQUAL)
+        bound = budget + 2 * max(sizes) + 2**14  # and a few small arrays
+        assert found <= bound < 0.6 * temporary_bytes(None, UNEQUAL)
+
+
+class Wrong(Schedule):
+    """Differentiates the same step again and again."""
+
+    def actions(self, length):
+        return (Store(0), *([Backward()] * length))
+
+
+def test_a_schedule_of_ones_own_is_checked():
+    with pytest.raises(ValueError, match=r"action 1, Backward.*must be x_2, got x_0"):
+        checkpointed_chain([jnp.sin] * 3, 1.0, schedule=Wrong())
+    with pytest.raises(ValueError, match=r"action 1, Backward.*must be x_2, got x_0"):
+        checkpointed_scan(lambda c, _: (c, None), 1.0, length=3, schedule=Wrong())
+
+
+def test_steps_may_be_walked_twice_before_the_first_is_differentiated():
+    actions = (Store(0), Advance(), Restore(0), Advance(), Store(1), Backward(), Restore(0))
+    actions += (Backward(),)
+    x = jnp.float32(0.3)
+    expected = jnp.cos(jnp.sin(x)) * jnp.cos(x)
+
+    def scanned(x):
+        body = lambda c, _: (jnp.sin(c), None)  # noqa: E731
+        return checkpointed_scan(body, x, length=2, schedule=actions)[0]
+
+    close(jax.grad(scanned)(x), expected)
+    chained = functools.partial(checkpointed_chain, [jnp.sin, jnp.sin], schedule=actions)
+    close(jax.grad(chained)(x), expected)
+
+
+def test_forward_mode_is_refused_with_what_works():
+    with pytest.raises(TypeError, match=r"checkpointed_chain can't.*forward-over-reverse"):
+        jax.jvp(lambda x: checkpointed_chain([jnp.sin], x, schedule=sqrt()), (1.0,), (1.0,))
+
+
+@pytest.mark.parametrize(
+    ("functions", "x", "schedule", "error", "message"),
+    [
+        ([], 1.0, sqrt(), ValueError, "number of functions must be >= 1, got 0"),
+        ([jnp.sin], 1, sqrt(), TypeError, "x.*must be real floating-point, got int32"),
+        ([jnp.sin, jnp.isnan], 1.0, sqrt(), TypeError, r"functions\[1\].*got bool"),
+        ([jnp.sin] * 2, 1.0, optimal([1], [1], 1), ValueError, "chain of 2 steps, got one for 1"),
+        ([jnp.sin] * 2, 1.0, "sqrt", TypeError, "schedule must be one of"),
+        ([jnp.sin] * 2, 1.0, (Store(0),), ValueError, "for a chain of 2 steps"),
+    ],
+)
+def test_what_can_not_be_run_is_refused(functions, x, schedule, error, message):
+    with pytest.raises(error, match=message):
+        checkpointed_chain(functions, x, schedule=schedule)

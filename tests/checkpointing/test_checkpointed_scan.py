@@ -1,0 +1,311 @@
+"""Gradients, memory and recomputation of `checkpointed_scan`, beside the plain scan."""
+
+import collections
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jax import lax
+
+from adlab.checkpointing import (
+    Advance,
+    Backward,
+    Restore,
+    Store,
+    binomial,
+    checkpointed_scan,
+    every,
+    optimal,
+    sqrt,
+    store_all,
+)
+from adlab.curvature import hvp
+
+SCHEDULES = {
+    "binomial(1)": binomial(1),
+    "binomial(3)": binomial(3),
+    "sqrt": sqrt(),
+    "every(2)": every(2),
+    "store_all": store_all(),
+    "optimal": optimal([1] * 7, [1] * 7, 2),
+}
+LENGTH = 7
+ROUNDING = 2e-6  # float32, a few sums of 7 steps in another order
+EVERY = pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES.keys())
+
+
+def with_schedule(schedule):
+    return lambda body, init, xs=None, length=None: checkpointed_scan(
+        body, init, xs, schedule=schedule, length=length
+    )
+
+
+def numbers(*shape, seed=0):
+    return jax.random.normal(jax.random.key(seed), shape)
+
+
+def close(got, expected, rtol=ROUNDING):
+    assert jax.tree.structure(got) == jax.tree.structure(expected)
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
+        assert a.dtype == b.dtype
+        scale = np.max(np.abs(np.asarray(b, np.float64)), initial=1e-30)
+        np.testing.assert_allclose(
+            np.asarray(a, np.float64) / scale, np.asarray(b, np.float64) / scale, atol=rtol, rtol=0
+        )
+
+
+def mlp(scan):
+    """A residual network; the derivatives are of all weights, which are xs, and of the input."""
+
+    def loss(weights, x):
+        def step(h, w):
+            return h + jnp.tanh(h @ w["kernel"] + w["bias"]), None
+
+        return jnp.sum(scan(step, x, weights)[0] ** 2)
+
+    weights = {"kernel": 0.3 * numbers(LENGTH, 4, 4), "bias": numbers(LENGTH, 4, seed=1)}
+    return loss, (weights, numbers(2, 4, seed=2))
+
+
+def ode(scan):
+    """Runge-Kutta steps of a pendulum: a pytree as the carry, a closed-over traced constant."""
+
+    def loss(start, stiffness):
+        def field(state):
+            return {"angle": state["speed"], "speed": -stiffness * jnp.sin(state["angle"])}
+
+        def step(state, _):
+            middle = jax.tree.map(lambda s, f: s + 0.05 * f, state, field(state))
+            after = jax.tree.map(lambda s, f: s + 0.1 * f, state, field(middle))
+            return after, after["angle"] ** 2
+
+        end, angles = scan(step, start, length=LENGTH)
+        return jnp.sum(angles * jnp.arange(1.0, LENGTH + 1)) + end["speed"]
+
+    return loss, ({"angle": jnp.float32(1.0), "speed": jnp.float32(-0.3)}, jnp.float32(2.0))
+
+
+def embedding(scan):
+    """Integers among the xs, some of them unused in places; integer and float ys."""
+
+    def loss(table, x):
+        def step(h, item):
+            token, (gate,) = item
+            h = h * gate + table[token]
+            return h, (token + 1, jnp.sum(h**3))
+
+        end, (after, cubes) = scan(step, x, (tokens, (gates,)))
+        return jnp.sum(end * x) + jnp.sum(cubes * after.astype(cubes.dtype))
+
+    tokens, gates = jnp.array([0, 2, 1, 1, 0, 2, 2]), 1 / (2 + jnp.arange(7.0))
+    return loss, (numbers(3, 4), numbers(4, seed=1))
+
+
+MODELS = {"mlp": mlp, "ode": ode, "embedding": embedding}
+
+
+@pytest.fixture(scope="module", params=MODELS.values(), ids=MODELS.keys())
+def model(request):
+    """A model, and the value and the gradients of its plain scan."""
+    loss, args = request.param(lax.scan)
+    return request.param, jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))(*args)
+
+
+@EVERY
+def test_values_and_gradients_are_those_of_the_plain_scan(model, schedule):
+    build, expected = model
+    loss, args = build(with_schedule(schedule))
+    close(jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))(*args), expected)
+
+
+@EVERY
+def test_gradients_of_a_linear_chain_are_exact(schedule):
+    # Small integers, so that nothing is rounded: the products on either side of each matrix.
+    weights = np.random.default_rng(0).integers(-1, 2, (LENGTH, 4, 4))
+    left, right = [np.ones((1, 4), int)], [np.ones((4, 1), int)]
+    for k in range(LENGTH):
+        left.append(left[-1] @ weights[k])
+        right.append(weights[-1 - k] @ right[-1])
+    expected = np.stack([left[k].T @ right[-2 - k].T for k in range(LENGTH)])
+
+    def loss(weights):
+        def step(h, w):
+            return h @ w, None
+
+        return jnp.sum(checkpointed_scan(step, jnp.ones((1, 4)), weights, schedule=schedule)[0])
+
+    np.testing.assert_array_equal(jax.jit(jax.grad(loss))(weights.astype(np.float32)), expected)
+
+
+def test_gradients_against_the_product_rule():
+    # d/dx of x prod sin(t) is prod sin(t), for any x.
+    def loss(x):
+        def step(c, t):
+            return c * jnp.sin(t), None
+
+        return checkpointed_scan(step, x, jnp.arange(1.0, 9.0), schedule=binomial(2))[0]
+
+    expected = np.prod(np.sin(np.arange(1.0, 9.0)))
+    assert float(jax.grad(loss)(jnp.float32(3.0))) == pytest.approx(expected, rel=1e-6)  # float32
+
+
+@settings(max_examples=8)
+@given(st.integers(1, 14), st.integers(1, 6))
+def test_any_length_and_any_slots(length, slots):
+    def gradients(scan, x, xs):
+        def loss(x, xs):
+            end, ys = scan(lambda c, t: (jnp.sin(c * t), c[0] * t[1]), x, xs)
+            return jnp.sum(end) + jnp.sum(ys**2)
+
+        return jax.grad(loss, argnums=(0, 1))(x, xs)
+
+    scans = (with_schedule(binomial(slots)), lax.scan)
+    both = jax.jit(lambda *args: [gradients(scan, *args) for scan in scans])
+    close(*both(numbers(2), 1 + 0.1 * numbers(length, 2, seed=length)))
+
+
+def test_under_vmap_and_nested_in_gradients_and_jit():
+    def penalty(scan):
+        loss, args = mlp(scan)
+
+        def outer(scale):
+            inner = jax.jit(lambda x: loss(jax.tree.map(lambda w: w * scale, args[0]), x))
+            return jnp.sum(inner(args[1] * scale) * jnp.sin(scale))
+
+        return outer
+
+    scales = jnp.linspace(0.2, 1.0, 3)
+    ours, plainly = (penalty(scan) for scan in (with_schedule(binomial(2)), lax.scan))
+    expected = jax.vmap(jax.grad(plainly))(scales)
+    close(jax.jit(jax.vmap(jax.grad(jax.jit(ours))))(scales), expected)
+    close(jax.grad(lambda s: jnp.sum(jax.vmap(ours)(s)))(scales), expected)
+
+
+def test_hessian_products_forward_over_reverse():
+    v = None
+    found = []
+    for scan in (lax.scan, with_schedule(binomial(2))):
+        loss, (weights, x) = mlp(scan)
+        v = jax.tree.map(lambda w: numbers(*w.shape, seed=5), weights)
+        found.append(jax.jit(hvp(loss, mode="forward_over_reverse"))(v, weights, x))
+    close(found[1], found[0], rtol=5e-6)  # twice as many steps of rounding
+
+
+def test_forward_mode_is_refused_with_what_works():
+    loss, args = mlp(with_schedule(binomial(2)))
+    with pytest.raises(TypeError, match=r"forward mode.*grad, vjp.*forward-over-reverse"):
+        jax.jvp(loss, args, args)
+
+
+@EVERY
+def test_each_step_is_computed_as_often_as_the_schedule_says(schedule):
+    calls = collections.Counter()
+
+    def step(carry, index):
+        jax.debug.callback(lambda k: calls.update([int(k)]), index)
+        return jnp.sin(carry), None
+
+    grad = jax.jit(
+        jax.grad(lambda x: checkpointed_scan(step, x, jnp.arange(7), schedule=schedule)[0])
+    )
+    jax.block_until_ready(grad(jnp.float32(0.5)))
+    jax.effects_barrier()
+    # Forward pass; again; and once more within each backward step.
+    assert calls.total() == LENGTH + schedule.extra_forward_steps(LENGTH) + LENGTH
+    assert min(calls.values()) >= 2
+
+
+@functools.cache
+def temporary_bytes(schedule=None, layers=64, width=64, batch=32):
+    """Return the temporary memory of the gradient of a chain; None stands for the plain scan."""
+    scan = with_schedule(schedule) if schedule else lax.scan
+    weights = jax.ShapeDtypeStruct((layers, width, width), jnp.float32)
+    x = jax.ShapeDtypeStruct((batch, width), jnp.float32)
+
+    def loss(weights, x):
+        return jnp.sum(scan(lambda h, w: (jnp.tanh(h @ w), None), x, weights)[0])
+
+    compiled = jax.jit(jax.grad(loss, argnums=(0, 1))).lower(weights, x).compile()
+    return compiled.memory_analysis().temp_size_in_bytes
+
+
+@pytest.mark.parametrize("schedule", [binomial(5), binomial(10), sqrt(), store_all()])
+def test_memory_is_what_the_schedule_says(schedule):
+    slots, state, weights = schedule.slots(64), 4 * 32 * 64, 4 * 64 * 64
+    found = temporary_bytes(schedule)
+    assert found - temporary_bytes(binomial(2)) == pytest.approx((slots - 2) * state, rel=0.15)
+    # Beside the slots: a few states (current, its successor, cotangents), and one step's weights.
+    assert found == pytest.approx(slots * state + 4 * state + 2 * weights, rel=0.15)
+
+
+def test_the_plain_scan_takes_the_memory_of_all_states():
+    assert temporary_bytes() > 60 * 4 * 32 * 64
+    assert temporary_bytes(binomial(5)) < temporary_bytes() / 4
+
+
+def test_states_in_half_precision_stay_so():
+    def loss(scan, x, w):
+        return jnp.sum(scan(lambda c, t: (jnp.tanh(c * t), c), x, w)[1].astype(jnp.float32))
+
+    x, w = numbers(4).astype(jnp.bfloat16), numbers(9, 4, seed=1).astype(jnp.bfloat16)
+    expected = jax.grad(lambda x, w: loss(lax.scan, x, w), argnums=(0, 1))(x, w)
+    scan = with_schedule(binomial(3))
+    found = jax.grad(lambda x, w: loss(scan, x, w), argnums=(0, 1))(x, w)
+    close(found, expected, rtol=2**-7)  # one unit of bfloat16's last place
+
+
+def test_numbers_of_weak_type_and_numpy_arrays_are_fine():
+    end, ys = checkpointed_scan(
+        lambda c, t: (c * t, t), 1.5, np.ones(3, np.float32), schedule=binomial(1)
+    )
+    assert (float(end), ys.shape) == (1.5, (3,))
+
+
+def run(body=lambda c, _: (c, None), init=1.0, xs=None, schedule=None, **options):
+    schedule = binomial(2) if schedule is None else schedule
+    return checkpointed_scan(body, init, xs, schedule=schedule, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"body": lambda _, __: (jnp.ones(2), None)}, TypeError, r"carry must be float32\[\], got"),
+        ({"body": lambda c, _: (c.astype(jnp.bfloat16), None)}, TypeError, r"got bfloat16\[\]"),
+        ({"body": lambda c, _: ((c,), None)}, TypeError, "structure of init"),
+        ({"body": lambda c, _: c}, TypeError, r"must return \(carry, y\)"),
+        ({"init": 1}, TypeError, "init.*must be real floating-point, got int32"),
+        ({"init": 1j}, TypeError, "must be real floating-point, got complex64"),
+        ({"init": ()}, ValueError, "must hold at least one number"),
+        ({"length": None}, ValueError, "as long as `length`"),
+        ({"length": 0}, ValueError, "length must be >= 1, got 0"),
+        ({"xs": np.ones(4)}, ValueError, r"one first axis.*got lengths \[\(3,\), \(4,\)\]"),
+        ({"xs": (np.ones(3), np.ones(2))}, ValueError, "one first axis"),
+        ({"xs": np.float32(1.0)}, ValueError, "one first axis"),
+        ({"schedule": optimal([1] * 4, [1] * 4, 2)}, ValueError, "chain of 3 steps, got one for 4"),
+        ({"schedule": "binomial"}, TypeError, "schedule must be one of.*got 'binomial'"),
+        ({"schedule": (Store(0), Backward())}, ValueError, "chain of 3 steps, got one for 1"),
+        (
+            {"schedule": (Store(0), Advance(), Backward(), Restore(0))},
+            ValueError,
+            "action 1.*must not pass x_0",
+        ),
+    ],
+)
+def test_what_can_not_be_run_is_refused(options, error, message):
+    with pytest.raises(error, match=message):
+        run(**{"length": 3, **options})
+
+
+def test_actions_of_ones_own():
+    x = jnp.float32(0.3)
+    actions = (Store(0), Advance(), Advance(), Backward(), Restore(0), Advance(), Backward())
+    actions += (Restore(0), Backward())
+    found = jax.grad(
+        lambda x: run(lambda c, _: (jnp.sin(c), None), x, schedule=actions, length=3)[0]
+    )
+    expected = jax.grad(lambda x: jnp.sin(jnp.sin(jnp.sin(x))))
+    close(found(x), expected(x))
