@@ -277,7 +277,9 @@ def _partials(graph: Graph, step: Step, index: int) -> list[Partial]:
 
     An operand that stands in several places has one for each.
     """
-    found = []
+    found: list[Partial] = []
+    if not jnp.issubdtype(graph.nodes[index].dtype, jnp.inexact):
+        return found
     parents = step.parents
     values = [graph.nodes[parent].value for parent in parents]
     fun, moving = restricted(graph, step, values)

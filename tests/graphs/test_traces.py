@@ -279,3 +279,12 @@ def test_what_cannot_be_traced_is_refused_by_name(graph):
         r"shape \(2,\), got \(3,\)",
     )
     fails(lambda: graphs.reverse_trace(vector), r"one floating-point number, got y of shape \(2,\)")
+
+
+def test_results_that_are_not_numbers_with_derivatives_have_none():
+    graph = graphs.build(lambda x: jnp.where(x > 1, x, 2 * x), 2.0)
+    (compared,) = (step.results[0] for step in graph.steps if step.primitive == "gt")
+    (record,) = (r for r in graphs.forward_trace(graph, "x") if r.node == compared)
+    assert record.partials == ()
+    assert record.chain["text"][-1] == "0"
+    assert record.derivative == 0
