@@ -51,11 +51,15 @@ class Elimination:
         what `jax.jacrev` gives with all arguments in `argnums`.
 
         Raises:
-          ValueError: `args` are of another structure.
-          TypeError: an argument isn't real floating-point.
+          ValueError: `args` are of another structure, or a leaf is of another shape.
+          TypeError: an argument or an output isn't real floating-point.
         """
-        for leaf in jax.tree.leaves(args):
-            checks.require_inexact("jacobian", leaf)
+        checks.require_inexact("jacobian", args)
+        for out in (self.graph.nodes[index] for index in self.graph.outputs):
+            if not jax.numpy.issubdtype(out.dtype, jax.numpy.floating):
+                raise TypeError(
+                    f"jacobian: the output {out.name} must be real floating-point, got {out.dtype}"
+                )
         edges = local_edges(self.graph, self.graph.values(*args))
         table = _Table(self.graph, edges, _Numbers(work_dtype(self.graph)))
         for vertex in self.order:
@@ -147,7 +151,8 @@ def _form(value: Form | Edge) -> Form:
 class _Table(Generic[_Value]):
     """The derivatives on all edges while vertices are eliminated, and what that cost.
 
-    An output that is an argument, is needed further or stands twice has a copy as its target.
+    Results that no output needs are left out. An output that is an argument, is needed further or
+    stands twice has a copy as its target.
     """
 
     def __init__(self, graph: Graph, edges: dict[Pair, Any], algebra: Any) -> None:
@@ -155,8 +160,13 @@ class _Table(Generic[_Value]):
         self.edges: dict[Pair, Any] = {}
         self.pred: dict[int, set[int]] = {}
         self.succ: dict[int, set[int]] = {}
+        live = set(graph.outputs)
+        for a, b in reversed(edges):  # in the order of computation: b is decided before a
+            if b in live:
+                live.add(a)
         for (a, b), value in edges.items():
-            self._set(a, b, value)
+            if b in live:
+                self._set(a, b, value)
         self.inputs = set(graph.inputs)
         targets, fresh = [], len(graph.nodes)
         for out in graph.outputs:

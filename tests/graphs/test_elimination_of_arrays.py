@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from adlab import graphs
-from adlab.graphs.elimination import ARRAY_LIMIT
+from adlab.graphs.elimination import ARRAY_LIMIT, _Costs, _Table
+from adlab.graphs.local import local_forms
 
 ORDERS = ("forward", "reverse", "markowitz", "optimal")
 RNG = np.random.default_rng(0)
@@ -303,3 +304,27 @@ def test_paths_that_part_and_meet_again_and_again_are_not_followed_one_by_one(or
     assert len(jax.make_jaxpr(found.jacobian)(x).jaxpr.eqns) < 2_000
     assert found.multiplications == 0
     np.testing.assert_array_equal(found.jacobian(x)[0], jax.jacrev(fun)(x))
+
+
+def test_results_that_no_output_needs_cost_nothing():
+    def fun(x):
+        first, _, _ = jnp.split(2 * x, 3)
+        return first
+
+    graph = graphs.build(fun, V)
+    used, *unused = next(step for step in graph.steps if step.primitive == "split").results
+    ends = {b for _, b in _Table(graph, local_forms(graph), _Costs()).edges}
+    assert used in ends
+    assert ends.isdisjoint(unused)
+    np.testing.assert_array_equal(graphs.eliminate(graph).jacobian(V)[0], [[2, 0, 0]])
+
+
+def test_empty_arguments_have_empty_jacobians_and_integer_outputs_none():
+    empty = jnp.zeros(0)
+    found = graphs.eliminate(graphs.build(lambda x, e: jnp.sin(x) + jnp.sum(e), V, empty))
+    by_x, by_empty = found.jacobian(V, empty)
+    np.testing.assert_allclose(by_x, np.diag(np.cos(V)))
+    assert by_empty.shape == (3, 0)
+    rounded = graphs.eliminate(graphs.build(lambda x: x.astype(int), V))
+    with pytest.raises(TypeError, match="the output y must be real floating-point, got int64"):
+        rounded.jacobian(V)
