@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -83,7 +84,9 @@ def _names(fun: Callable[..., Any], args: tuple[Any, ...]) -> list[str]:
     single = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     rest = several[0].name if several else "x"
     heads = single[: len(args)]
-    heads += [f"{rest}{i + 1}" for i in range(len(args) - len(heads))]
+    numbered = (f"{rest}{i}" for i in itertools.count(1))
+    free = (name for name in numbered if name not in single)
+    heads += itertools.islice(free, len(args) - len(heads))
     names = []
     for head, arg in zip(heads, args, strict=True):
         for path, _ in jax.tree_util.tree_leaves_with_path(arg):

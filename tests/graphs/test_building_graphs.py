@@ -259,3 +259,8 @@ def test_arguments_of_another_shape_are_refused_by_name():
     graph = graphs.build(lambda a, b: a * jnp.sum(b), 1.0, jnp.ones(3))
     with pytest.raises(ValueError, match=r"b must have shape \(3,\), .* got \(4,\)"):
         graph(1.0, jnp.ones(4))
+
+
+def test_names_of_further_arguments_differ_from_those_of_parameters():
+    graph = graphs.build(lambda x1, *x: x1 * x[0] + x[1], 1.0, 2.0, 3.0)
+    assert names(graph)[:3] == ["x1", "x2", "x3"]
