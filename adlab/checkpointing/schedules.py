@@ -178,6 +178,9 @@ class Optimal(Schedule):
         self._sums = (0.0, *itertools.accumulate(costs))
         self._known: dict[tuple[int, int, float], tuple[float, int | None]] = {}
 
+    def __repr__(self) -> str:
+        return f"Optimal({len(self.costs)} steps, budget={self.budget:g})"
+
     def actions(self, length: int) -> tuple[Action, ...]:
         """Return the actions for a chain of `length` steps.
 
