@@ -51,5 +51,5 @@ clean:
 
 .venv/.bench-stamp: .venv/.demo-stamp
 	@echo "installing the peers that the benchmarks compare with into .venv"
-	@$(PIP_INSTALL) -e '.[data]' --group bench
+	@$(PIP_INSTALL) -e '.[data,equinox,sparse]' --group bench
 	@touch $@
