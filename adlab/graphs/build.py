@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ __all__ = ["build"]
 
 PyTree = Any
 _CALLS = frozenset(["jit", "pjit", "closed_call", "core_call", "remat", "checkpoint", "remat2"])
+_FOLDED = 2**16  # numbers up to which what depends on nothing is a constant, computed at once
 _CUSTOM = frozenset(["custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr"])
 _COMMUTATIVE = frozenset(["add", "mul", "max", "min", "add_any"])
 
@@ -148,7 +150,9 @@ class _Reader:
         key = _identity(equation, operands)
         if key is not None and key in self.seen:
             return list(self.seen[key])
-        if not equation.effects and not any(isinstance(operand, int) for operand in operands):
+        size = sum(math.prod(var.aval.shape) for var in equation.outvars)
+        fixed = not any(isinstance(operand, int) for operand in operands)
+        if fixed and not equation.effects and size <= _FOLDED:
             constants = [self.constant(value) for value in _function(equation, operands)()]
             self.seen[key] = tuple(constants)
             return list(constants)

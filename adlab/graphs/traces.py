@@ -245,7 +245,17 @@ def _push(graph: Graph, step: Step, tangents: dict[int, Any]) -> None:
         tangents.get(parents[place], jnp.zeros_like(x))
         for place, x in zip(moving, primals, strict=True)
     ]
-    _, out = jax.jvp(fun, primals, directions)
+    try:
+        _, out = jax.jvp(fun, primals, directions)
+    except TypeError as error:
+        if "forward-mode" not in str(error):
+            raise
+        node = graph.nodes[step.results[0]]
+        raise ValueError(
+            f"{node.name} = {formulas.formula(graph, step)} must have a rule for forward mode, got "
+            "one for reverse mode alone; take reverse_trace, or build the graph with "
+            f"inline=[{step.primitive!r}]"
+        ) from error
     for index, derivative in zip(step.results, out, strict=True):
         if jnp.issubdtype(graph.nodes[index].dtype, jnp.inexact):
             tangents[index] = derivative

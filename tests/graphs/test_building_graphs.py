@@ -264,3 +264,11 @@ def test_arguments_of_another_shape_are_refused_by_name():
 def test_names_of_further_arguments_differ_from_those_of_parameters():
     graph = graphs.build(lambda x1, *x: x1 * x[0] + x[1], 1.0, 2.0, 3.0)
     assert names(graph)[:3] == ["x1", "x2", "x3"]
+
+
+def test_large_arrays_that_depend_on_nothing_are_not_computed():
+    number = jax.ShapeDtypeStruct((), "float32")
+    graph = graphs.build(lambda x: x * jnp.sum(jnp.zeros((1000, 1000))), number)
+    first = graph.steps[0]
+    assert first.primitive == "broadcast_in_dim"
+    assert graph.nodes[first.results[0]].kind == "step"
