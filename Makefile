@@ -10,13 +10,14 @@ demo: .venv/.demo-stamp
 	$(BIN)/adlab run configs/rates.toml
 
 test: .venv/.dev-stamp
-	$(BIN)/pytest -n 2 --dist loadgroup -q
+	$(BIN)/pytest -n 2 --dist loadgroup -q -m 'not slow'
 
 check: .venv/.dev-stamp
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/pytest -q --doctest-modules adlab
+	$(BIN)/pytest -n 2 --dist loadgroup -q -m slow
 
 bench: .venv/.bench-stamp
 	$(BIN)/python benchmarks/gradients.py
