@@ -10,14 +10,13 @@ demo: .venv/.demo-stamp
 	$(BIN)/adlab run configs/rates.toml
 
 test: .venv/.dev-stamp
-	$(BIN)/pytest -n 2 --dist loadgroup -q -m 'not slow'
+	$(BIN)/pytest -n 2 --dist loadgroup -q
 
 check: .venv/.dev-stamp
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/pytest -q --doctest-modules adlab
-	$(BIN)/pytest -n 2 --dist loadgroup -q -m slow
 
 bench: .venv/.bench-stamp
 	$(BIN)/python benchmarks/gradients.py

@@ -32,7 +32,6 @@ print(peak() - before, float(largest))
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="read from Linux's /proc")
-@pytest.mark.slow
 def test_lanczos_takes_its_basis_and_a_handful_of_vectors():
     vector = 4 * DIM
     operator = Linear(lambda v: v, jax.ShapeDtypeStruct((DIM,), "float32"))

@@ -190,7 +190,6 @@ def test_only_the_parts_that_were_run_are_judged(job):
     assert len(job.module.verdicts(data, config)) == 2
 
 
-@pytest.mark.slow
 def test_the_remaining_parts_run_at_small_size(job):
     small = {
         "parts": ["worst_case", "controls", "full_dimension", "real_data"],

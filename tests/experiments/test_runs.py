@@ -49,7 +49,6 @@ def test_verdicts_are_strict_json_with_all_fields(smoke):
     assert {verdict["outcome"] for verdict in verdicts} <= {"holds", "undecided"}
 
 
-@pytest.mark.slow
 def test_another_run_gives_the_same_bytes(smoke, tmp_path):
     path, folder = smoke
     again = lab.run(path, profile="smoke", out=tmp_path)
