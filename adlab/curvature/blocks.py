@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import difflib
 from collections.abc import Callable, Iterable
 from typing import Any, Self
@@ -88,9 +89,9 @@ class Network(Operator):
         for name, value in fields.items():
             object.__setattr__(self, name, value)
 
+    @abc.abstractmethod
     def value(self) -> jax.Array:
         """Return the loss on this operator's data."""
-        raise NotImplementedError
 
     def mean(self) -> jax.Array:
         """Return what must be a mean over examples for matrices of batches to be combined."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -146,8 +147,9 @@ class OutputCurvature(Network):
             )
         return self.args[:-1]
 
+    @abc.abstractmethod
     def _weigh(self, outputs: PyTree, tangents: PyTree) -> PyTree:
-        raise NotImplementedError
+        """Return M times the tangents of the outputs."""
 
 
 @register("model", "loss", "params", "args")
