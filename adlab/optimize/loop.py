@@ -111,7 +111,7 @@ def minimize(
     _try_update(optimizer, x0, opt_state)
     state = _start(program, x0, opt_state)
     if num_seeds is not None:
-        state = jax.tree.map(lambda leaf: jnp.stack([leaf] * num_seeds), state)
+        state = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (num_seeds, *leaf.shape)), state)
         key = jax.random.split(key, num_seeds)
     calls = _Calls(program, key, num_seeds is not None)
     if traced:
