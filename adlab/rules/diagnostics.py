@@ -1,0 +1,205 @@
+"""Whether a loss of singular factors has a derivative at a matrix, and whether `svd` gives it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from adlab.core import checks
+from adlab.rules.matrices import as_matrix, tolerance
+from adlab.rules.singular_values import svd
+
+__all__ = ["Diagnostics", "svd_diagnostics"]
+
+
+@dataclass(frozen=True)
+class Diagnostics:
+    """What stands between a loss of singular factors and its derivative. See `svd_diagnostics`."""
+
+    gap: float
+    """Smallest distance of two singular values, over the largest one."""
+    smallest: float
+    """Smallest singular value over the largest one."""
+    clusters: tuple[tuple[float, int], ...]
+    """Each singular value that is repeated or 0, with its multiplicity."""
+    gauge_residual: float
+    """How the loss changes as coinciding factors turn into one another, over its whole gradient."""
+    differentiable: bool
+    """Whether the loss is a function of the matrix, with a derivative there."""
+    exact: bool
+    """Whether the derivative through `svd` is that derivative, up to rounding."""
+
+    def __str__(self) -> str:
+        if self.exact:
+            return f"differentiable, and exact through svd (gap {self.gap:.2g} s_1)"
+        if self.differentiable:
+            return (
+                "differentiable, but not through svd: the loss sees how a cluster of singular "
+                "values splits; write u_c diag(s_c) vh_c as u_c u_c^H a"
+            )
+        return (
+            "not differentiable: the loss tells members of a cluster of singular values apart "
+            f"(gauge residual {self.gauge_residual:.2g})"
+        )
+
+
+def svd_diagnostics(
+    loss_of_factors: Callable[[jax.Array, jax.Array, jax.Array], Any],
+    a: Any,
+    *,
+    full_matrices: bool = True,
+) -> Diagnostics:
+    """Tell whether `loss_of_factors(*svd(a))` has a derivative at `a`, and whether `svd` gives it.
+
+    A loss of `a` may not see how coinciding factors are chosen. Its gauge residual, the derivative
+    along turning them, must vanish: |skew(u_c^H du + v_c^H dv)| on each cluster c of coinciding
+    singular values, |skew(u_0^H du)| and |skew(v_0^H dv)| on the null spaces, over |(du, dv)|. And
+    its derivative along directions within a cluster must be linear in the direction; it is taken
+    exactly, in the factors that suit each direction, and compared with the one through `svd`.
+    Costs seven gradients of the loss and a few decompositions; eager, for concrete matrices.
+
+    >>> print(svd_diagnostics(lambda u, s, vh: s.sum(), jnp.eye(3)))
+    differentiable, and exact through svd (gap 0 s_1)
+    >>> print(svd_diagnostics(lambda u, s, vh: s.max(), jnp.eye(3)))  # doctest: +ELLIPSIS
+    not differentiable: ...
+
+    Args:
+      loss_of_factors: a real scalar of (u, s, vh).
+      a: matrix (m, n), real or complex.
+      full_matrices: as in `svd`; the loss gets factors of these shapes.
+
+    Returns:
+      Diagnostics. Where no singular values coincide and none is 0 the loss is differentiable.
+
+    Raises:
+      ValueError: not a matrix, an empty one, or one with NaN or infinity.
+      TypeError: `a` is being traced, or the loss isn't a real scalar.
+    """
+    a = as_matrix("svd_diagnostics", "a", a, batched=False)
+    if not checks.concrete(a):
+        raise TypeError("svd_diagnostics: a must be concrete, got a traced array; call it outside")
+    gauge = _Gauge(loss_of_factors, a, full_matrices)
+    s = gauge.s
+    top = s[0] or 1.0
+    gap = float(np.min(abs(np.diff(s))) / top) if len(s) > 1 else 1.0
+    repeated = [c for c in gauge.clusters if len(c) > 1 or gauge.zero(c)]
+    values = tuple((0.0 if gauge.zero(c) else float(s[c].mean()), len(c)) for c in repeated)
+    residual, (linear, exact) = gauge.residual(), gauge.linearity()
+    differentiable = linear and residual < gauge.rounding
+    return Diagnostics(
+        gap, float(s[-1] / top), values, residual, differentiable, differentiable and exact
+    )
+
+
+class _Gauge:
+    """The factors of one matrix, and the choices among them."""
+
+    def __init__(self, loss: Callable, a: jax.Array, full_matrices: bool) -> None:
+        self.rounding = float(jnp.finfo(a.dtype).eps) ** 0.5
+        self.a, self.k = a, min(a.shape)
+        self.full = full_matrices
+        self._gradient = jax.grad(loss, argnums=(0, 1, 2))
+        u, s, vh = svd(a, full_matrices=True)
+        self.u, self.s, self.v = np.asarray(u), np.asarray(s), np.asarray(vh).conj().T
+        self.tol = float(tolerance(s, a.shape)[0])
+        self.clusters = np.split(np.arange(self.k), 1 + np.flatnonzero(-np.diff(self.s) > self.tol))
+        self.through = np.asarray(jax.grad(lambda a: loss(*svd(a, full_matrices=full_matrices)))(a))
+
+    def zero(self, cluster: np.ndarray) -> bool:
+        return bool(self.s[cluster[-1]] <= self.tol)
+
+    def columns(self, cluster: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the columns of u and of v that a cluster mixes; that of 0 has the null spaces."""
+        if not self.zero(cluster):
+            return cluster, cluster
+        rows, columns = self.a.shape
+        return np.arange(cluster[0], rows), np.arange(cluster[0], columns)
+
+    def pulled(self, u: np.ndarray, v: np.ndarray) -> tuple[Any, Any, Any]:
+        """Return the gradients of the loss in these factors, padded to square u and v."""
+        rows, columns = self.a.shape if self.full else (self.k, self.k)
+        du, ds, dvh = self._gradient(
+            jnp.asarray(u[:, :rows]), jnp.asarray(self.s), jnp.asarray(v[:, :columns].conj().T)
+        )
+        wide_u, wide_v = np.zeros_like(u), np.zeros_like(v)
+        wide_u[:, :rows] = np.conj(du)
+        wide_v[:, :columns] = np.asarray(dvh).T
+        return wide_u, np.asarray(ds), wide_v
+
+    def residual(self) -> float:
+        """Return the derivative along turning coinciding factors, over the whole gradient.
+
+        The larger of two: a loss may be stationary in the factors that the decomposition chose.
+        """
+        rng = np.random.default_rng(1)
+        turned, _ = self._adapted(self._direction(rng))
+        return max(self._residual(self.u, self.v), self._residual(*turned))
+
+    def _residual(self, u: np.ndarray, v: np.ndarray) -> float:
+        du, _, dv = self.pulled(u, v)
+        turned = 0.0
+        for cluster in self.clusters:
+            left, right = self.columns(cluster)
+            x, y = u[:, left].conj().T @ du[:, left], v[:, right].conj().T @ dv[:, right]
+            x, y = x - x.conj().T, y - y.conj().T
+            parts = (x, y) if self.zero(cluster) else (x + y,)
+            turned += float(sum(np.linalg.norm(part) ** 2 for part in parts))
+        whole = np.linalg.norm(du) ** 2 + np.linalg.norm(dv) ** 2
+        return float(np.sqrt(turned / whole)) if whole else 0.0
+
+    def linearity(self) -> tuple[bool, bool]:
+        """Return whether derivatives within clusters are linear, and whether svd's are the same."""
+        rng = np.random.default_rng(0)  # two directions, which need only be generic
+        first, second = (self._direction(rng) for _ in range(2))
+        combined = [self._along(d) for d in (first, second, first + second, -first)]
+        one, two, both, back = (found[0] for found in combined)
+        scale = max(found[1] for found in combined) or 1.0
+        bent = max(abs(one + two - both), abs(one + back)) / scale
+        ruled = [np.sum((self.through * d).real) for d in (first, second)]
+        missed = max(abs(ruled[0] - one), abs(ruled[1] - two)) / scale
+        return bool(bent < self.rounding), bool(missed < self.rounding)
+
+    def _direction(self, rng: np.random.Generator) -> np.ndarray:
+        """Return a matrix that moves only what coinciding factors span, of norm about 1."""
+        total = np.zeros(self.a.shape, self.u.dtype)
+        for cluster in self.clusters:
+            left, right = self.columns(cluster)
+            shape = (len(left), len(right))
+            block = rng.normal(size=shape).astype(self.u.dtype)
+            if np.iscomplexobj(total):
+                block = block + 1j * rng.normal(size=shape)
+            if not self.zero(cluster):
+                block = block + block.conj().T
+            total += self.u[:, left] @ block @ self.v[:, right].conj().T
+        return total / np.linalg.norm(total)
+
+    def _along(self, direction: np.ndarray) -> tuple[float, float]:
+        """Return the derivative along a direction within clusters, and the size of its terms."""
+        factors, rates = self._adapted(direction)
+        _, ds, _ = self.pulled(*factors)
+        return float(ds @ rates), float(np.linalg.norm(ds) * np.linalg.norm(rates))
+
+    def _adapted(self, direction: np.ndarray) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
+        """Return the factors (u, v) of `a` that a direction within clusters keeps, and its rates.
+
+        a + t direction has the factors u, s + t rates and v for small t > 0: they make the
+        direction diagonal on every cluster.
+        """
+        u, v, rates = self.u.copy(), self.v.copy(), np.zeros(self.k)
+        for cluster in self.clusters:
+            left, right = self.columns(cluster)
+            block = self.u[:, left].conj().T @ direction @ self.v[:, right]
+            if self.zero(cluster):
+                q, rates[cluster], r = np.linalg.svd(block)
+                r = r.conj().T
+            else:
+                ascending, q = np.linalg.eigh((block + block.conj().T) / 2)
+                rates[cluster], q = ascending[::-1], q[:, ::-1]
+                r = q
+            u[:, left], v[:, right] = self.u[:, left] @ q, self.v[:, right] @ r
+        return (u, v), rates

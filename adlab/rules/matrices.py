@@ -1,0 +1,100 @@
+"""Matrices as arguments, and which of their singular or eigenvalues can be told apart."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from adlab.core import checks
+
+__all__ = [
+    "adjoint",
+    "as_matrix",
+    "clusters",
+    "inexact",
+    "inverse",
+    "require_finite",
+    "tolerance",
+]
+
+
+def as_matrix(function: str, name: str, a: Any, *, batched: bool = True) -> jax.Array:
+    """Return `a` as an array of inexact dtype with rows and columns.
+
+    Raises:
+      TypeError: it holds no numbers, or half-precision ones.
+      ValueError: it isn't a matrix, is empty, or holds NaN or infinity (where it can be read).
+    """
+    array = jnp.asarray(a)
+    if array.ndim < 2 or (array.ndim > 2 and not batched):
+        batches = "of shape (..., m, n)" if batched else "of shape (m, n); use jax.vmap for several"
+        raise ValueError(f"{function}: {name} must be a matrix {batches}, got shape {array.shape}")
+    if array.size == 0:
+        raise ValueError(
+            f"{function}: {name} must have at least one row and column, got shape {array.shape}"
+        )
+    require_finite(function, name, array)
+    return inexact(function, name, array)
+
+
+def inexact(function: str, name: str, array: jax.Array) -> jax.Array:
+    """Return an array in a dtype that LAPACK has: integers become floats.
+
+    Raises:
+      TypeError: it holds no numbers, or half-precision ones.
+    """
+    if not jnp.issubdtype(array.dtype, jnp.number):
+        raise TypeError(f"{function}: {name} must hold numbers, got {array.dtype}")
+    if not jnp.issubdtype(array.dtype, jnp.inexact):
+        return array.astype(jnp.result_type(float))
+    if jnp.finfo(array.dtype).bits < 32:
+        raise TypeError(
+            f"{function}: {name} must be of 32 or 64 bits, got {array.dtype}; convert it by "
+            ".astype(jnp.float32)"
+        )
+    return array
+
+
+def require_finite(function: str, name: str, array: jax.Array) -> None:
+    """Raise ValueError, naming the first place, unless all entries that can be read are finite."""
+    if not checks.concrete(array):
+        return
+    bad = np.argwhere(~np.isfinite(np.asarray(array)))
+    if len(bad):
+        place = tuple(int(i) for i in bad[0])
+        raise ValueError(
+            f"{function}: {name} must be finite, got {array[place]} at {list(place)}"
+            + (f" and {len(bad) - 1} more places" if len(bad) > 1 else "")
+        )
+
+
+def tolerance(s: jax.Array, shape: tuple[int, ...], relative: Any = None) -> jax.Array:
+    """Return what can't be told from 0 among values `s` (..., k) of matrices of that shape.
+
+    It is `relative`, or max(m, n) eps, times the largest |s|; of shape (..., 1).
+    """
+    if relative is None:
+        relative = max(shape[-2:]) * float(jnp.finfo(s.dtype).eps)
+    return jnp.asarray(relative, s.dtype) * jnp.max(jnp.abs(s), axis=-1, keepdims=True)
+
+
+def clusters(s: jax.Array, tol: jax.Array) -> jax.Array:
+    """Return for sorted values (..., k) which pairs (..., k, k) are linked by gaps within `tol`."""
+    steps = jnp.abs(jnp.diff(s, axis=-1)) > tol
+    first = jnp.zeros_like(steps[..., :1], shape=(*s.shape[:-1], 1))
+    group = jnp.cumsum(jnp.concatenate([first, steps], axis=-1), axis=-1)
+    return group[..., :, None] == group[..., None, :]
+
+
+def inverse(x: jax.Array, keep: jax.Array) -> jax.Array:
+    """Return 1/x where `keep`, else 0; without NaN in any derivative."""
+    one = jnp.ones((), x.dtype)
+    return jnp.where(keep, one / jnp.where(keep, x, one), jnp.zeros((), x.dtype))
+
+
+def adjoint(a: jax.Array) -> jax.Array:
+    """Return the conjugate transpose of matrices (..., m, n)."""
+    return jnp.conj(a).mT

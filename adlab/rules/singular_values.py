@@ -1,0 +1,129 @@
+"""The singular value decomposition, with a derivative at repeated and zero singular values."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from adlab.rules.matrices import adjoint, as_matrix, clusters, inverse, tolerance
+
+__all__ = ["SVD", "svd"]
+
+
+class SVD(NamedTuple):
+    """The factors of a = u s vh: unpack them as those of `jax.numpy.linalg.svd`."""
+
+    u: jax.Array
+    s: jax.Array
+    vh: jax.Array
+
+
+def svd(a: Any, *, full_matrices: bool = True) -> SVD:
+    """Return the singular value decomposition a = u diag(s) vh, differentiable where a loss is.
+
+    Write U' = U X and V' = V Y for the turning of the factors, X and Y antihermitian, and
+    C = U^H da V. Then ds = Re diag C, and for singular values i, j
+
+        (X - Y)_ij = (C - C^H)_ij / (s_i + s_j),      (X + Y)_ij = (C + C^H)_ij / (s_j - s_i).
+
+    Where s_i and s_j coincide, turning both factors together changes nothing, so X + Y is a choice
+    that a loss of `a` can't see: it is 0 here. The same goes for what multiplies 1/0 at singular
+    values 0. All else is kept. The derivative is therefore exact for
+
+    * losses of singular values that treat coinciding ones alike, as sums of f(s);
+    * losses of the subspaces of whole clusters of coinciding singular values: their projectors
+      u_c u_c^H and v_c v_c^H and the polar parts u_c v_c^H.
+
+    It is a convention, finite but not to be trusted, where the loss tells members of a cluster
+    apart (largest singular value, first singular vector: not differentiable there), or sees how a
+    cluster splits: in u_c diag(s_c) vh_c the factors don't hold the answer, so that a low-rank part
+    should be written u_c u_c^H a, which is exact. `svd_diagnostics` tells the cases apart.
+
+    Singular values whose neighbours differ by at most max(m, n) eps s_1 count as coinciding, and
+    those within that of 0 as 0: no more than what rounding blurs. A larger gap g is kept, and
+    derivatives through it are good to about eps s_1 / g. Second derivatives hold where all singular
+    values are distinct and not 0.
+
+    >>> u, s, vh = svd(jnp.eye(3))
+    >>> jax.grad(lambda a: svd(a).s.sum())(jnp.eye(3))
+    Array([[1., 0., 0.],
+           [0., 1., 0.],
+           [0., 0., 1.]], dtype=float32)
+
+    Args:
+      a: matrix (..., m, n), real or complex.
+      full_matrices: whether u and vh are square, with bases of the null spaces: (..., m, m) and
+        (..., n, n) instead of (..., m, k) and (..., k, n), k = min(m, n). Of these bases, too,
+        only the projectors have a derivative.
+
+    Returns:
+      SVD(u, s, vh), s of shape (..., k), descending.
+
+    Raises:
+      ValueError: not a matrix, or an empty one; NaN or infinity where it can be read.
+      TypeError: `a` doesn't hold numbers.
+
+    Source: for distinct singular values, Townsend (2016), Differentiating the singular value
+    decomposition; for the phase of complex factors, Wan & Zhang (2019), arXiv:1909.02659.
+    """
+    a = as_matrix("svd", "a", a)
+    return SVD(*(_full(a) if full_matrices and a.shape[-1] != a.shape[-2] else _thin(a)))
+
+
+@jax.custom_jvp
+def _thin(a: jax.Array) -> tuple[jax.Array, ...]:
+    return tuple(jnp.linalg.svd(a, full_matrices=False))
+
+
+@_thin.defjvp
+def _thin_jvp(primals: Any, tangents: Any) -> tuple[Any, Any]:
+    (a,), (da,) = primals, tangents
+    u, s, vh = _thin(a)
+    du, ds, dv = _turned(a, da, u, s, adjoint(vh))
+    return (u, s, vh), (du, ds, adjoint(dv))
+
+
+@jax.custom_jvp
+def _full(a: jax.Array) -> tuple[jax.Array, ...]:
+    return tuple(jnp.linalg.svd(a, full_matrices=True))
+
+
+@_full.defjvp
+def _full_jvp(primals: Any, tangents: Any) -> tuple[Any, Any]:
+    """The bases of the null spaces move only as the rest of the basis pushes them."""
+    (a,), (da,) = primals, tangents
+    u, s, vh = _full(a)
+    k, v = s.shape[-1], adjoint(vh)
+    du, ds, dv = _turned(a, da, u[..., :k], s, v[..., :k])
+
+    def completed(basis: jax.Array, moved: jax.Array) -> jax.Array:
+        kept, null = basis[..., :k], basis[..., k:]
+        return jnp.concatenate([moved, -kept @ (adjoint(moved) @ null)], axis=-1)
+
+    return (u, s, vh), (completed(u, du), ds, adjoint(completed(v, dv)))
+
+
+def _turned(
+    a: jax.Array, da: jax.Array, u: jax.Array, s: jax.Array, v: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Return the tangents of thin factors u, s and v; see `svd`."""
+    forward, backward = da @ v, adjoint(da) @ u
+    c = adjoint(u) @ forward
+    even, odd = c + adjoint(c), c - adjoint(c)
+    tol = tolerance(s, a.shape)
+    coincide, zero = clusters(s, tol), s <= tol
+    row, column = s[..., :, None], s[..., None, :]
+    joint = even * inverse(column - row, ~coincide).astype(c.dtype)
+    both_zero = zero[..., :, None] & zero[..., None, :]
+    against = odd * inverse(column + row, ~both_zero).astype(c.dtype)
+    half = jnp.asarray(0.5, c.dtype)
+    x, y = half * (joint + against), half * (joint - against)
+    scale = inverse(s, ~zero)[..., None, :].astype(c.dtype)
+    du, dv = u @ x, v @ y
+    if a.shape[-2] > a.shape[-1]:
+        du = du + (forward - u @ c) * scale
+    if a.shape[-2] < a.shape[-1]:
+        dv = dv + (backward - v @ adjoint(c)) * scale
+    return du, jnp.real(jnp.diagonal(c, axis1=-2, axis2=-1)), dv
