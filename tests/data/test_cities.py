@@ -65,6 +65,21 @@ def test_the_geodesic_of_a_national_survey():
     assert azimuth == pytest.approx(degrees(306, 52, 5.37), abs=2e-6)  # printed to 0.01"
 
 
+@pytest.mark.parametrize(
+    ("points", "length", "azimuth"),
+    [
+        ((40.6, -73.8, 1.35, 103.98), 15353.10083541444, 3.294118310612233),
+        ((-33.8688, 151.2093, 64.1466, -21.9426), 16604.400041206376, 354.1543138008836),
+        ((80.0, 10.0, 79.5, -150.0), 2254.352632029069, 349.5936141317803),
+    ],
+)
+def test_long_ways_are_those_of_geographiclib(points, length, azimuth):
+    # By geographiclib 2.1 (Karney 2013, doi:10.1007/s00190-012-0578-z), exact to nanometres.
+    found = geodesic(*points)
+    assert found.length == pytest.approx(length, abs=1e-6)  # a millimetre, as promised
+    assert found.azimuth == pytest.approx(azimuth, abs=1e-7)
+
+
 def test_the_equator_is_a_circle_and_a_quarter_of_a_meridian_has_its_known_length():
     # The iteration ends when longitudes change by 1e-12, or 6e-9 km.
     assert geodesic(0, 10, 0, -20).length == pytest.approx(6378.137 * np.pi / 6, abs=1e-8)
@@ -100,6 +115,10 @@ def test_the_projection_is_true_to_distance_and_direction_from_its_middle():
     north, east = 110.574, 111.319  # km of a degree at the equator
     known = [[0, north], [0, -north], [east, 0], [-east, 0]]
     np.testing.assert_allclose(places, known, atol=2e-3)
+
+
+def test_the_middle_of_one_place_is_there():
+    np.testing.assert_allclose(azimuthal_equidistant([50.0], [10.0]), [[0, 0]], atol=1e-6)
 
 
 def test_positions_lie_on_the_ellipsoid():
