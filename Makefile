@@ -46,7 +46,7 @@ clean:
 
 .venv/.dev-stamp: .venv/.demo-stamp
 	@echo "installing the development tools into .venv"
-	@$(PIP_INSTALL) -e '.[data,equinox,flax,sparse]' --group dev
+	@$(PIP_INSTALL) -e '.[data,equinox,flax,sparse,symbolic]' --group dev
 	@touch $@
 
 .venv/.bench-stamp: .venv/.demo-stamp

@@ -1,0 +1,231 @@
+"""Verdicts on operations, errors and, where given, times."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from adlab.lab import Text, Verdict
+
+from .config import Config
+from .measure import CHAOTIC, PROGRAMS, SCHEMES, UNIT, Arrays
+from .programs import NAMES
+
+__all__ = ["best", "errors", "operations", "verdicts"]
+
+CHEAP = 5.0  # Baur & Strassen's bound on operations, for functions whose derivatives cost as much
+FEWEST = 3  # sizes from which an exponent is told
+RESAMPLES = 300
+REPEATS = 6  # times from which the median has a 95 % interval
+TWICE = 2.0
+TENFOLD = 10.0
+THOUSAND = 1e3
+HALF = 0.5
+
+
+def operations(data: Arrays, problem: str, scheme: str) -> np.ndarray:
+    """Return operations of a scheme over those of the value, of shape (sizes,)."""
+    return data[f"{problem}_operations"][:, SCHEMES.index(scheme)] / data[f"{problem}_value"]
+
+
+def errors(data: Arrays, problem: str, scheme: str) -> np.ndarray:
+    """Return relative errors, of shape (sizes, points)."""
+    return data[f"{problem}_error"][:, SCHEMES.index(scheme)]
+
+
+def best(swept: np.ndarray) -> np.ndarray:
+    """Return, of errors of shape (sizes, steps, points), the least median over the steps."""
+    medians = np.median(np.where(np.isnan(swept), np.inf, swept), axis=2)
+    return np.asarray(np.min(medians, axis=1))
+
+
+def verdicts(data: Arrays, config: Config) -> list[Verdict]:
+    """Judge the growth of operations, the errors, and the times if given."""
+    found = [*_automatic(data), *_symbolic(data, config)]
+    found += [*_expanded(data), *_numerical(data), *_rounding(data), *_chaos(data)]
+    for name in NAMES:
+        times = data.get(f"seconds_{name}_{config.largest(name)}")
+        if times is not None and times.shape[1] >= REPEATS:
+            found += _timed(times, name)
+    return found
+
+
+def _claim(name: str, problem: str = "", **params: Any) -> Text:
+    if problem:
+        params["problem"] = Text(f"differentiation_schemes.name.{problem}")
+    return Text(f"differentiation_schemes.claim.{name}", **params)
+
+
+def _between(claim: Text, values: Any, expected: float, tolerance: float) -> Verdict:
+    """Judge all values at once: their range is the interval; of none at all it is NaN."""
+    low, middle, high = _range(values)
+    return Verdict(claim, middle, low, high, expected, tolerance)
+
+
+def _range(values: Any) -> tuple[float, float, float]:
+    if len(values) == 0:
+        return np.nan, np.nan, np.nan
+    return float(np.min(values)), float(np.median(values)), float(np.max(values))
+
+
+def exponent(x: np.ndarray, y: np.ndarray) -> float:
+    """Return the slope of y over x on log-log axes; NaN from too few points."""
+    if len(x) < FEWEST:
+        return np.nan
+    return float(np.polyfit(np.log(x), np.log(y), 1)[0])
+
+
+def _automatic(data: Arrays) -> list[Verdict]:
+    """Judge that a gradient costs a few values, and as many for each operation added."""
+    found = []
+    for name in NAMES:
+        low, _, high = _range(operations(data, name, "reverse"))
+        found.append(Verdict.at_most(_claim("cheap", name), high, low, high, CHEAP))
+        sizes, value = data[f"{name}_sizes"], data[f"{name}_value"]
+        counted = data[f"{name}_operations"][:, SCHEMES.index("reverse")]
+        slope = exponent(sizes[1:], np.diff(counted) / np.diff(value))
+        found.append(Verdict(_claim("flat", name), slope, slope, slope, 0.0, 0.05))
+    return found
+
+
+def _symbolic(data: Arrays, config: Config) -> list[Verdict]:
+    """Judge growth of the naive scheme, of common subexpressions, and with intermediates kept."""
+    found = []
+    counted = {n: data[f"{n}_operations"][:, SCHEMES.index("naive")] for n in NAMES}
+    n = np.array(config.steps)
+    factors = counted["logistic"][1 : len(n)] / counted["logistic"][: len(n) - 1]
+    theory = 2 * (n[1:] / n[:-1]) ** 2
+    late = (n[1:] >= 6) & (np.diff(n) == 1)
+    found.append(_between(_claim("naive_logistic"), (factors / theory)[late], 1.0, 0.02))
+    sizes = data["product_sizes"]
+    found.append(
+        _between(_claim("naive_product"), counted["product"] / (sizes * (sizes - 2)), 1.0, 0.0)
+    )
+    deeper = np.diff(config.depths)
+    for scheme, control in (("naive", False), ("reverse", True)):
+        layers = data["network_operations"][:, SCHEMES.index(scheme)]
+        low, middle, high = _range((layers[1:] / layers[:-1]) ** (1 / deeper))
+        claim = _claim("control_network" if control else "naive_network", width=config.width)
+        found.append(Verdict.at_least(claim, middle, low, high, config.width, control=control))
+    for name in ("logistic", "product"):
+        sizes, ratio = data[f"{name}_sizes"], operations(data, name, "cse")
+        told = np.isfinite(ratio) & (sizes >= 4)
+        slope = exponent(sizes[told], ratio[told])
+        found.append(Verdict(_claim("cse", name), slope, slope, slope, 1.0, 0.1))
+    for name in NAMES:
+        ratio = operations(data, name, "kept") / operations(data, name, "reverse")
+        low, _, high = _range(ratio[np.isfinite(ratio)])
+        found.append(Verdict.at_most(_claim("kept", name), high, low, high, 1.0))
+    return found
+
+
+def _expanded(data: Arrays) -> list[Verdict]:
+    """Judge the error of the polynomial multiplied out, against its condition."""
+    found = errors(data, "logistic", "expanded")
+    told = np.isfinite(found[:, 0]) & (np.median(found, axis=1) > 0)
+    condition, found = data["logistic_condition"][told], found[told]
+
+    def slope(draw: np.ndarray) -> float:
+        if len(found) < FEWEST:
+            return np.nan
+        x, y = (np.log(np.median(a[:, draw], axis=1)) for a in (condition, found))
+        return float(np.polyfit(x, y, 1)[0])
+
+    enough = len(found) >= FEWEST
+    last = _resampled(lambda draw: float(np.median(found[-1, draw])) if enough else np.nan, found)
+    return [
+        Verdict(_claim("expanded"), *_resampled(slope, found), 1.0, 0.05),
+        Verdict.at_least(_claim("lost"), *last, 1.0),
+    ]
+
+
+def _resampled(
+    measure: Callable[[np.ndarray], float], points: np.ndarray
+) -> tuple[float, float, float]:
+    """Return a measure, and its 95 % interval over points drawn again."""
+    count = points.shape[-1]
+    rng = np.random.default_rng(0)
+    again = [measure(draw) for draw in rng.integers(count, size=(RESAMPLES, count))]
+    middle = float(measure(np.arange(count)))
+    low, high = np.quantile(again, [0.025, 0.975])
+    return middle, min(float(low), middle), max(float(high), middle)
+
+
+def _numerical(data: Arrays) -> list[Verdict]:
+    """Judge what differences cost, how near they come, and how far they stay behind."""
+    slope = exponent(data["product_sizes"], operations(data, "product", "central"))
+    found = [Verdict(_claim("central"), slope, slope, slope, 1.0, 0.01)]
+    curved = data["logistic_swept"][data["logistic_sizes"] >= 3]
+    floor = _resampled(lambda draw: np.min(best(curved[:, :, draw])) / UNIT ** (2 / 3), curved)
+    found.append(Verdict.at_least(_claim("floor"), *floor, HALF))
+    for name in ("product", "network"):
+        pair = np.stack([errors(data, name, s)[-1] for s in ("central", "reverse")])
+
+        def ratio(draw: np.ndarray, pair: np.ndarray = pair) -> float:
+            far, near = np.median(pair[:, draw], axis=1)
+            return float(far / near)
+
+        found.append(Verdict.at_least(_claim("behind", name), *_resampled(ratio, pair), THOUSAND))
+    return found
+
+
+def _rounding(data: Arrays) -> list[Verdict]:
+    """Judge errors against the derivative along the rounded orbit, over what roundings can do."""
+    found = []
+    bound = data["logistic_bound"]
+    for scheme in ("reverse", "forward"):
+        low, _, high = _range((data["logistic_own"][:, CHAOTIC.index(scheme)] / bound).ravel())
+        claim = _claim("own", scheme=Text(f"differentiation_schemes.scheme.{scheme}"))
+        found.append(Verdict.at_most(claim, high, low, high, 1.0))
+    curved = data["logistic_sizes"] >= 3
+    ratio = (data["logistic_own"][:, CHAOTIC.index("central")] / bound)[curved]
+    low, middle, high = _range(np.median(ratio, axis=1))
+    claim = _claim("control_own")
+    return [*found, Verdict.at_most(claim, middle, low, high, 1.0, control=True)]
+
+
+def _chaos(data: Arrays) -> list[Verdict]:
+    """Judge the bits lost per step: of the derivative itself, of differences, of the best ones."""
+    sizes, swept = data["logistic_sizes"], data["logistic_swept"]
+    curves: dict[str, tuple[Callable, float]] = {
+        "reverse": (lambda draw: _medians(data, "reverse", draw), 1.0),
+        "central": (lambda draw: _medians(data, "central", draw), 2.0),
+        "best": (lambda draw: best(swept[:, :, draw]), 2 / 3),
+    }
+    found = []
+    for name, (curve, expected) in curves.items():
+        first = 4 if name == "central" else 8  # before, other roundings count as much
+        everywhere = curve(np.arange(swept.shape[2]))
+        told = (sizes >= first) & (everywhere < 1e-2)
+
+        def slope(draw: np.ndarray, told: Any = told, curve: Callable = curve) -> float:
+            if np.sum(told) < FEWEST:
+                return np.nan
+            return float(np.polyfit(sizes[told], np.log2(curve(draw)[told]), 1)[0])
+
+        found.append(Verdict(_claim(f"bits_{name}"), *_resampled(slope, swept), expected, 0.1))
+    return found
+
+
+def _medians(data: Arrays, scheme: str, draw: np.ndarray) -> np.ndarray:
+    return np.asarray(np.median(errors(data, "logistic", scheme)[:, draw], axis=1))
+
+
+def _timed(times: np.ndarray, name: str) -> list[Verdict]:
+    """Judge reverse mode beside the adjoint by hand, and the naive scheme beside the kept one."""
+    ratio = times[PROGRAMS.index("xla_reverse")] / times[PROGRAMS.index("xla_manual")]
+    found = [Verdict.at_most(_claim("seconds_manual", name), *_median(ratio), TWICE)]
+    if name != "product":  # where it is slower by a factor n only
+        ratio = times[PROGRAMS.index("numpy_naive")] / times[PROGRAMS.index("numpy_kept")]
+        found.append(Verdict.at_least(_claim("seconds_naive", name), *_median(ratio), TENFOLD))
+    return found
+
+
+def _median(values: np.ndarray) -> tuple[float, float, float]:
+    """Return the median with the order statistics between which its law has it, at 95 %."""
+    ordered, count = np.sort(values), len(values)
+    place = int(stats.binom.ppf(0.025, count, 0.5))
+    return float(np.median(values)), float(ordered[place - 1]), float(ordered[count - place])
