@@ -1,0 +1,213 @@
+"""lstsq and pinv: closed forms, curves of constant rank, identities, and where jnp.linalg fails."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jax.test_util import check_grads
+from prescribed_matrices import constant_rank_curve, derivative, orthonormal, with_singular_values
+
+from adlab.rules import lstsq, pinv
+
+pytestmark = pytest.mark.usefixtures("x64")
+
+CASES = [(6, 4, 4), (4, 6, 4), (4, 4, 4), (6, 4, 2), (4, 6, 3), (4, 4, 1)]
+
+
+@jax.jit
+def pulled(a, b, cotangent):
+    x, pull = jax.vjp(lstsq, a, b)
+    return x, *pull(cotangent)
+
+
+@jax.jit
+def pushed(a, b, da, db):
+    return jax.jvp(lstsq, (a, b), (da, db))[1], jax.jvp(pinv, (a,), (da,))[1]
+
+
+def random_case(rows, columns, rank, seed=0):
+    rng = np.random.default_rng(seed)
+    a = rng.normal(size=(rows, rank)) @ rng.normal(size=(rank, columns))
+    return a, rng.normal(size=rows), rng.normal(size=columns)
+
+
+@pytest.mark.parametrize(("rows", "columns", "rank"), CASES)
+def test_the_solution_is_the_pseudoinverse_applied(rows, columns, rank):
+    a, b, _ = random_case(rows, columns, rank)
+    expected = np.linalg.pinv(a, rcond=1e-12)
+    np.testing.assert_allclose(lstsq(a, b), expected @ b, atol=1e-12)
+    np.testing.assert_allclose(pinv(a), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize(("rows", "columns", "rank"), CASES)
+def test_reverse_mode_gives_the_closed_form(rows, columns, rank):
+    a, b, cotangent = random_case(rows, columns, rank)
+    x, da, db = pulled(a, b, cotangent)
+    p = np.linalg.pinv(a, rcond=1e-12)
+    b_bar, r = p.T @ cotangent, b - a @ x
+    expected = -np.outer(b_bar, x) + np.outer(r, p @ b_bar)
+    expected += np.outer(p.T @ x, cotangent - p @ (a @ cotangent))
+    scale = np.abs(expected).max()
+    np.testing.assert_allclose(da, expected, atol=3e-13 * scale)
+    np.testing.assert_allclose(db, b_bar, atol=3e-13 * np.abs(b_bar).max())
+
+
+@pytest.mark.parametrize(("rows", "columns", "rank"), CASES)
+def test_derivatives_hold_along_curves_of_constant_rank(rows, columns, rank):
+    curve, da = constant_rank_curve(rank, rows, columns)
+    b, db = np.random.default_rng(9).normal(size=(2, rows))
+
+    def solution(t):
+        return np.linalg.pinv(curve(t), rcond=1e-10) @ (b + t * db)
+
+    dx, dp = pushed(curve(0.0), b, da, db)
+    expected = derivative(solution)
+    np.testing.assert_allclose(dx, expected, atol=1e-8 * np.abs(expected).max())
+    expected = derivative(lambda t: np.linalg.pinv(curve(t), rcond=1e-10))
+    np.testing.assert_allclose(dp, expected, atol=1e-8 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize(("rows", "columns", "rank"), [(6, 4, 2), (4, 6, 3)])
+def test_second_derivatives_hold_along_curves_of_constant_rank(rows, columns, rank):
+    rng = np.random.default_rng(3)
+    b0, b1 = rng.normal(size=(2, rows, rank))
+    c0, c1 = rng.normal(size=(2, rank, columns))
+    rhs = rng.normal(size=rows)
+
+    def slope(t, inverse, multiply):
+        b, c = b0 + t * b1, c0 + t * c1
+        return inverse(multiply(b, c), multiply(b1, c) + multiply(b, c1))
+
+    def by_formula(a, da):
+        p = np.linalg.pinv(a, rcond=1e-10)
+        turned, seen = da.T @ p.T @ p @ rhs, p.T @ da.T @ (rhs - a @ p @ rhs)
+        return turned + p @ (seen - da @ p @ rhs - a @ turned)
+
+    expected = derivative(lambda t: slope(t, by_formula, np.matmul))
+
+    def by_rule(a, da):
+        return jax.jvp(lambda a: lstsq(a, rhs), (a,), (da,))[1]
+
+    bend = jax.jit(lambda t: jax.jvp(lambda t: slope(t, by_rule, jnp.matmul), (t,), (1.0,))[1])
+    found = bend(0.0)
+    np.testing.assert_allclose(found, expected, atol=1e-7 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("shape", [(4, 3), (3, 4)])
+def test_two_orders_of_both_modes_agree_with_differences(shape):
+    rng = np.random.default_rng(4)
+    a, b = jnp.asarray(rng.normal(size=shape)), jnp.asarray(rng.normal(size=(shape[0], 2)))
+    both = jax.jit(lambda a, b: (lstsq(a, b), pinv(a)))
+    check_grads(both, (a, b), order=2, modes=["fwd", "rev"])
+
+
+def test_complex_least_squares():
+    rng = np.random.default_rng(5)
+    a, da = rng.normal(size=(2, 5, 3)) + 1j * rng.normal(size=(2, 5, 3))
+    b, db = rng.normal(size=(2, 5)) + 1j * rng.normal(size=(2, 5))
+    x, dx = jax.jvp(lstsq, (a, b), (da, db))
+    np.testing.assert_allclose(x, np.linalg.lstsq(a, b)[0], atol=1e-12)
+    expected = derivative(lambda t: np.linalg.pinv(a + t * da) @ (b + t * db))
+    np.testing.assert_allclose(dx, expected, atol=1e-9)
+
+
+@settings(max_examples=30)
+@given(
+    shape=st.sampled_from([(6, 4), (4, 6), (4, 4)]),
+    rank=st.integers(1, 3),
+    gap=st.sampled_from([0.0, 1e-14, 1e-8, 1e-3, 1.0]),
+    seed=st.integers(0, 2**20),
+)
+def test_both_modes_are_adjoint_at_any_rank_and_gap(shape, rank, gap, seed):
+    rng = np.random.default_rng(seed + 1)
+    a = with_singular_values(1 + gap * np.arange(rank)[::-1], *shape, seed=seed)
+    da, b, db, bar = (
+        jnp.asarray(rng.normal(size=s)) for s in (shape, shape[0], shape[0], shape[1])
+    )
+    dx, _ = pushed(a, b, da, db)
+    _, a_bar, b_bar = pulled(a, b, bar)
+    left, right = dx @ bar, jnp.sum(a_bar * da) + b_bar @ db
+    assert abs(left - right) <= 1e-12 * (abs(left) + jnp.linalg.norm(dx) * jnp.linalg.norm(bar))
+
+
+def test_coinciding_singular_values_do_not_matter_and_jax_fails_on_them():
+    rng = np.random.default_rng(6)
+    a, b, bar = orthonormal(rng, 6, 3), rng.normal(size=6), rng.normal(size=3)
+    expected = np.outer(b - a @ (a.T @ b), bar) - np.outer(a @ bar, a.T @ b)
+    ours = jax.grad(lambda a: lstsq(a, b) @ bar)(jnp.asarray(a))
+    np.testing.assert_allclose(ours, expected, atol=1e-14)
+    theirs = jax.grad(lambda a: jnp.linalg.lstsq(a, b)[0] @ bar)(jnp.asarray(a))
+    assert not np.allclose(theirs, expected, atol=1e-3)  # NaN, or finite and wrong
+
+
+@pytest.mark.parametrize("a", [np.eye(4, 3), np.zeros((4, 3)), np.ones((4, 3))])
+def test_the_gradient_is_finite_where_that_of_jax_is_not_a_number(a):
+    b = np.arange(1.0, 5.0)
+    ours = jax.grad(lambda a: jnp.sum(lstsq(a, b)))(jnp.asarray(a))
+    assert np.all(np.isfinite(ours))
+    if np.linalg.matrix_rank(a) != 1:  # at rank one, theirs may come out finite
+        theirs = jax.grad(lambda a: jnp.sum(jnp.linalg.lstsq(a, b)[0]))(jnp.asarray(a))
+        assert np.any(np.isnan(theirs))
+
+
+def test_jit_and_vmap_change_nothing():
+    a, b, _ = random_case(5, 3, 2)
+    stack, rhs = jnp.stack([a, 2 * a, a + 1]), jnp.stack([b, b, -b])
+    gradient = jax.grad(lambda a, b: jnp.sum(lstsq(a, b) ** 2), argnums=(0, 1))
+    together = jax.jit(jax.vmap(gradient))(stack, rhs)
+    for k in range(3):
+        for found, expected in zip(together, gradient(stack[k], rhs[k]), strict=True):
+            np.testing.assert_allclose(found[k], expected, atol=1e-12)
+    np.testing.assert_allclose(pinv(stack)[1], pinv(stack[1]), atol=1e-14)
+    wide = jnp.swapaxes(stack, 1, 2)
+    np.testing.assert_allclose(jax.jit(pinv)(wide)[2], pinv(wide[2]), atol=1e-14)
+
+
+def test_one_decomposition_serves_value_and_derivatives():
+    a, b, _ = random_case(5, 3, 3)
+    for function in (lstsq, jax.hessian(lambda a, b: jnp.sum(lstsq(a, b)))):
+        assert str(jax.make_jaxpr(function)(a, b)).count(" svd[") == 1
+
+
+def test_a_rank_below_the_number_of_unknowns_is_refused_where_uniqueness_is_asked():
+    a, b, _ = random_case(5, 3, 2)
+    with pytest.raises(ValueError, match=r"must be unique, got a of rank 2 < 3 unknowns; drop"):
+        lstsq(a, b, unique=True)
+    with pytest.raises(ValueError, match="rank 2 < 5"):
+        jax.jit(lambda a, b: lstsq(a, b, unique=True))(np.ones((2, 5)), np.ones(2))
+    assert np.all(np.isnan(jax.jit(lambda a: lstsq(a, b, unique=True))(a)))
+    full = a + np.eye(5, 3)
+    np.testing.assert_allclose(lstsq(full, b, unique=True), lstsq(full, b))
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "rcond", "message"),
+    [
+        (np.full((2, 2), np.nan), np.ones(2), None, r"a must be finite, got nan at \[0, 0\] and 3"),
+        (np.eye(2), np.array([1.0, np.inf]), None, r"b must be finite, got inf at \[1\]"),
+        (np.zeros((0, 3)), np.zeros(0), None, "at least one row and column"),
+        (np.eye(3), np.ones(2), None, r"b must have shape \(3,\) or \(3, k\)"),
+        (np.ones(3), np.ones(3), None, "must be a matrix"),
+        (np.ones((2, 3, 3)), np.ones(3), None, "use jax.vmap"),
+        (np.eye(2), np.ones(2), 1.5, r"rcond must be in \[0, 1\), got 1.5"),
+    ],
+)
+def test_bad_input_is_refused(a, b, rcond, message):
+    with pytest.raises(ValueError, match=message):
+        lstsq(a, b, rcond=rcond)
+
+
+def test_dtypes_without_a_decomposition_are_refused():
+    with pytest.raises(TypeError, match="must be of 32 or 64 bits, got bfloat16"):
+        lstsq(jnp.eye(2, dtype=jnp.bfloat16), jnp.ones(2, jnp.bfloat16))
+    with pytest.raises(TypeError, match="must hold numbers, got bool"):
+        pinv(np.eye(2, dtype=bool))
+    np.testing.assert_allclose(pinv(2 * np.eye(2, dtype=int)), np.eye(2) / 2)
+
+
+def test_rcond_decides_the_rank():
+    a = np.diag([1.0, 1e-3])
+    np.testing.assert_allclose(lstsq(a, np.ones(2)), [1, 1e3])
+    np.testing.assert_allclose(lstsq(a, np.ones(2), rcond=1e-2), [1, 0])

@@ -1,0 +1,354 @@
+"""svd and eigh: derivatives where values coincide or vanish, and where jnp.linalg gives none."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jax.test_util import check_grads
+from prescribed_matrices import constant_rank_curve, derivative, orthonormal, with_singular_values
+
+from adlab.rules import eigh, svd
+from adlab.rules.singular_values import SVD
+
+pytestmark = pytest.mark.usefixtures("x64")
+
+RNG = np.random.default_rng(0)
+WEIGHTS = RNG.normal(size=(7, 7))
+
+
+def projector_derivative(u, s, v, da, group):
+    """d(u_c u_c^T) for a = u diag(s) v^T with all of u known: from first-order perturbations."""
+    rows = len(u)
+    padded = np.zeros(rows)
+    padded[: len(s)] = s
+    wide = np.zeros((rows, rows))
+    wide[:, : len(v)] = u.T @ da @ v
+    turn = np.zeros((rows, rows))
+    for i in range(rows):
+        for j in group:
+            if i not in group:
+                step = wide[i, j] * padded[j] + padded[i] * wide[j, i]
+                turn[i, j] = step / (padded[j] ** 2 - padded[i] ** 2)
+    moved = u @ turn @ u.T
+    return moved + moved.T
+
+
+def prescribed(s, rows, seed=1):
+    rng = np.random.default_rng(seed)
+    u, v = orthonormal(rng, rows, rows), orthonormal(rng, len(s), len(s))
+    return (u[:, : len(s)] * np.asarray(s, float)) @ v.T, u, v, rng.normal(size=(rows, len(s)))
+
+
+def loss_of_all(f, k=2):
+    """A loss that sees singular values, a projector on each side, and a low-rank part."""
+    rows, columns = f.u.shape[0], f.vh.shape[1]
+    left = f.u[:, :k] @ jnp.conj(f.u[:, :k]).T
+    right = jnp.conj(f.vh[:k]).T @ f.vh[:k]
+    low = (f.u[:, :k] * f.s[:k].astype(f.u.dtype)) @ f.vh[:k]
+    weights = WEIGHTS.astype(f.u.dtype)
+    total = jnp.sum(weights[:rows, :rows] * left) + jnp.sum(weights[:columns, :columns] * right)
+    total = total + jnp.sum(weights[:rows, :columns] * low)
+    return jnp.real(total) + jnp.sum(jnp.sin(f.s))
+
+
+@pytest.mark.parametrize("full_matrices", [False, True])
+@pytest.mark.parametrize("shape", [(4, 3), (3, 4), (3, 3)])
+def test_factors_multiply_to_the_matrix_and_have_the_shapes_of_numpy(shape, full_matrices):
+    a = np.random.default_rng(1).normal(size=shape)
+    found = svd(a, full_matrices=full_matrices)
+    expected = np.linalg.svd(a, full_matrices=full_matrices)
+    assert [f.shape for f in found] == [f.shape for f in expected]
+    np.testing.assert_allclose(found.s, expected[1], atol=1e-14)
+    k = min(shape)
+    np.testing.assert_allclose(found.u[:, :k] * found.s @ found.vh[:k], a, atol=1e-13)
+
+
+@pytest.mark.parametrize(("shape", "full_matrices"), [((4, 3), False), ((3, 4), True)])
+def test_two_orders_of_both_modes_agree_with_differences(shape, full_matrices):
+    a = jnp.asarray(np.random.default_rng(2).normal(size=shape))
+    loss = jax.jit(lambda a: loss_of_all(svd(a, full_matrices=full_matrices)))
+    check_grads(loss, (a,), order=2, modes=["fwd", "rev"])
+
+
+@pytest.mark.parametrize("shape", [(5, 3), (3, 5), (4, 4)])
+def test_complex_factors_agree_with_differences(shape):
+    rng = np.random.default_rng(3)
+    a, da = rng.normal(size=(2, *shape)) + 1j * rng.normal(size=(2, *shape))
+
+    _, found = jax.jit(
+        lambda a, da: jax.jvp(lambda a: loss_of_all(svd(a, full_matrices=False)), (a,), (da,))
+    )(a, da)
+
+    def value(t):
+        return float(loss_of_all(SVD(*np.linalg.svd(a + t * da, full_matrices=False))))
+
+    expected = derivative(value, 1e-3)
+    np.testing.assert_allclose(found, expected, rtol=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("s", "rows", "group"),
+    [
+        ([3.0, 2.0, 1.0, 1.0], 4, [2, 3]),
+        ([1.0] * 4, 6, [0, 1, 2, 3]),
+        ([2.0, 2.0, 2.0, 0.5], 4, [0, 1, 2]),
+        ([5.0, 0.0, 0.0, 0.0], 4, [0]),
+        ([3.0, 1.0, 0.0, 0.0], 6, [0, 1]),
+    ],
+)
+@pytest.mark.parametrize("full_matrices", [False, True])
+def test_projectors_of_whole_clusters_are_exact(s, rows, group, full_matrices):
+    a, u, v, da = prescribed(s, rows)
+
+    def projector(a):
+        left = svd(a, full_matrices=full_matrices).u[:, np.array(group)]
+        return left @ left.T
+
+    value, found = jax.jit(lambda a, da: jax.jvp(projector, (a,), (da,)))(a, da)
+    np.testing.assert_allclose(value, u[:, group] @ u[:, group].T, atol=1e-13)
+    expected = projector_derivative(u, s, v, da, group)
+    np.testing.assert_allclose(found, expected, atol=3e-13 * max(1, np.abs(expected).max()))
+
+
+@pytest.mark.parametrize("size", [3, 5])
+def test_the_polar_factor_of_the_identity_moves_by_the_skew_part_and_fails_in_jax(size):
+    da = jnp.asarray(np.random.default_rng(4).normal(size=(size, size)))
+
+    def polar(decompose):
+        def run(a):
+            u, _, vh = decompose(a)
+            return u @ vh
+
+        return run
+
+    _, found = jax.jvp(polar(svd), (jnp.eye(size),), (da,))
+    np.testing.assert_allclose(found, (da - da.T) / 2, atol=1e-15)
+    _, theirs = jax.jvp(polar(jnp.linalg.svd), (jnp.eye(size),), (da,))
+    assert np.any(np.isnan(theirs))
+
+
+@pytest.mark.parametrize("s", [[1.0] * 4, [2.0, 1.0, 1.0, 0.5], [3.0, 3.0, 1.0, 1.0]])
+def test_sums_over_singular_values_are_exact_where_these_coincide(s):
+    a, u, v, _ = prescribed(s, 5)
+    found = jax.grad(lambda a: jnp.sum(jnp.exp(svd(a).s)))(jnp.asarray(a))
+    np.testing.assert_allclose(found, (u[:, :4] * np.exp(s)) @ v.T, atol=1e-13)
+
+
+def test_a_low_rank_part_is_exact_as_a_projector_times_the_matrix():
+    """At the identity the first factors form no cluster, at diag(2, 2, 2, 1) they do."""
+    a, u, v, da = prescribed([2.0, 2.0, 2.0, 1.0], 4)
+    weights = WEIGHTS[:4, :4]
+
+    def low_rank(a):
+        left = svd(a).u[:, :3]
+        return jnp.sum(weights * (left @ (left.T @ a)))
+
+    _, found = jax.jvp(low_rank, (a,), (da,))
+    moved = projector_derivative(u, [2, 2, 2, 1], v, da, [0, 1, 2])
+    expected = np.sum(weights * (moved @ a + u[:, :3] @ u[:, :3].T @ da))
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+def test_null_spaces_move_as_the_rest_pushes_them():
+    """L = <C, U2 U2^T> has the gradient -2 (1 - A A^+) C A^{+T}, C symmetric."""
+    a = np.random.default_rng(5).normal(size=(6, 3))
+    c = WEIGHTS[:6, :6] + WEIGHTS[:6, :6].T
+
+    def loss(a):
+        null = svd(a).u[:, 3:]
+        return jnp.sum(c * (null @ null.T))
+
+    p = np.linalg.pinv(a)
+    expected = -2 * (np.eye(6) - a @ p) @ c @ p.T
+    np.testing.assert_allclose(jax.grad(loss)(jnp.asarray(a)), expected, atol=1e-12)
+    with pytest.raises(NotImplementedError):
+        jax.grad(lambda a: jnp.sum(jnp.linalg.svd(a)[0] ** 2))(jnp.asarray(a))
+
+
+@pytest.mark.parametrize(("rows", "columns", "full_matrices"), [(6, 5, False), (5, 7, True)])
+def test_ranges_hold_along_curves_of_constant_rank(rows, columns, full_matrices):
+    curve, da = constant_rank_curve(3, rows, columns)
+    weights = WEIGHTS[:rows, :rows]
+
+    def seen(left):
+        return (weights * (left[:, :3] @ left[:, :3].T)).sum()
+
+    _, found = jax.jvp(lambda a: seen(svd(a, full_matrices=full_matrices).u), (curve(0.0),), (da,))
+    expected = derivative(lambda t: seen(np.linalg.svd(curve(t))[0]))
+    np.testing.assert_allclose(found, expected, atol=1e-8 * abs(expected))
+
+
+def test_the_leading_triple_of_a_matrix_of_ones_is_exact():
+    da = np.random.default_rng(6).normal(size=(5, 5))
+
+    def leading(a):
+        u, s, vh = svd(a)
+        return jnp.sum(WEIGHTS[:5, :5] * (s[0] * jnp.outer(u[:, 0], vh[0])))
+
+    _, found = jax.jvp(leading, (jnp.ones((5, 5)),), (jnp.asarray(da),))
+    # a = 5 e e^T: the leading part moves by da less what stays in the null spaces, for a small da.
+    inside = np.eye(5) - np.ones((5, 5)) / 5
+    expected = np.sum(WEIGHTS[:5, :5] * (da - inside @ da @ inside))
+    np.testing.assert_allclose(found, expected, rtol=1e-13)
+
+
+@pytest.mark.parametrize("exponent", [-2, -6, -10, -14])
+def test_a_gap_is_kept_until_rounding_hides_it(exponent):
+    """The projector on the first factor turns at a rate of 1/gap: larger c eps would lose it."""
+    gap = 10.0**exponent
+    s = [1 + gap, 1.0, 0.5]
+    a, da = np.diag(s), np.zeros((3, 3))
+    da[0, 1] = da[1, 0] = 1.0
+
+    def first(a):
+        u = svd(a).u[:, 0]
+        return u[0] * u[1]
+
+    _, found = jax.jvp(first, (jnp.asarray(a),), (jnp.asarray(da),))
+    actual = a[0, 0] - a[1, 1]
+    np.testing.assert_allclose(found, 1 / actual, rtol=1e-12)
+
+
+def test_coinciding_values_are_told_from_gaps_by_rounding_alone():
+    def turned(gap):
+        a = jnp.diag(jnp.asarray([1 + gap, 1.0, 0.5]))
+        return jax.jvp(lambda a: svd(a).u[1, 0], (a,), (jnp.eye(3)[jnp.array([1, 0, 2])],))[1]
+
+    eps = float(np.finfo(float).eps)
+    assert turned(8 * eps) != 0
+    assert turned(2 * eps) == 0
+
+
+@settings(max_examples=30)
+@given(
+    shape=st.sampled_from([(5, 3), (3, 5), (4, 4)]),
+    values=st.lists(st.sampled_from([0.0, 1e-9, 1.0, 1 + 1e-13, 1 + 1e-7, 2.0]), min_size=3),
+    full_matrices=st.booleans(),
+    seed=st.integers(0, 2**20),
+)
+def test_both_modes_are_adjoint_and_finite_at_any_rank_and_gap(shape, values, full_matrices, seed):
+    a = with_singular_values(values[: min(shape)], *shape, seed=seed)
+    rng = np.random.default_rng(seed + 1)
+    run = _run(full_matrices)
+    a, da = jnp.asarray(a), jnp.asarray(rng.normal(size=shape))
+    factors = svd(a, full_matrices=full_matrices)
+    bar = type(factors)(*(jnp.asarray(rng.normal(size=f.shape)) for f in factors))
+    pushed, pulled = run(a, da, bar)
+    assert all(np.all(np.isfinite(part)) for part in (*pushed, pulled))
+    terms = np.concatenate([np.ravel(x * y) for x, y in zip(bar, pushed, strict=True)])
+    left, right, size = np.sum(terms), np.sum(pulled * da), np.sum(np.abs(terms))
+    assert abs(left - right) <= 1e-11 * max(size, 1)
+
+
+_RUNS = {}
+
+
+def _run(full_matrices):
+    if full_matrices not in _RUNS:
+
+        def factors(a):
+            return svd(a, full_matrices=full_matrices)
+
+        def run(a, da, bar):
+            return jax.jvp(factors, (a,), (da,))[1], jax.vjp(factors, a)[1](bar)[0]
+
+        _RUNS[full_matrices] = jax.jit(run)
+    return _RUNS[full_matrices]
+
+
+@pytest.mark.parametrize("function", [lambda a: svd(a).s, lambda a: eigh(a).eigenvalues])
+@pytest.mark.parametrize("a", [np.zeros((4, 4)), np.eye(4), np.ones((4, 4))])
+def test_no_derivative_of_first_or_second_order_is_not_a_number(function, a):
+    loss = jax.jit(lambda a: jnp.sum(function(a) ** 2))
+    gradient, hessian = jax.grad(loss)(jnp.asarray(a)), jax.hessian(loss)(jnp.asarray(a))
+    assert np.all(np.isfinite(hessian))
+    np.testing.assert_allclose(gradient, 2 * a, atol=1e-13)
+
+
+def test_equivariance_under_orthogonal_factors():
+    rng = np.random.default_rng(7)
+    a, q, r = rng.normal(size=(4, 3)), orthonormal(rng, 4, 4), orthonormal(rng, 3, 3)
+
+    def loss(a):
+        f = svd(a, full_matrices=False)
+        return jnp.sum(jnp.log1p(f.s)) + f.s[0] * f.s[1]
+
+    gradient = jax.jit(jax.grad(loss))
+    found, expected = gradient(q @ a @ r), q @ gradient(a) @ r
+    np.testing.assert_allclose(found, expected, atol=1e-13)
+
+
+def test_jit_and_vmap_change_nothing():
+    stack = jnp.asarray(np.random.default_rng(8).normal(size=(3, 4, 3)))
+    stack = stack.at[1].set(jnp.eye(4, 3))
+    gradient = jax.grad(lambda a: loss_of_all(svd(a, full_matrices=True), k=3))
+    together = jax.jit(jax.vmap(gradient))(stack)
+    batched = jax.grad(
+        lambda s: sum(
+            loss_of_all(type(f)(*(x[k] for x in f)), k=3) for f in [svd(s)] for k in range(3)
+        )
+    )(stack)
+    for k in range(3):
+        np.testing.assert_allclose(together[k], gradient(stack[k]), atol=1e-12)
+        np.testing.assert_allclose(batched[k], together[k], atol=1e-12)
+
+
+@pytest.mark.parametrize("values", [[1.0, 1.0, 2.0, 3.0], [2.0] * 4, [-1.0, 0.0, 0.0, 4.0]])
+def test_eigenprojectors_are_exact_where_eigenvalues_coincide(values):
+    rng = np.random.default_rng(9)
+    values = np.array(values)
+    v, da = orthonormal(rng, 4, 4), rng.normal(size=(4, 4))
+    a, da = v * values @ v.T, da + da.T
+    group = np.flatnonzero(values == np.unique(values)[0])
+
+    def projector(a):
+        vectors = eigh(a).eigenvectors[:, group]
+        return vectors @ vectors.T
+
+    c = v.T @ da @ v
+    turn = np.zeros((4, 4))
+    for i in range(4):
+        for j in group:
+            if i not in group:
+                turn[i, j] = c[i, j] / (values[j] - values[i])
+    expected = v @ (turn + turn.T) @ v.T
+    _, found = jax.jvp(projector, (jnp.asarray(a),), (jnp.asarray(da),))
+    np.testing.assert_allclose(found, expected, atol=1e-13)
+    summed = jax.grad(lambda a: jnp.sum(jnp.exp(eigh(a).eigenvalues)))(jnp.asarray(a))
+    np.testing.assert_allclose(summed, v * np.exp(values) @ v.T, atol=1e-12)
+
+
+def test_eigh_agrees_with_differences_to_second_order_and_takes_the_hermitian_part():
+    rng = np.random.default_rng(10)
+    a = rng.normal(size=(3, 3))
+
+    @jax.jit
+    def loss(a):
+        w, v = eigh(a)
+        return jnp.sum(jnp.sin(w)) + jnp.sum(WEIGHTS[:3, :3] * jnp.outer(v[:, 0], v[:, 0]))
+
+    check_grads(loss, (jnp.asarray(a + a.T),), order=2, modes=["fwd", "rev"])
+    np.testing.assert_allclose(loss(a), loss((a + a.T) / 2))
+    h, dh = rng.normal(size=(2, 3, 3)) + 1j * rng.normal(size=(2, 3, 3))
+    h, dh = h + h.conj().T, dh + dh.conj().T
+    _, found = jax.jvp(lambda a: jnp.sum(jnp.abs(eigh(a).eigenvectors[0]) ** 4), (h,), (dh,))
+    expected = derivative(lambda t: (abs(np.linalg.eigh(h + t * dh)[1][0]) ** 4).sum(), 1e-3)
+    np.testing.assert_allclose(found, expected, rtol=1e-8)
+
+
+@pytest.mark.parametrize("function", [svd, eigh])
+def test_bad_input_is_refused(function):
+    name = function.__name__
+    with pytest.raises(ValueError, match=rf"{name}: a must be finite, got inf at \[0, 1\]$"):
+        function(np.array([[1.0, np.inf], [0.0, 1.0]]))
+    with pytest.raises(ValueError, match="at least one row and column, got shape"):
+        function(np.zeros((3, 0)))
+    with pytest.raises(ValueError, match=r"must be a matrix of shape \(..., m, n\), got shape"):
+        function(np.ones(3))
+    with pytest.raises(TypeError, match="32 or 64 bits"):
+        function(jnp.eye(2, dtype=jnp.float16))
+    if function is eigh:
+        with pytest.raises(ValueError, match="must be square"):
+            function(np.ones((2, 3)))
