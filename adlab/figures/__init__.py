@@ -2,5 +2,7 @@
 
 * `labels`: every text of figures and verdicts, in English and Russian (imports no matplotlib);
 * `style`: type, colours and sizes of a slide, and deterministic files;
-* `panels`: the pictures that experiments share.
+* `panels`: the pictures that experiments share;
+* `animation`: movies, as GIF or MP4;
+* `checkpoints`: what a chain stores over time.
 """

@@ -1,108 +1,110 @@
-"""Checkpoints over time: which states are stored after each action, as a picture and as a GIF."""
+"""Movies: a figure that is drawn again and again, written as a GIF or, where ffmpeg is, as MP4."""
 
-from collections.abc import Sequence
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-from matplotlib.animation import FuncAnimation, PillowWriter
-from matplotlib.axes import Axes
-from matplotlib.colors import ListedColormap
+import matplotlib as mpl
+from matplotlib.animation import FFMpegWriter, PillowWriter
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.patches import Circle
-from numpy.typing import ArrayLike
 
-from adlab.figures import style
-from adlab.figures.labels import text
+__all__ = ["SUFFIXES", "Movie", "require_writer"]
 
-__all__ = ["animate", "caption", "states", "timeline"]
-
-EMPTY, STORED, WAITING = "#FFFFFF", "#56B4E9", "#D9D9D9"
-CURRENT, DONE = "#D55E00", "#BBBBBB"
+SUFFIXES = (".gif", ".mp4")
 
 
-def timeline(ax: Axes, stored: ArrayLike, current: ArrayLike, *, title: str = "") -> None:
-    """Draw a row per state and a column per action: filled where stored, a dot at the current one.
+@dataclasses.dataclass(frozen=True)
+class Movie:
+    """A figure with what makes each of its frames.
 
-    Args:
-      ax: axes to draw on.
-      stored: whether each state is stored after each action, of shape (actions, states).
-      current: index of the current state after each action, of shape (actions,).
-      title: text above the axes.
+    Attributes:
+      figure: drawn on by `draw`.
+      draw: makes frame k, 0 to frames - 1, in order; what it leaves there goes on to the next one.
+      frames: their number, at least 1.
+      fps: frames per second, at least 1.
+      hold: seconds for which the last frame stays.
+      dpi: pixels per inch.
     """
-    stored, current = np.asarray(stored, dtype=float), np.asarray(current)
-    ax.imshow(
-        stored.T, origin="lower", aspect="auto", cmap=ListedColormap([EMPTY, STORED]),
-        interpolation="nearest", vmin=0, vmax=1,
-    )  # fmt: skip
-    size = max(2.0, min(6.0, 300 / len(current)))
-    ax.plot(np.arange(len(current)), current, "o", color=CURRENT, markersize=size)
-    ax.grid(visible=False)
-    ax.set(title=title, xlabel=text("animation.action"), ylabel=text("animation.state"))
+
+    figure: Figure
+    draw: Callable[[int], None]
+    frames: int
+    fps: int = 12
+    hold: float = 0.0
+    dpi: int = 72
+
+    def __post_init__(self) -> None:
+        for name in ("frames", "fps", "dpi"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be >= 1, got {getattr(self, name)}")
+        if not self.hold >= 0:
+            raise ValueError(f"hold must be >= 0, got {self.hold}")
+
+    def save(self, path: str | Path) -> Path:
+        """Write the movie; the suffix of `path` says how. The same movie gives the same GIF.
+
+        The layout is settled at the first frame. The file appears when it is complete; missing
+        folders are made.
+
+        Args:
+          path: ending in .gif, or in .mp4 where ffmpeg is on the PATH.
+
+        Returns:
+          The path.
+
+        Raises:
+          ValueError: another suffix.
+          FileNotFoundError: .mp4 without ffmpeg.
+        """
+        path = Path(path)
+        require_writer(path.suffix)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        writer: Any = (PillowWriter if path.suffix == ".gif" else FFMpegWriter)(fps=self.fps)
+        unfinished = path.with_name(f".{path.name}")
+        FigureCanvasAgg(self.figure)
+        try:
+            writer.setup(self.figure, str(unfinished), self.dpi)
+            try:
+                self._grab(writer.grab_frame)
+            except BaseException:
+                with contextlib.suppress(Exception):  # without frames it fails, and hides why
+                    writer.finish()
+                raise
+            writer.finish()
+            unfinished.replace(path)
+        finally:
+            unfinished.unlink(missing_ok=True)
+        return path
+
+    def _grab(self, frame: Callable[[], None]) -> None:
+        for k in range(self.frames):
+            self.draw(k)
+            if k == 0:
+                self.figure.draw_without_rendering()
+                self.figure.set_layout_engine("none")
+            frame()
+        for _ in range(round(self.hold * self.fps)):
+            frame()
 
 
-def states(ax: Axes, stored: ArrayLike, current: int, left: int, *, title: str = "") -> None:
-    """Draw the chain at one moment: a circle per state, filled where stored, ringed if current.
-
-    Args:
-      ax: axes to draw on; its own scales go.
-      stored: whether each state is stored, of shape (states,).
-      current: index of the current state.
-      left: how many steps are still to be differentiated; the states from there on are pale.
-      title: text to the left of the chain.
-    """
-    ax.clear()
-    ax.set(xticks=[], yticks=[])
-    ax.spines[:].set_visible(False)
-    stored = np.asarray(stored, dtype=bool)
-    for k, held in enumerate(stored):
-        ring = CURRENT if k == current else DONE if k >= left else style.THEORY
-        fill = STORED if held else WAITING if k < left else EMPTY
-        width = 4.0 if k == current else 1.5
-        ax.add_patch(Circle((k, 0), 0.36, facecolor=fill, edgecolor=ring, linewidth=width))
-    ax.plot([-0.4, len(stored) - 0.6], [0, 0], color=DONE, linewidth=1.5, zorder=0)
-    ax.set(xlim=(-0.7, len(stored) - 0.3), ylim=(-0.8, 0.8), aspect="equal")
-    ax.set_title(title, loc="left", fontsize=16)
-
-
-def animate(
-    stored: ArrayLike, current: ArrayLike, left: ArrayLike, path: Path, *, fps: int = 4
-) -> Path:
-    """Write a GIF of a chain under a schedule, a frame per action.
-
-    Args:
-      stored: whether each state is stored after each action, of shape (actions, states).
-      current: index of the current state after each action, of shape (actions,).
-      left: steps still to be differentiated after each action, of shape (actions,).
-      path: the file; missing folders are made.
-      fps: actions per second.
-
-    Returns:
-      The path.
+def require_writer(suffix: str) -> None:
+    """Raise unless a movie with this suffix, such as ".gif", can be written here.
 
     Raises:
-      ValueError: the arrays tell of different numbers of actions, or of none.
+      ValueError: it is none of `SUFFIXES`.
+      FileNotFoundError: it is ".mp4", and there is no ffmpeg.
     """
-    stored, current, left = np.asarray(stored), np.asarray(current), np.asarray(left)
-    if stored.ndim != 2 or not 0 < len(stored) == len(current) == len(left):
-        raise ValueError(
-            "stored, current and left must have one entry per action, "
-            f"got shapes {stored.shape}, {current.shape}, {left.shape}"
+    if suffix not in SUFFIXES:
+        raise ValueError(f"a movie's suffix must be one of {', '.join(SUFFIXES)}, got '{suffix}'")
+    program = mpl.rcParams["animation.ffmpeg_path"]
+    if suffix == ".mp4" and shutil.which(program) is None:
+        raise FileNotFoundError(
+            f"an .mp4 needs the program {program} on the PATH, and there is none: install it, or "
+            "write a .gif"
         )
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure = Figure(figsize=(max(6.0, 0.55 * stored.shape[1]), 2.0))
-    ax = figure.subplots()
-
-    def draw(k: int) -> Sequence[Axes]:
-        title = caption(stored[k].sum(), len(current), k)
-        states(ax, stored[k], int(current[k]), int(left[k]), title=title)
-        return []
-
-    moving = FuncAnimation(figure, draw, frames=len(stored), blit=False)
-    moving.save(path, writer=PillowWriter(fps=fps))
-    return path
-
-
-def caption(number: int, actions: int, k: int) -> str:
-    """Return the title of a frame: the k-th of so many actions, and how many states are stored."""
-    return text("animation.caption", number=int(number), action=k + 1, actions=actions)

@@ -25,13 +25,14 @@ if TYPE_CHECKING:
     from adlab.lab.config import Job
 
 Lang = Literal["en", "ru"]
+Animate = Literal["gif", "mp4"] | None
 Flag = tyro.conf.FlagCreatePairsOff[bool]
 Many = tyro.conf.UseAppendAction[tuple[str, ...]]
 Result = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RESULT")]
 Out = Annotated[Path, tyro.conf.arg(metavar="DIR")]
 Modules = Annotated[Many, tyro.conf.arg(metavar="MODULE")]
 
-_VALUED = ("--profile", "--plugin", "--out", "--lang")
+_VALUED = ("--profile", "--plugin", "--out", "--lang", "--animate")
 _BARE = ("--x64", "--force", "--check", "--help", "-h")
 
 
@@ -67,6 +68,8 @@ class Run:
     """Folder of the results."""
     lang: Lang = "en"
     """Language of figures and table."""
+    animate: Animate = None
+    """Draw the experiment's movies, too, which takes time; mp4 needs ffmpeg."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,8 @@ class Plot:
     """A folder, or the beginning of the name of one among the results."""
     lang: Lang = "en"
     """Language of the figures."""
+    animate: Animate = None
+    """Draw the experiment's movies, too, which takes time; mp4 needs ffmpeg."""
     plugin: Modules = ()
     """Allow the modules that the run used (repeatable)."""
     results: Out = Path("results")
@@ -213,8 +218,9 @@ def _run(command: Run, overrides: Sequence[str]) -> int:
     say = partial(screen.print, soft_wrap=True)
     say(f"{job.key}: {experiment.claim(job.sources[0])}")
     result = runner.execute(
-        job, command.out, force=command.force, lang=command.lang, console=screen, say=say
-    )
+        job, command.out, force=command.force, lang=command.lang, animate=command.animate,
+        console=screen, say=say,
+    )  # fmt: skip
     if not result.computed:
         say(f"already done: {result.folder}, nothing computed (--force runs it again)")
     report.print_verdicts(result.verdicts, command.lang, screen)
@@ -260,7 +266,11 @@ def _plot(command: Plot) -> int:
 
     folder = results.find(command.result, command.results)
     job = results.reopen(folder, command.plugin)
+    if command.animate:
+        results.require_movies(job, command.animate)
     problems = results.derive(job, folder, command.lang)
+    if command.animate:
+        problems += results.animate(job, folder, command.lang, command.animate)
     _say_figures(folder, print)
     if problems:
         raise LabError("\n  ".join(problems))

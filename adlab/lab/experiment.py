@@ -20,7 +20,7 @@ from typing import Any
 
 from adlab.lab.errors import ConfigError, LabError, nearest
 
-PARTS = ("Config", "run", "verdicts", "plot")
+PARTS = ("Config", "run", "verdicts", "plot")  # and, if it likes, `movies` and `table`
 
 
 @dataclass(frozen=True)

@@ -92,9 +92,7 @@ def derive(job: configs.Job, folder: Path, lang: str) -> list[str]:
 
     They see what was timed beside what was computed.
     """
-    data = store.read_arrays(folder / "data.npz")
-    if (folder / "timings.npz").exists():
-        data = {**data, **store.read_arrays(folder / "timings.npz")}
+    data = _arrays(folder)
     log, problems = store.Log(folder / "log.txt"), []
     for make in (_make_verdicts, _make_figures):
         try:
@@ -107,6 +105,46 @@ def derive(job: configs.Job, folder: Path, lang: str) -> list[str]:
     if about and about.get("lang") != lang:
         store.write_json(folder / "run.json", {**about, "lang": lang})
     return problems
+
+
+def require_movies(job: configs.Job, kind: str) -> None:
+    """Raise UsageError unless the experiment has movies and one can be written as `kind`."""
+    from adlab.figures import animation
+
+    if not hasattr(job.module, "movies"):
+        raise UsageError(
+            f"{job.name} has no movies: leave --animate out, or define in "
+            f"{experiment.shown(job.sources[0])} movies(data, config) -> dict[str, Movie], with "
+            "adlab.figures.animation.Movie"
+        )
+    try:
+        animation.require_writer(f".{kind}")
+    except (ValueError, FileNotFoundError) as error:
+        raise UsageError(str(error)) from None
+
+
+def animate(job: configs.Job, folder: Path, lang: str, kind: str) -> list[str]:
+    """Write the experiment's movies among the figures, and return what failed."""
+    from adlab.figures import style
+
+    require_movies(job, kind)
+    log = store.Log(folder / "log.txt")
+    try:
+        with start.precision(job.config.x64), style.context(lang):
+            for name, movie in job.module.movies(_arrays(folder), job.config).items():
+                movie.save(folder / "figures" / f"{name}.{kind}")
+    except Exception as error:
+        log(traceback.format_exc())
+        return [f"{job.name}: {experiment.failure(error, job.sources)}"]
+    return []
+
+
+def _arrays(folder: Path) -> dict[str, Any]:
+    """Return what was computed, with what was timed beside it."""
+    data: dict[str, Any] = store.read_arrays(folder / "data.npz")
+    if (folder / "timings.npz").exists():
+        data |= store.read_arrays(folder / "timings.npz")
+    return data
 
 
 def _make_verdicts(job: configs.Job, data: Mapping[str, Any], folder: Path, lang: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +51,7 @@ def run(
     force: bool = False,
     plugins: Sequence[str] = (),
     lang: str = "en",
+    animate: str | None = None,
 ) -> Path:
     """Run the experiment that a config names, as `adlab run` does, and return its folder.
 
@@ -64,13 +65,15 @@ def run(
       force: run even if it is done.
       plugins: modules that `kind = "module:function"` may import.
       lang: language of the figures.
+      animate: "gif" or "mp4" to draw the experiment's movies, too, which takes time.
 
     Raises:
       ConfigError: every problem of the config at once.
+      UsageError: the experiment has no movies to animate, or there is no ffmpeg for an mp4.
       LabError: the experiment failed; the message says where.
     """
     job = configs.load(path, profile=profile, changes=overrides, plugins=plugins)
-    result = execute(job, Path(out), force=force, lang=lang)
+    result = execute(job, Path(out), force=force, lang=lang, animate=animate)
     if result.problems:
         raise LabError("; ".join(result.problems))
     return result.folder
@@ -82,10 +85,23 @@ def execute(
     *,
     force: bool = False,
     lang: str = "en",
+    animate: str | None = None,
     console: Console | None = None,
     say: Say = _silence,
 ) -> Result:
     """Run `job`, or find its finished run; see `run`."""
+    if animate is None:
+        return _executed(job, out, force, lang, console, say)
+    results.require_movies(job, animate)
+    result = _executed(job, out, force, lang, console, say)
+    say("drawing movies ...")
+    problems = results.animate(job, result.folder, lang, animate)
+    return replace(result, problems=[*result.problems, *problems])
+
+
+def _executed(
+    job: configs.Job, out: Path, force: bool, lang: str, console: Console | None, say: Say
+) -> Result:
     stamp = provenance.stamp(job.sources)
     place = store.Place(out, job.key)
     found = store.state(place.final, stamp)

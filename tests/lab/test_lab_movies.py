@@ -1,0 +1,102 @@
+"""--animate draws an experiment's movies among its figures, and says so where it can't."""
+
+import pytest
+
+from adlab import lab
+from adlab.lab.cli import main
+from adlab.lab.errors import UsageError
+
+MOVIES = """
+
+def movies(data, config):
+    from adlab.figures.animation import Movie
+    from adlab.figures.labels import current
+
+    figure = Figure(figsize=(1, 1))
+    ax = figure.subplots()
+
+    def draw(k):
+        if Path("break-movie").exists():
+            raise ValueError("the projector is out of order")
+        ax.bar([0], data["terms"][k])
+
+    return {f"terms_{current()}": Movie(figure, draw, 2)}
+"""
+
+
+@pytest.fixture
+def moving(checkout, monkeypatch):
+    def save(figure, stem):
+        stem.with_suffix(".svg").write_text(f"{len(figure.axes)} axes")
+
+    monkeypatch.setattr("adlab.figures.style.save", save)  # bytes of figures are another test's
+    file = checkout.path / "experiments" / "decay.py"
+    file.write_text(file.read_text() + MOVIES)
+    return checkout
+
+
+RUN = ["run", "configs/decay.toml"]
+
+
+def figures(checkout):
+    return sorted(p.name for p in (checkout.result / "figures").iterdir())
+
+
+def test_movies_are_drawn_when_asked_for_and_only_then(moving, capsys):
+    assert main(RUN) == 0
+    assert figures(moving) == ["decay.svg"]
+    assert main([*RUN, "--animate", "gif"]) == 0  # of the finished run: nothing is computed
+    assert moving.computed == ["first", "second"]
+    assert figures(moving) == ["decay.svg", "terms_en.gif"]
+    assert (moving.result / "figures" / "terms_en.gif").read_bytes().startswith(b"GIF89a")
+    assert "figures/terms_en.gif" in capsys.readouterr().out
+
+
+def test_plot_draws_them_in_its_language_and_removes_older_ones(moving):
+    main([*RUN, "--animate", "gif"])
+    assert main(["plot", "decay", "--lang", "ru", "--animate", "gif"]) == 0
+    assert figures(moving) == ["decay.svg", "terms_ru.gif"]
+    assert main(["plot", "decay"]) == 0
+    assert figures(moving) == ["decay.svg"]
+
+
+def test_run_from_python_draws_them_too(moving):
+    lab.run("configs/decay.toml", animate="gif")
+    assert figures(moving) == ["decay.svg", "terms_en.gif"]
+    with pytest.raises(UsageError, match=r"suffix must be one of \.gif, \.mp4, got '\.avi'"):
+        lab.run("configs/decay.toml", animate="avi")
+
+
+def test_an_experiment_without_movies_says_so_before_it_computes(checkout, capsys):
+    assert main([*RUN, "--animate", "gif"]) == 2
+    told = capsys.readouterr().err
+    assert "decay has no movies: leave --animate out" in told
+    assert "experiments/decay.py" in told
+    assert checkout.computed == []
+
+
+def test_an_mp4_without_ffmpeg_is_refused_before_it_computes(moving, capsys, monkeypatch):
+    monkeypatch.setenv("PATH", str(moving.path))
+    assert main([*RUN, "--animate", "mp4"]) == 2
+    assert "an .mp4 needs the program ffmpeg" in capsys.readouterr().err
+    assert moving.computed == []
+
+
+def test_plot_refuses_before_it_draws(moving, capsys):
+    main(RUN)
+    figure = moving.result / "figures" / "decay.svg"
+    figure.write_text("as it was")
+    file = moving.path / "experiments" / "decay.py"
+    file.write_text(file.read_text().replace("def movies(", "def films("))
+    assert main(["plot", "decay", "--animate", "gif"]) == 2
+    assert "decay has no movies" in capsys.readouterr().err
+    assert figure.read_text() == "as it was"
+
+
+def test_a_movie_that_fails_keeps_data_and_figures(moving, capsys):
+    (moving.path / "break-movie").touch()
+    assert main([*RUN, "--animate", "gif"]) == 1
+    told = capsys.readouterr().err
+    assert "the projector is out of order" in told
+    assert "the data are stored" in told
+    assert figures(moving) == ["decay.svg"]
