@@ -20,10 +20,13 @@ from adlab.gradients.base import (
 )
 from adlab.gradients.chunks import check_chunk_size, chunk_length
 from adlab.gradients.holomorphic import require_holomorphic
+from adlab.gradients.noise import EVALUATIONS, measurable, measure
 from adlab.gradients.stencils import STENCILS, SchemeName
 from adlab.gradients.steps import check_step, difference, relative_step, usable_step, valid_step
 
 __all__ = ["finite_difference"]
+
+StepRule = Literal["auto", "relative"]
 
 # Far below the round-off of the value, which it never meets, and far above underflow.
 _COMPLEX_STEPS = {"float32": 1e-9, "float64": 1e-20}
@@ -36,7 +39,13 @@ class FiniteDifference(GradientFn):
 
     scheme: SchemeName
     step: Any
+    rule: StepRule
     chunk_size: ChunkSize
+
+    def cost(self, *args: Any, **kwargs: Any) -> Cost:
+        """Return what one call costs: known before running, from shapes and dtypes alone."""
+        _, x = self._bind(args, kwargs)
+        return super().cost(*args, **kwargs) + Cost(evaluations=EVALUATIONS * self._measures(x))
 
     @property
     def _aux_cost(self) -> int:  # type: ignore[override]
@@ -48,6 +57,10 @@ class FiniteDifference(GradientFn):
         if self.scheme == "forward":
             return Cost(evaluations=dim + 1)
         return Cost(evaluations=2 * len(STENCILS[self.scheme].quotients) * dim)
+
+    def _measures(self, x: PyTree) -> bool:
+        given = self.step is not None or self.scheme == "complex"
+        return self.rule == "auto" and not given and measurable(x)
 
     def _gradient(self, fun: Callable, x: PyTree, key: Any, value: Any) -> PyTree:
         del key
@@ -62,9 +75,9 @@ class FiniteDifference(GradientFn):
 
     def _real_slope(self, fun: Callable, x: PyTree, value: Any) -> Callable:
         """Return i -> the stencil's estimate along coordinate i."""
-        flat, ends = trees.ravel(x), self._ends(x, self._steps(fun, x))
         if self.scheme == "forward":
             value = fun(x) if value is None else value
+        flat, ends = trees.ravel(x), self._ends(x, self._steps(fun, x, value))
 
         def evaluate(moved: jax.Array, offset: Any, index: jax.Array) -> jax.Array:
             if offset == 0:
@@ -115,16 +128,21 @@ class FiniteDifference(GradientFn):
 
         return slope
 
-    def _steps(self, fun: Callable, x: PyTree) -> jax.Array:
+    def _steps(self, fun: Callable, x: PyTree, value: Any = None) -> jax.Array:
         """Return the step of every coordinate; NaN where it isn't positive."""
         dtype = trees.common_dtype(x)
         if self.step is not None:
             return jnp.broadcast_to(valid_step(self.step, dtype), (trees.size(x),))
-        order, value_dtype = STENCILS[self.scheme].order, jax.eval_shape(fun, x).dtype
+        stencil, value_dtype = STENCILS[self.scheme], jax.eval_shape(fun, x).dtype
+        best = jnp.full((), jnp.nan, dtype)
+        if self._measures(x):
+            best = measure(fun, x, value, stencil, self.chunk_size).step.astype(dtype)
 
         def leaf_steps(leaf: jax.Array) -> jax.Array:
-            relative = jnp.asarray(relative_step([leaf.dtype, value_dtype], order), dtype)
-            return relative * jnp.maximum(jnp.abs(leaf).astype(dtype), 1)
+            step = jnp.asarray(relative_step([leaf.dtype, value_dtype], stencil.order), dtype)
+            if measurable(leaf):
+                step = jnp.where(jnp.isnan(best), step, best)
+            return step * jnp.maximum(jnp.abs(jax.lax.stop_gradient(leaf)).astype(dtype), 1)
 
         h = trees.ravel(jax.tree.map(leaf_steps, x))
         return jnp.exp2(jnp.round(jnp.log2(h)))
@@ -141,7 +159,7 @@ class FiniteDifference(GradientFn):
                     'use scheme="richardson"'
                 )
             return
-        steps = self._steps(fun, x)
+        steps = self._steps(fun, x, fun(x))
         for ahead, behind, *_ in self._ends(x, steps):
             lost = ahead == behind
             if jnp.any(lost):
@@ -161,7 +179,7 @@ class FiniteDifference(GradientFn):
             ends = [fun(trees.unravel(flat + sign * steps, x)) for sign in (-1, 1)]
             return ends[0] != ends[1]
 
-        if not seen(steps) and seen(replace(self, step=None)._steps(fun, x)):
+        if not seen(steps) and seen(replace(self, step=None, rule="relative")._steps(fun, x)):
             raise ValueError(
                 f"{self._name}: step must change fun at x, got {float(steps[0]):.3g}, under the "
                 'round-off of its values; use "auto" or a larger one'
@@ -182,7 +200,7 @@ def finite_difference(
     fun: Callable[..., Any],
     *,
     scheme: SchemeName = "central",
-    step: float | Literal["auto"] | jax.Array = "auto",
+    step: float | StepRule | jax.Array = "auto",
     chunk_size: ChunkSize = "auto",
     argnums: int | tuple[int, ...] = 0,
     has_aux: bool = False,
@@ -199,6 +217,13 @@ def finite_difference(
     d + 1 evaluations; the complex ones are of `fun` at complex points. Memory O(chunk_size * d).
     Quotients divide by the displacement that x's own dtype can hold, not by the one asked for.
 
+    step="auto" costs 20 evaluations more, whatever d: it samples `fun` at x + t u, where u_i is
+    about +-max(1, |x_i|) and |t| goes up to 1/2, reads off how noisy `fun` is and how fast it
+    varies, and takes the step at which truncation and noise do the least harm. Where `fun` isn't
+    finite along the way only shorter displacements count. One step serves all coordinates, times
+    max(1, |x_i|): if `fun` varies on quite different scales along them, bring x to one scale, or
+    pass a step. step="relative" knows neither noise nor scale, but costs nothing; see `Args`.
+
     >>> g = finite_difference(lambda x: jnp.sum(x**2))
     >>> g(jnp.array([1.0, 2.0])).round(2)
     Array([2., 4.], dtype=float32)
@@ -207,9 +232,12 @@ def finite_difference(
       fun: returns a real scalar, or (scalar, aux); needn't be differentiable. For "complex" it
         must be holomorphic as coded: without abs, max, norms, conj or comparisons of x.
       scheme: one of the four quotients above.
-      step: h > 0 in units of x, the same for all coordinates, or "auto": the power of two nearest
-        to eps^(1/(p+1)) * max(1, |x_i|) for a truncation of order p, eps the round-off of x and
-        `fun`; for "complex" 1e-20, in float32 1e-9. May be traced.
+      step: h > 0 in units of x, the same for all coordinates, and may be traced; or a rule that
+        gives every coordinate a power of two. "relative" is eps^(1/(p+1)) * max(1, |x_i|) for a
+        truncation of order p, eps the round-off of x and `fun`: for a `fun` that varies on the
+        scale of max(1, |x_i|) and isn't noisier than its rounding. "auto" is measured, but
+        "relative" for leaves of 16 bits, and where the measurement tells nothing. For "complex"
+        both are 1e-20, in float32 1e-9.
       chunk_size: how many coordinates are evaluated at a time.
       argnums: which positional argument to differentiate, or a tuple of several.
       has_aux: whether `fun` returns auxiliary data beside its value.
@@ -224,10 +252,12 @@ def finite_difference(
         compiled code gives NaN for such an i and such a `fun`.
       TypeError: `fun` isn't scalar; a leaf isn't real floating-point (when called).
 
-    Source: Squire & Trapp (1998), doi:10.1137/S003614459631241X, for the complex step.
+    Source: Squire & Trapp (1998), doi:10.1137/S003614459631241X, for the complex step; Moré & Wild
+    (2012), doi:10.1145/2168773.2168777, for steps that suit the noise.
     """
     check_arguments(argnums, has_aux)
     checks.one_of("scheme", scheme, ["forward", "central", "richardson", "complex"])
     check_chunk_size(chunk_size)
-    h = check_step("step", step)
-    return FiniteDifference(as_data(fun), argnums, has_aux, scheme, h, chunk_size)
+    rule: StepRule = "relative" if isinstance(step, str) and step == "relative" else "auto"
+    h = None if rule == "relative" else check_step("step", step, rules=("auto", "relative"))
+    return FiniteDifference(as_data(fun), argnums, has_aux, scheme, h, rule, chunk_size)

@@ -25,11 +25,12 @@ __all__ = [
 PyTree = Any
 
 
-def check_step(name: str, step: Any) -> Any:
-    """Return None for "auto", else the step itself; raise unless it is a positive number."""
+def check_step(name: str, step: Any, rules: tuple[str, ...] = ("auto",)) -> Any:
+    """Return None for one of the rules, else the step itself; raise unless it is positive."""
     if isinstance(step, str):
-        if step != "auto":
-            raise ValueError(f'{name} must be a positive number or "auto", got {step!r}')
+        if step not in rules:
+            names = " or ".join(f'"{rule}"' for rule in rules)
+            raise ValueError(f"{name} must be a positive number or {names}, got {step!r}")
         return None
     checks.positive(name, step)
     if not checks.concrete(step):

@@ -56,7 +56,7 @@ class Config(lab.ExperimentConfig):
     """Real tables for logistic regression."""
     estimators: tuple[lab.Estimator, ...] = (
         _make("reverse_mode"),
-        _make("finite_difference"),
+        _make("finite_difference", step="relative"),
         _make("two_point"),
         _make("two_point", num_probes=4),
         _make("two_point", law="orthogonal", num_probes=4),

@@ -64,7 +64,8 @@ def test_float64_functions_keep_the_accuracy_of_their_differences(how, x64):
         # 10 times eps^(2/3), eps^(4/5) and eps^(1/2) of float64, times values of about 10
         (two_point(FUNCTIONS[how], law="orthogonal", num_probes=4), 4e-9),
         (finite_difference(FUNCTIONS[how]), 4e-9),
-        (finite_difference(FUNCTIONS[how], scheme="richardson"), 3e-11),
+        # Longer programs call back on threads of XLA's, where a context's 64 bits don't hold.
+        (finite_difference(FUNCTIONS[how], scheme="richardson", step="relative"), 3e-11),
         (one_sided(FUNCTIONS[how], law="orthogonal", num_probes=4), 2e-6),
     ]:
         estimate = jax.jit(g)(x, key=KEY)
@@ -132,8 +133,9 @@ def test_a_sequential_function_is_called_once_per_point_with_arrays_of_numpy():
         seen.append((type(x), x.shape, x.dtype))
         return np.sum(x**2)
 
-    jax.block_until_ready(finite_difference(from_host(fun), chunk_size=3)(X))
-    assert seen == [(np.ndarray, (4,), np.float32)] * 8
+    g = finite_difference(from_host(fun), chunk_size=3)
+    jax.block_until_ready(g(X))
+    assert seen == [(np.ndarray, (4,), np.float32)] * g.cost(X).evaluations
 
 
 @pytest.mark.parametrize("vectorized", [False, True])
