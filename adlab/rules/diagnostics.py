@@ -12,7 +12,7 @@ import numpy as np
 
 from adlab.core import checks
 from adlab.rules.matrices import as_matrix, tolerance
-from adlab.rules.singular_values import svd
+from adlab.rules.singular_values import SVD, svd
 
 __all__ = ["Diagnostics", "svd_diagnostics"]
 
@@ -104,11 +104,10 @@ class _Gauge:
         self.a, self.k = a, min(a.shape)
         self.full = full_matrices
         self._loss, self._gradient = loss, jax.grad(loss, argnums=(0, 1, 2))
-        u, s, vh = svd(a, full_matrices=True)
+        (u, s, vh), self._pull = jax.vjp(svd, a)
         self.u, self.s, self.v = np.asarray(u), np.asarray(s), np.asarray(vh).conj().T
         self.tol = float(tolerance(s, a.shape)[0])
         self.clusters = np.split(np.arange(self.k), 1 + np.flatnonzero(-np.diff(self.s) > self.tol))
-        self.through = np.asarray(jax.grad(lambda a: loss(*svd(a, full_matrices=full_matrices)))(a))
 
     def zero(self, cluster: np.ndarray) -> bool:
         return bool(self.s[cluster[-1]] <= self.tol)
@@ -124,6 +123,12 @@ class _Gauge:
         """Return what the loss takes: u, s and vh of the shapes asked for."""
         rows, columns = self.a.shape if self.full else (self.k, self.k)
         return jnp.asarray(u[:, :rows]), jnp.asarray(s), jnp.asarray(v[:, :columns].conj().T)
+
+    def through(self) -> np.ndarray:
+        """Return the gradient of the loss through the rule of svd."""
+        du, ds, dv = self.pulled(self.u, self.v)
+        grads = SVD(jnp.asarray(du.conj()), jnp.asarray(ds), jnp.asarray(dv.T))
+        return np.asarray(self._pull(grads)[0])
 
     def pulled(self, u: np.ndarray, v: np.ndarray) -> tuple[Any, Any, Any]:
         """Return the gradients of the loss in these factors, padded to square u and v."""
@@ -163,7 +168,8 @@ class _Gauge:
         scale = max(size for _, _, size in combined) or 1.0
         bent = max(abs(one + two - both), abs(one + back)) / scale
         kinked = max(abs(found - seen) for found, seen, _ in combined) / scale
-        ruled = [np.sum((self.through * d).real) for d in (first, second)]
+        through = self.through()
+        ruled = [np.sum((through * d).real) for d in (first, second)]
         missed = max(abs(ruled[0] - one), abs(ruled[1] - two)) / scale
         return bool(bent < self.rounding and kinked < 0.01), bool(missed < self.rounding)
 
