@@ -242,6 +242,16 @@ def test_both_modes_are_adjoint_and_finite_at_any_rank_and_gap(shape, values, fu
     assert abs(left - right) <= 1e-11 * max(size, 1)
 
 
+@pytest.mark.parametrize("shape", [(5, 3), (3, 5), (4, 4)])
+def test_what_multiplies_the_inverse_of_nothing_is_left_out(shape):
+    """Singular values of 1e-17 count as 0: no derivative is of the size of their inverse."""
+    a, da = with_singular_values([3, 2, 0], *shape), np.random.default_rng(11).normal(size=shape)
+    for full_matrices in (False, True):
+        bar = svd(a, full_matrices=full_matrices)
+        pushed, pulled = _run(full_matrices)(a, da, bar)
+        assert all(np.max(np.abs(part)) < 100 for part in (*pushed, pulled))
+
+
 _RUNS = {}
 
 
