@@ -20,7 +20,7 @@ class Config(lab.ExperimentConfig):
     """Unknowns of the quadratic."""
     condition: Annotated[float, Field(ge=2, le=1e4)] = 100.0
     """L/mu of the quadratic; its spectrum is geometric from 1/condition to 1."""
-    num_starts: Annotated[int, Field(ge=10)] = 200
+    num_starts: Annotated[int, Field(ge=10)] = 100
     """Starts on which the steps are learned."""
     num_heldout: Annotated[int, Field(ge=50)] = 2000
     """Other starts, on which they are tried."""

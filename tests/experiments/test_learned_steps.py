@@ -93,7 +93,7 @@ def measured():
     calls = np.arange(50)
     data = {
         "spectrum": SPECTRUM,
-        "gradient_names": np.array(["jax_grad", "forward_mode"]),
+        "gradient_names": np.array(["reverse_mode", "forward_mode"]),
         "gradient_errors": np.array([1e-14, 1e-14]),
         "equal_gradient": np.full(K, -0.3),
         "curvatures": np.array([-1.0, 2 * K - 1]),
