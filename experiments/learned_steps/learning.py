@@ -47,10 +47,11 @@ class Training:
     def __call__(self, gradient: Any, steps: np.ndarray, args: tuple, **more: Any) -> Trajectory:
         """Return the record of the training from the given steps."""
         grid = np.concatenate([[0], log_grid(self._iterations, RECORDS)])
-        found = minimize(
-            gradient, np.log(steps), *args, optimizer=self._optimizer,
-            num_steps=self._iterations, record_at=grid, **more,
-        )  # fmt: skip
+        with jax.numpy_dtype_promotion("standard"):  # optax.adam mixes integers and floats
+            found = minimize(
+                gradient, np.log(steps), *args, optimizer=self._optimizer,
+                num_steps=self._iterations, record_at=grid, **more,
+            )  # fmt: skip
         self._progress.seconds("training", compile=found.compile_seconds, run=found.run_seconds)
         return found
 
