@@ -24,7 +24,8 @@ numbers follow: against the derivative of that orbit its error is what its own r
 
 Errors are against central differences in an arithmetic of hundreds of digits (mpmath), by their
 median over points. Operations are counted in the programs as written, times taken of programs for
-many points at once, over that of the value in the same runtime: XLA or NumPy.
+many points at once, over that of the value in the same runtime: XLA or NumPy. Times are the
+processor's, where JAX computes on it.
 """
 
 from __future__ import annotations

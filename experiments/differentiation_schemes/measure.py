@@ -216,7 +216,9 @@ def _seconds(calls: dict[str, Callable], x: np.ndarray, repeats: int) -> np.ndar
 
 
 def _clock(call: Callable, points: Any, number: int) -> float:
-    started = time.perf_counter()
+    # The processor's, where it computes: other programs' share of the clock isn't the scheme's.
+    clock = time.process_time if jax.default_backend() == "cpu" else time.perf_counter
+    started = clock()
     for _ in range(number):
         jax.block_until_ready(call(points))
-    return (time.perf_counter() - started) / number
+    return (clock() - started) / number

@@ -1,0 +1,291 @@
+"""A gradient costs 2d values by central differences, and at most 5 by reverse mode, whatever d.
+
+Of a function of d numbers that takes the time T, counted in its operations and on the clock:
+
+    forward differences    d + 1 values                   (d + 1) T
+    central differences    2d values                      2d T
+    forward mode           d tangents, each <= 3 values   O(d T), but exact
+    reverse mode           one sweep                      O(T): at most 5 values' operations
+
+(Linnainmaa 1970; Baur & Strassen 1983, doi:10.1016/0304-3975(83)90110-X; Griewank & Walther 2008,
+doi:10.1137/1.9780898717761, sections 3.2 and 3.3.) The bounds hold for functions whose elementary
+operations have derivatives as cheap as themselves.
+
+The function does the same work at every d: N numbers go through layers of a z + t, tanh; each of
+the d parameters is the start of N/d of them. So ratios to the value's time show the method at any
+d, even d = 1. The value, too, is timed in a loop over points, for so differences evaluate it. Calls
+of the function are counted as they run, operations in the programs as written. Times are the
+processor's, where JAX computes on it, without compiling. On CPU a tangent takes about half a value,
+because the compiler moves the value itself, the same for all tangents, out of their loop.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from matplotlib.figure import Figure
+from pydantic import Field, model_validator
+
+from adlab import lab
+from adlab.core import flops
+from adlab.figures import panels, style
+from adlab.figures.labels import text
+from adlab.gradients import GradientFn, finite_difference, forward_mode, reverse_mode
+from adlab.lab import Text, Verdict
+
+Arrays = dict[str, np.ndarray]
+METHODS = ("forward", "central", "forward_mode", "reverse_mode")
+TONES = dict(zip(METHODS, ("#D55E00", "#009E73", "#56B4E9", "#0072B2"), strict=True))
+MARKS = dict(zip(METHODS, "s^Po", strict=True))
+STEP = 2.0**-7
+# Operations of a reverse sweep and of a tangent over those of the value, at most: of a product they
+# are 5 and 3, where the value takes one.
+CHEAP, TANGENT = 5.0, 3.0
+COUNTED = 64  # the most parameters at which calls are counted as they run
+FEWEST = 4  # sizes from which an exponent is told
+REPEATS = 6  # times from which growth on the clock is told
+RESAMPLES = 400
+LOOP = 128  # calls of the function in a timed program, at least
+
+
+class Config(lab.ExperimentConfig):
+    """How many parameters, and how much work."""
+
+    dims: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (
+        1, 4, 16, 64, 256, 1024, 4096,
+    )  # fmt: skip
+    """d, the numbers of parameters."""
+    points: Annotated[int, Field(ge=2)] = 8192
+    """N, the numbers that go through the layers: as many at every d, a multiple of 2d."""
+    layers: Annotated[int, Field(ge=1)] = 8
+    """Layers that they go through."""
+    repeats: Annotated[int, Field(ge=1)] = 11
+    """How often each program is timed."""
+
+    @model_validator(mode="after")
+    def _shared_evenly(self) -> Config:
+        if list(self.dims) != sorted(set(self.dims)):
+            raise ValueError(f"dims must rise, each once, got {list(self.dims)}; sort them")
+        for d in self.dims:
+            if self.points % (2 * d):  # where N = d, the sweeps need no sums: other code
+                raise ValueError(
+                    f"dims must divide half of points = {self.points}, got {d}; "
+                    "take powers of two for both"
+                )
+        return self
+
+
+def loss(x: Any, shifts: Any) -> Any:
+    """Return a sum over N numbers after all layers; `shifts` has shape (layers, N)."""
+    z = jax.lax.optimization_barrier(jnp.repeat(x, shifts.shape[1] // x.size))
+    for shift in shifts:
+        z = jnp.tanh(1.5 * z + shift)
+    return z @ shifts[0]  # a product: XLA fuses a sum with the layers, which then are slower
+
+
+def gradients(fun: Callable[..., Any]) -> dict[str, GradientFn]:
+    """Return the gradient of `fun` by each method, one evaluation or tangent at a time."""
+    return {
+        "forward": finite_difference(fun, scheme="forward", step=STEP, chunk_size=1),
+        "central": finite_difference(fun, scheme="central", step=STEP, chunk_size=1),
+        "forward_mode": forward_mode(fun, chunk_size=1),
+        "reverse_mode": reverse_mode(fun),
+    }
+
+
+def run(config: Config, progress: lab.Progress) -> Arrays:
+    """Count, compile and time the gradients at every d."""
+    rows = [
+        progress.stage(f"d_{d}", lambda: _measured(config, d, progress))  # noqa: B023
+        for d in config.dims
+    ]
+    return {name: np.stack([row[name] for row in rows]) for name in rows[0]} | {
+        "dims": np.array(config.dims)
+    }
+
+
+def _measured(config: Config, d: int, progress: lab.Progress) -> Arrays:
+    """Return calls and operations of each method, of the value last, and how far the modes part."""
+    rng = np.random.default_rng(config.seed)
+    shifts = jnp.asarray(rng.normal(size=(config.layers, config.points)), jnp.float32)
+    x = jnp.asarray(rng.normal(size=d), jnp.float32)
+    found: dict[str, Callable[..., Any]] = {**gradients(loss), "value": loss}
+    progress.update(0, 2, "compiling")
+    started = time.perf_counter()
+    calls = [gradient.cost(x, shifts).calls for gradient in gradients(loss).values()]
+    points = [x * jnp.ones((max(1, LOOP // count), 1), jnp.float32) for count in [*calls, 1]]
+    programs = [
+        jax.jit(_at_all(call)).lower(xs, shifts).compile()
+        for call, xs in zip(found.values(), points, strict=True)
+    ]
+    ready = time.perf_counter()
+    progress.update(1, 2, "timing")
+    progress.timing(f"seconds_{d}", _seconds(programs, points, shifts, config.repeats))
+    progress.seconds(f"d_{d}", compile=ready - started, run=time.perf_counter() - ready)
+    work = [flops.count(call, x, shifts).flops for call in found.values()]
+    ahead, back = (np.asarray(programs[k](points[k], shifts))[0] for k in (2, 3))
+    return {
+        "calls": np.array(calls, dtype=float),
+        "called": _called(d) if d <= COUNTED else np.full(len(METHODS), np.nan),
+        "operations": np.array(work, dtype=float),
+        "difference": np.array(np.max(np.abs(ahead - back)) / np.max(np.abs(back))),
+    }
+
+
+def _at_all(call: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function of points, one at a time, in a loop, as differences evaluate theirs."""
+    return lambda xs, shifts: jax.lax.map(lambda x: call(x, shifts), xs)
+
+
+def _called(d: int) -> np.ndarray:
+    """Return how often each method calls a function of d numbers, counted as it runs."""
+    seen: list[str] = []
+
+    def counted(name: str, x: Any) -> Any:
+        jax.debug.callback(lambda _: seen.append(name), x[0])
+        return jnp.sum(jnp.sin(x))
+
+    def everything(x: Any) -> Any:
+        return [gradients(lambda x, name=name: counted(name, x))[name](x) for name in METHODS]
+
+    jax.block_until_ready(jax.jit(everything)(jnp.ones(d, jnp.float32)))
+    jax.effects_barrier()
+    return np.array([seen.count(name) for name in METHODS], dtype=float)
+
+
+def _seconds(programs: list[Any], points: list[Any], shifts: Any, repeats: int) -> np.ndarray:
+    """Return seconds per point, of shape (programs, repeats), in turn after a warm-up."""
+    # The processor's, where it computes: other programs' share of the clock isn't the method's.
+    clock = time.process_time if jax.default_backend() == "cpu" else time.perf_counter
+    times = np.zeros((len(programs), repeats))
+    for repeat in range(-1, repeats):
+        for k, (program, xs) in enumerate(zip(programs, points, strict=True)):
+            started = clock()
+            jax.block_until_ready(program(xs, shifts))
+            if repeat >= 0:
+                times[k, repeat] = (clock() - started) / len(xs)
+    return times
+
+
+def theory(dims: np.ndarray) -> np.ndarray:
+    """Return the calls of each method, of shape (sizes, methods)."""
+    return np.stack([dims + 1, 2 * dims, dims, np.ones_like(dims)], axis=1)
+
+
+def verdicts(data: Arrays, config: Config) -> list[Verdict]:
+    """Judge calls and operations, and growth on the clock if times are given."""
+    del config
+    dims, expected, found = data["dims"], theory(data["dims"]), []
+    ratios = data["operations"][:, :-1] / data["operations"][:, -1:]
+    for k, method in enumerate(METHODS):
+        called = data["called"][:, k] / expected[:, k]
+        found.append(_within("called", called[np.isfinite(called)], 1.0, 0.0, method))
+        found.append(_within("calls", data["calls"][:, k] / expected[:, k], 1.0, 0.0, method))
+    for k, method in enumerate(METHODS[:2]):
+        found.append(_within("operations", ratios[:, k] / expected[:, k], 1.0, 0.05, method))
+    for method, bound in (("forward_mode", TANGENT), ("reverse_mode", CHEAP)):
+        values = ratios[:, METHODS.index(method)] / expected[:, METHODS.index(method)]
+        claim = Text(f"gradient_cost.claim.{method}")
+        found.append(Verdict.at_most(claim, np.max(values), *_ends(values), bound))
+    control = ratios[dims > CHEAP, METHODS.index("forward_mode")]
+    if len(control):
+        claim = Text("gradient_cost.claim.control")
+        ends = _ends(control)
+        found.append(Verdict.at_most(claim, np.median(control), *ends, CHEAP, control=True))
+    worst = np.max(data["difference"])
+    claim = Text("gradient_cost.claim.difference")
+    found.append(Verdict.at_most(claim, worst, worst, worst, 1e-4))
+    times = _times(data)
+    return found if times is None or times.shape[2] < REPEATS else found + _timed(times, dims)
+
+
+def _ends(values: np.ndarray) -> tuple[float, float]:
+    return float(np.min(values)), float(np.max(values))
+
+
+def _within(
+    claim: str, values: np.ndarray, expected: float, tolerance: float, method: str
+) -> Verdict:
+    """Judge all values at once: their range is the interval; of none at all it is NaN."""
+    values = values if len(values) else np.array([np.nan])
+    words = Text(f"gradient_cost.claim.{claim}", method=Text(f"gradient_cost.method.{method}"))
+    return Verdict(words, np.median(values), *_ends(values), expected, tolerance)
+
+
+def _times(data: Arrays) -> np.ndarray | None:
+    """Return times of shape (sizes, methods and the value, repeats), if they are there."""
+    names = [f"seconds_{d}" for d in data["dims"]]
+    return np.stack([data[name] for name in names]) if all(n in data for n in names) else None
+
+
+def _timed(times: np.ndarray, dims: np.ndarray) -> list[Verdict]:
+    """Judge the growth of times over the value's, and reverse mode's: medians over repeats.
+
+    Their intervals are those over resampled repeats.
+    """
+    repeats = times.shape[2]
+    draws = np.random.default_rng(0).integers(repeats, size=(RESAMPLES, repeats))
+    middle = np.median(times, axis=2)[:, :, None]
+    again = np.concatenate([middle, np.median(times[:, :, draws], axis=3)], axis=2)
+    ratios = again[:, :-1] / again[:, -1:]  # (sizes, methods, 1 + resamples)
+    late = dims >= 16  # where d + 1 grows as d, and no loop is a single call
+    found = []
+    for k, method in enumerate(METHODS):
+        growth = 0.0 if method == "reverse_mode" else 1.0
+        slopes = np.full(1 + RESAMPLES, np.nan)
+        if np.sum(late) >= FEWEST:
+            slopes = np.polyfit(np.log(dims[late]), np.log(ratios[late, k]), 1)[0]
+        words = Text("gradient_cost.claim.growth", method=Text(f"gradient_cost.method.{method}"))
+        found.append(Verdict(words, *_interval(slopes), growth, 0.15))
+    for k, method in enumerate(METHODS[:2]):
+        shares = np.median(ratios[:, k] / theory(dims)[:, k : k + 1], axis=0)
+        words = Text("gradient_cost.claim.seconds", method=Text(f"gradient_cost.method.{method}"))
+        found.append(Verdict(words, *_interval(shares), 1.0, 0.5))
+    reverse = _interval(np.median(ratios[:, METHODS.index("reverse_mode")], axis=0))
+    claim = Text("gradient_cost.claim.reverse_seconds")
+    return [*found, Verdict.at_most(claim, *reverse, CHEAP)]
+
+
+def _interval(values: np.ndarray) -> tuple[float, float, float]:
+    """Return the first with the 95 % interval of the others."""
+    low, high = np.quantile(values[1:], [0.025, 0.975])
+    return float(values[0]), float(min(low, values[0])), float(max(high, values[0]))
+
+
+def plot(data: Arrays, config: Config) -> dict[str, Figure]:
+    """Draw operations over those of the value against d, and times if given."""
+    del config
+    operations = data["operations"][:, :-1] / data["operations"][:, -1:]
+    figures = {"operations": _figure(data["dims"], operations[:, :, None], "operations")}
+    times = _times(data)
+    if times is not None:
+        figures["seconds"] = _figure(data["dims"], times[:, :-1] / times[:, -1:], "time")
+    return figures
+
+
+def _figure(dims: np.ndarray, ratios: np.ndarray, kind: str) -> Figure:
+    """Draw ratios of shape (sizes, methods, repeats): medians with quartiles; theory dashed."""
+    figure, axes = panels.grid(title=text(f"gradient_cost.figure.{kind}_title"))
+    ax = axes[0, 0]
+    low, middle, high = np.quantile(ratios, [0.25, 0.5, 0.75], axis=2)
+    for k, method in enumerate(METHODS):
+        label = text(f"gradient_cost.method.{method}")
+        ax.plot(dims, middle[:, k], marker=MARKS[method], color=TONES[method], label=label)
+        ax.fill_between(dims, low[:, k], high[:, k], color=TONES[method], alpha=0.2, lw=0)
+    lines = {"more": dims + 1, "twice": 2 * dims, "bound": 0 * dims + CHEAP}
+    for (name, line), look in zip(lines.items(), (":", "--", "-."), strict=True):
+        ax.plot(
+            dims, line, look, color=style.THEORY, linewidth=2, zorder=2.5,
+            label=text(f"gradient_cost.figure.{name}"),
+        )  # fmt: skip
+    ax.set(xscale="log", yscale="log", xlabel=text("gradient_cost.figure.dim"))
+    ax.set(ylabel=text(f"gradient_cost.figure.{kind}"))
+    ax.set_xticks(dims, [str(d) for d in dims])
+    ax.minorticks_off()
+    ax.legend(loc="upper left")
+    return figure
