@@ -22,6 +22,7 @@ bench: .venv/.bench-stamp
 	$(BIN)/python benchmarks/gradients.py
 	$(BIN)/python benchmarks/curvature.py
 	$(BIN)/python benchmarks/jacobians.py
+	$(BIN)/python benchmarks/rules.py
 	$(BIN)/python benchmarks/checkpointing.py
 	$(BIN)/python benchmarks/curvature_memory.py
 
