@@ -203,8 +203,10 @@ def _ridge(data: Arrays) -> Figure:
                    markersize=size)  # fmt: skip
     other.set_xlabel(_words("time"))
     other.set_ylabel(_words("in_times"))
-    other.margins(y=0.3)
-    other.legend(loc="upper right", ncols=1)
+    other.margins(y=0.1)
+    low, high = other.get_ylim()
+    other.set_ylim(low, high + 0.4 * (high - low))
+    other.legend(loc="upper right")
     return figure
 
 
