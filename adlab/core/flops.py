@@ -38,8 +38,11 @@ _FREE = frozenset(
         "slice",
         "split",
         "squeeze",
+        "stack",
         "stop_gradient",
+        "tile",
         "transpose",
+        "unstack",
     ]
 )
 _BULK = frozenset(["reduce", "sort", "scatter", "scatter-add", "scatter_add", "scatter-mul"])

@@ -31,6 +31,8 @@ class Config(lab.ExperimentConfig):
     """Hidden layers of the network."""
     width: Annotated[int, Field(ge=1, le=4)] = 2
     """Neurons per layer, and inputs."""
+    automatic_step: bool = True
+    """Whether differences with an automatic step take part, at the sizes shown side by side."""
     points: Annotated[int, Field(ge=2)] = 100
     """Points at which errors are measured; they are told by their median."""
     batch: Annotated[int, Field(ge=2)] = 4096

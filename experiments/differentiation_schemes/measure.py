@@ -59,6 +59,8 @@ def _measured(config: Config, name: str, size: int, progress: lab.Progress) -> A
     x = problem.points(config.seed, size, config.batch)
     started = time.perf_counter()
     gradients = _gradients(problem, size)
+    if not (config.automatic_step and size == config.shown(name)):
+        del gradients["automatic_step"]
     calls = _compiled(problem, size, gradients, x)
     operations = _counted(problem, size, gradients)
     if size <= config.largest(name):

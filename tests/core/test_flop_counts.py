@@ -38,6 +38,7 @@ def test_a_convolution_counts_its_kernel_per_output_pixel_and_channel(groups):
         (jnp.sum, 7),
         (jnp.cumsum, 7),
         (lambda v: jnp.sum(v * v), 14),
+        (lambda v: jnp.tile(jnp.stack([*v]), 2), 0),
         (lambda v: v.reshape(1, 7)[:, ::-1].T, 0),
         (lambda v: v[2:5], 0),
         (lambda v: jnp.concatenate([v, v]).astype(jnp.bfloat16), 0),
