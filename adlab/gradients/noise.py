@@ -28,7 +28,7 @@ from adlab.gradients.base import ChunkSize, PyTree
 from adlab.gradients.chunks import chunk_length
 from adlab.gradients.stencils import Stencil
 
-__all__ = ["EVALUATIONS", "Balance", "measurable", "measure"]
+__all__ = ["EVALUATIONS", "Balance", "constants", "measurable", "measure"]
 
 # Minus the binary logarithms of the widths, over max(1, |x_i|). They are dense where functions
 # without a scale of their own have their best steps, and end above the spacing of x.
@@ -173,8 +173,9 @@ def _split(
     """Return the best of all splits of the widths into those of noise and those of the derivative.
 
     A split is believed when noise is about the same at all widths that show any, and the errors
-    above it don't fall again. Where even the least width is above the noise, this is taken for the
-    rounding of values, and three widths must agree on the derivative.
+    above it don't fall again. The noise is then its root mean square over those widths; where even
+    the least one is above it, it is taken for the rounding of values, and three widths must agree
+    on the derivative.
     """
     count, order, dtype = len(gains), stencil.order, errors.dtype
     log_gains, log_scales = jnp.asarray(np.log(gains), dtype), order * np.log(widths)
@@ -201,15 +202,19 @@ def _split(
     believed = quiet & rising & jnp.concatenate([agree[None], usable])
 
     best = jnp.argmin(jnp.where(believed, order * below + above, jnp.inf))
-    noise_gain, truncation = _constants(stencil)
+    noise_gain, truncation = constants(stencil)
     log_d = above[best] - math.log(spread)
-    log_step = math.log(noise_gain / (order * truncation)) + below[best] - log_d
+    squares = jnp.where(seen[best], jnp.exp(2 * (noise - below[best])), 0)
+    number = jnp.sum(seen[best], dtype=dtype)
+    share = jnp.log(jnp.sum(squares) / jnp.maximum(number, 1)) / 2
+    typical = below[best] + jnp.where(number > 0, share, 0)
+    log_step = math.log(noise_gain / (order * truncation)) + typical - log_d
     told = believed[best] & usable[0]
     step = jnp.where(told, jnp.exp(log_step / (order + 1)), jnp.nan)
-    return Balance(step, jnp.exp(below[best]), jnp.exp(log_d))
+    return Balance(step, jnp.exp(typical), jnp.exp(log_d))
 
 
-def _constants(stencil: Stencil) -> tuple[float, float]:
+def constants(stencil: Stencil) -> tuple[float, float]:
     """Return a and b: noise s and the derivative D give an error of a s / h + b D h^p."""
     weights: dict[Any, Any] = {}
     moment: Any = 0
