@@ -61,7 +61,7 @@ def ridge(config: Config) -> dict[str, np.ndarray]:
     scanned = np.array([ridge_by_hand(data, config.num_harmonics, c) for c in SCAN], dtype=object)
     found["ridge_losses"] = scanned[:, 0].astype(float)
     slopes = scanned[:, 3].astype(float)
-    rate = RATE / np.max(np.abs(np.gradient(slopes, SCAN)))
+    rate = RATE / float(np.max(np.abs(np.gradient(slopes, SCAN))))
     _, exact, _, slope = ridge_by_hand(data, config.num_harmonics, START)
     found["ridge_best"] = _best(data, config.num_harmonics)
     found["ridge_exact"] = np.append(exact, slope)

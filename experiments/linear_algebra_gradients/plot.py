@@ -39,7 +39,8 @@ def plot(data: Arrays, config: Config) -> dict[str, Figure]:
     others = [loss for loss in OTHERS if loss in config.losses]
     if others:
         figures["gap_others"] = _sweep(data, config, others, 1 + (len(others) > 3))
-    figures["coinciding"] = _table(data, config)
+    if config.diagnose:
+        figures["coinciding"] = _table(data, config)
     figures["squares"] = _squares(data, config)
     figures["ridge"] = _ridge(data)
     figures["completion"] = _completion(data)
@@ -99,7 +100,7 @@ def _table(data: Arrays, config: Config) -> Figure:
     """Draw a cell per matrix and loss: the answers of both, coloured by what is possible."""
     figure, axes = panels.grid(title=_words("coinciding"))
     ax = axes[0, 0]
-    kinds = data.get("diagnosed", data["expected"])
+    kinds = data["diagnosed"]
     for column, row in np.ndindex(kinds.shape):
         kind = str(kinds[column, row])
         ax.fill_between([column, column + 1], row, row + 1, color=CLASSES[kind], lw=0)
