@@ -64,7 +64,7 @@ def label_apart(
       names: of the places; only the first len(names) are named.
       avoid: (M, 2) dots beside the places on which no text is to stand.
       size: in points.
-      radius: of the dots, in points.
+      radius: of the places' dots, in points; those to avoid are half as large.
 
     Returns:
       Which of the places got their names.
@@ -74,7 +74,8 @@ def label_apart(
     dots = ax.transData.transform(places) * scale
     left, bottom, right, top = ax.bbox.extents * scale + SPACE * np.array([1, 1, -1, -1])
     other = ax.transData.transform(np.reshape(np.asarray(avoid, float), (-1, 2))) * scale
-    boxes = [np.r_[dot - radius, dot + radius] for dot in (*dots, *other)]
+    boxes = [np.r_[dot - radius, dot + radius] for dot in dots]
+    boxes += [np.r_[dot - radius / 2, dot + radius / 2] for dot in other]
     named = []
     for k in _apart(dots[: len(names)]):
         width = TextPath((0, 0), names[k], size=size).get_extents().width

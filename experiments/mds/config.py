@@ -31,8 +31,8 @@ class Config(lab.ExperimentConfig):
     num_steps: Annotated[int, Field(ge=10)] = 400
     """Steps of gradient descent; a two-point step counts as 1/d_eff."""
     step_fraction: Annotated[float, Field(gt=0, le=0.5)] = 0.25
-    """Step over the longest one that theory allows each method near a solution. The shorter, the
-    nearer do ratios come to d_eff: of two-point's gain it takes up to this fraction."""
+    """Steps over the longest that theory allows near a solution, 1/lambda_max for gradients. At a
+    fraction f noise slows two-point descent by up to 1/(1 - f/2) beside its shorter steps."""
     simplex_seeds: Annotated[int, Field(ge=2)] = 3
     """How many of the clouds the simplex method is tried on."""
     budget: Annotated[int, Field(ge=100)] = 60_000

@@ -16,7 +16,7 @@ from .descents import GRADIENTS, descend, keep_paths, race, relative, scale, sim
 
 Arrays = dict[str, np.ndarray]
 SPREAD = 0.1  # of a start, per coordinate
-KEPT = 300  # points of a curve of losses
+KEPT = 100  # points of a curve of losses
 
 
 def measure(config: Config, name: Any, progress: lab.Progress) -> Arrays:
