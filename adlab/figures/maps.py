@@ -72,7 +72,8 @@ def label_apart(
     figure = ax.figure
     places, scale = np.asarray(places, float), 72 / figure.dpi
     dots = ax.transData.transform(places) * scale
-    left, bottom, right, top = ax.bbox.extents * scale + SPACE * np.array([1, 1, -1, -1])
+    edges = np.array(ax.bbox.extents) * scale + SPACE * np.array([1, 1, -1, -1])
+    left, bottom, right, top = edges
     other = ax.transData.transform(np.reshape(np.asarray(avoid, float), (-1, 2))) * scale
     boxes = [np.r_[dot - radius, dot + radius] for dot in dots]
     boxes += [np.r_[dot - radius / 2, dot + radius / 2] for dot in other]
