@@ -12,7 +12,7 @@ import numpy as np
 
 from adlab.core import checks
 from adlab.rules.matrices import as_matrix, tolerance
-from adlab.rules.singular_values import SVD, svd
+from adlab.rules.singular_values import SVD, factor_tangents, svd
 
 __all__ = ["Diagnostics", "svd_diagnostics"]
 
@@ -42,10 +42,7 @@ class Diagnostics:
                 "differentiable, but not through svd: the loss sees how a cluster of singular "
                 "values splits; write u_c diag(s_c) vh_c as u_c u_c^H a"
             )
-        return (
-            "not differentiable: the loss tells members of a cluster of singular values apart "
-            f"(gauge residual {self.gauge_residual:.2g})"
-        )
+        return "not differentiable: the loss tells members of a cluster of singular values apart"
 
 
 def svd_diagnostics(
@@ -58,10 +55,11 @@ def svd_diagnostics(
 
     A loss of `a` may not see how coinciding factors are chosen. Its gauge residual, the derivative
     along turning them, must vanish: |skew(u_c^H du + v_c^H dv)| on each cluster c of coinciding
-    singular values, |skew(u_0^H du)| and |skew(v_0^H dv)| on the null spaces, over |(du, dv)|. And
-    its derivative along directions within a cluster must be linear in the direction; it is taken
-    exactly, in the factors that suit each direction, and compared with the one through `svd`.
-    Costs seven gradients of the loss and a few decompositions; eager, for concrete matrices.
+    singular values, |skew(u_0^H du)| and |skew(v_0^H dv)| on the null spaces, over |(du, dv)|. The
+    derivative along directions between clusters must not depend on that choice, and along those
+    within a cluster it must be linear in the direction: there it is taken exactly, in the factors
+    that suit each direction, and compared with the one through `svd`.
+    Costs ten gradients of the loss and a few decompositions; eager, for concrete matrices.
 
     >>> print(svd_diagnostics(lambda u, s, vh: s.sum(), jnp.eye(3)))
     differentiable, and exact through svd (gap 0 s_1)
@@ -90,7 +88,7 @@ def svd_diagnostics(
     repeated = [c for c in gauge.clusters if len(c) > 1 or gauge.zero(c)]
     values = tuple((0.0 if gauge.zero(c) else float(s[c].mean()), len(c)) for c in repeated)
     residual, (linear, exact) = gauge.residual(), gauge.linearity()
-    differentiable = linear and residual < gauge.rounding
+    differentiable = linear and residual < gauge.rounding and gauge.agreement() < gauge.rounding
     return Diagnostics(
         gap, float(s[-1] / top), values, residual, differentiable, differentiable and exact
     )
@@ -122,7 +120,9 @@ class _Gauge:
     def factors(self, u: np.ndarray, s: np.ndarray, v: np.ndarray) -> tuple[jax.Array, ...]:
         """Return what the loss takes: u, s and vh of the shapes asked for."""
         rows, columns = self.a.shape if self.full else (self.k, self.k)
-        return jnp.asarray(u[:, :rows]), jnp.asarray(s), jnp.asarray(v[:, :columns].conj().T)
+        dtype = self.a.dtype
+        vh = jnp.asarray(v[:, :columns].conj().T, dtype)
+        return jnp.asarray(u[:, :rows], dtype), jnp.asarray(s, self.s.dtype), vh
 
     def through(self) -> np.ndarray:
         """Return the gradient of the loss through the rule of svd."""
@@ -173,15 +173,39 @@ class _Gauge:
         missed = max(abs(ruled[0] - one), abs(ruled[1] - two)) / scale
         return bool(bent < self.rounding and kinked < 0.01), bool(missed < self.rounding)
 
+    def agreement(self) -> float:
+        """Return how the derivative between clusters varies with the choice of coinciding factors.
+
+        A loss may be stationary as these turn, and yet its derivative depend on where they stand:
+        that of another direction, which they follow, then isn't linear.
+        """
+        rng = np.random.default_rng(2)
+        between = _generic(rng, self.a.shape, self.u.dtype)
+        for cluster in self.clusters:
+            left, right = self.columns(cluster)
+            x, y = self.u[:, left], self.v[:, right]
+            between -= x @ (x.conj().T @ between @ y) @ y.conj().T
+        choices = [(self.u, self.v)]
+        choices += [self._adapted(self._direction(rng))[0] for _ in range(2)]
+        slopes, scales = zip(*(self._between(u, v, between) for u, v in choices), strict=True)
+        return float(np.ptp(slopes) / max(scales)) if max(scales) else 0.0
+
+    def _between(self, u: np.ndarray, v: np.ndarray, direction: np.ndarray) -> tuple[float, float]:
+        """Return the derivative along a direction through these factors, and its terms' size."""
+        du, _, dv = self.pulled(u, v)
+        factors = (jnp.asarray(u, self.a.dtype), self.s, jnp.asarray(v, self.a.dtype))
+        moved = factor_tangents(self.a, jnp.asarray(direction, self.a.dtype), *factors)
+        moved_u, _, moved_v = map(np.asarray, moved)
+        slope = np.sum((du.conj() * moved_u).real) + np.sum((dv.conj() * moved_v).real)
+        size = np.linalg.norm(du) * np.linalg.norm(moved_u)
+        return float(slope), float(size + np.linalg.norm(dv) * np.linalg.norm(moved_v))
+
     def _direction(self, rng: np.random.Generator) -> np.ndarray:
         """Return a matrix that moves only what coinciding factors span, of norm about 1."""
         total = np.zeros(self.a.shape, self.u.dtype)
         for cluster in self.clusters:
             left, right = self.columns(cluster)
-            shape = (len(left), len(right))
-            block = rng.normal(size=shape).astype(self.u.dtype)
-            if np.iscomplexobj(total):
-                block = block + 1j * rng.normal(size=shape)
+            block = _generic(rng, (len(left), len(right)), total.dtype)
             if not self.zero(cluster):
                 block = block + block.conj().T
             total += self.u[:, left] @ block @ self.v[:, right].conj().T
@@ -219,3 +243,8 @@ class _Gauge:
                 r = q
             u[:, left], v[:, right] = self.u[:, left] @ q, self.v[:, right] @ r
         return (u, v), rates
+
+
+def _generic(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    block, other = rng.normal(size=(2, *shape))
+    return (block + 1j * other if np.issubdtype(dtype, np.complexfloating) else block).astype(dtype)

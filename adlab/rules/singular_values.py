@@ -42,8 +42,9 @@ def svd(a: Any, *, full_matrices: bool = True) -> SVD:
     should be written u_c u_c^H a, which is exact. `svd_diagnostics` tells the cases apart.
 
     Singular values whose neighbours differ by at most max(m, n) eps s_1 count as coinciding, and
-    those within that of 0 as 0: no more than what rounding blurs. A larger gap g is kept, and
-    derivatives through it are good to about eps s_1 / g. Second derivatives hold where all singular
+    those within that of 0 as 0: no more than what rounding blurs. A larger gap g is kept, unless
+    LAPACK itself returns equal values, as it may up to some 100 eps s_1; derivatives through it
+    are good to about eps s_1 / g. Second derivatives hold where all singular
     values are distinct and not 0.
 
     >>> u, s, vh = svd(jnp.eye(3))
@@ -95,14 +96,22 @@ def _full_jvp(primals: Any, tangents: Any) -> tuple[Any, Any]:
     """The bases of the null spaces move only as the rest of the basis pushes them."""
     (a,), (da,) = primals, tangents
     u, s, vh = _full(a)
-    k, v = s.shape[-1], adjoint(vh)
+    du, ds, dv = factor_tangents(a, da, u, s, adjoint(vh))
+    return (u, s, vh), (du, ds, adjoint(dv))
+
+
+def factor_tangents(
+    a: Any, da: Any, u: Any, s: Any, v: Any
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Return the tangents of square u, of s, and of square v along `da`."""
+    k = s.shape[-1]
     du, ds, dv = _turned(a, da, u[..., :k], s, v[..., :k])
 
     def completed(basis: jax.Array, moved: jax.Array) -> jax.Array:
         kept, null = basis[..., :k], basis[..., k:]
         return jnp.concatenate([moved, -kept @ (adjoint(moved) @ null)], axis=-1)
 
-    return (u, s, vh), (completed(u, du), ds, adjoint(completed(v, dv)))
+    return completed(u, du), ds, completed(v, dv)
 
 
 def _turned(

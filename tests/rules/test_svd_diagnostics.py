@@ -85,6 +85,17 @@ def test_losses_are_told_apart(loss, a, differentiable, exact, full_matrices):
     assert words in str(found)
 
 
+def test_a_loss_whose_slope_depends_on_the_chosen_factor_is_refused():
+    """Stationary as u_2 and u_3 turn, but its derivative between u_1 and u_2 isn't."""
+    u, v = orthonormal(np.random.default_rng(3), 4, 4), orthonormal(np.random.default_rng(4), 4, 4)
+    a, mixed = u * [2.0, 1.0, 1.0, 0.5] @ v.T, np.outer(u[:, 0], u[:, 1])
+    found = diagnose(lambda f: (mixed + mixed.T) @ f.u[:, 1] @ f.u[:, 1], a)
+    assert found.gauge_residual < 1e-12
+    assert not found.differentiable
+    both = diagnose(lambda f: jnp.sum((mixed + mixed.T) * (f.u[:, 1:3] @ f.u[:, 1:3].T)), a)
+    assert both.exact
+
+
 def test_gap_clusters_and_residual_are_those_of_the_matrix():
     found = diagnose(leading_projector, with_singular_values([4, 2, 2, 0], 4, 4))
     assert found.gap < 1e-15
@@ -106,9 +117,12 @@ def test_the_phase_of_complex_factors_is_a_gauge_too():
     assert diagnose(lambda f: jnp.real(weighted(f.u @ f.vh)), coinciding).exact
 
 
-def test_single_precision_is_judged_by_its_own_rounding():
-    with jax.enable_x64(False):
-        a = jnp.asarray(with_singular_values([3, 1, 1], 3, 3), jnp.float32)
+@pytest.mark.parametrize("wide", [False, True])
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.complex64])
+def test_single_precision_is_judged_by_its_own_rounding(dtype, wide):
+    complex_ = dtype == jnp.complex64
+    with jax.enable_x64(wide):
+        a = jnp.asarray(with_singular_values([3, 1, 1], 3, 3, complex_=complex_), dtype)
         assert diagnose(squares, a).exact
         assert not diagnose(lambda f: f.s[1], a).differentiable
 
