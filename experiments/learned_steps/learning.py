@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,13 +15,11 @@ from scipy import optimize
 
 from adlab import gradients, lab
 from adlab.curvature import hvp
-from adlab.optimize import Trajectory, log_grid, minimize
 
 from . import problems, theory
 from .config import Config
 
 Arrays = dict[str, np.ndarray]
-RECORDS = 160
 REPEATED = 1e-4  # smoothing of the two-point estimate, in logarithms of steps
 
 
@@ -36,24 +36,58 @@ def first_steps(num_steps: int) -> np.ndarray:
     return np.geomspace(0.5, 4.0, num_steps)
 
 
+class Trained(NamedTuple):
+    """What a training leaves: last steps (seeds, k), losses (seeds, iterations), calls before."""
+
+    steps: np.ndarray
+    losses: np.ndarray
+    calls: np.ndarray
+
+
 class Training:
     """Runs Adam on the logarithms of steps; one optimiser for all, so that programs are shared."""
 
     def __init__(self, config: Config, progress: lab.Progress) -> None:
         schedule = optax.cosine_decay_schedule(config.learning_rate, config.iterations)
         self._optimizer = optax.adam(schedule)
-        self._iterations, self._progress = config.iterations, progress
+        self._config, self._progress = config, progress
 
-    def __call__(self, gradient: Any, steps: np.ndarray, args: tuple, **more: Any) -> Trajectory:
-        """Return the record of the training from the given steps."""
-        grid = np.concatenate([[0], log_grid(self._iterations, RECORDS)])
+    def __call__(self, gradient: Any, steps: np.ndarray, args: tuple, seeds: int = 1) -> Trained:
+        """Train from the given steps; seeds tell random gradients apart."""
+        keys = jax.random.split(jax.random.key(self._config.seed), seeds)
+        iterations = self._config.iterations
+        started = time.perf_counter()
         with jax.numpy_dtype_promotion("standard"):  # optax.adam mixes integers and floats
-            found = minimize(
-                gradient, np.log(steps), *args, optimizer=self._optimizer,
-                num_steps=self._iterations, record_at=grid, **more,
+            found = _adam(
+                gradient, np.log(steps), args, keys, optimizer=self._optimizer,
+                iterations=iterations,
             )  # fmt: skip
-        self._progress.seconds("training", compile=found.compile_seconds, run=found.run_seconds)
-        return found
+        last, losses = jax.tree.map(np.asarray, found)
+        self._progress.seconds("training", run=time.perf_counter() - started)
+        calls = np.arange(iterations) * gradient.cost(steps, *args).calls
+        return Trained(np.exp(last), np.exp(losses), calls)
+
+
+@functools.partial(jax.jit, static_argnames=("optimizer", "iterations"))
+def _adam(
+    gradient: Any, log_steps: Any, args: tuple, keys: Any, *, optimizer: Any, iterations: int
+) -> tuple[jax.Array, jax.Array]:
+    """Return the last point and the objective before each iteration, for every key."""
+
+    def one(key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        def iterate(carry: tuple, k: jax.Array) -> tuple[tuple, jax.Array]:
+            x, state = carry
+            value, slope = gradient.value_and_grad(x, *args, key=jax.random.fold_in(key, k))
+            moves, state = optimizer.update(slope, state, x)
+            return (optax.apply_updates(x, moves), state), value
+
+        start = jnp.asarray(log_steps)
+        (last, _), values = jax.lax.scan(
+            iterate, (start, optimizer.init(start)), jnp.arange(iterations)
+        )  # fmt: skip
+        return last, values
+
+    return jax.vmap(one)(keys)
 
 
 def _quadratic(config: Config, train: Training) -> Arrays:
@@ -65,8 +99,8 @@ def _quadratic(config: Config, train: Training) -> Arrays:
     equal = train(gradient, np.ones(k), args)
     mu, L = float(spectrum[0]), float(spectrum[-1])
     steps = {
-        "learned": np.exp(np.asarray(learned.x)),
-        "equal": np.exp(np.asarray(equal.x)),
+        "learned": learned.steps[0],
+        "equal": equal.steps[0],
         "best": theory.best_steps(spectrum, squares, k),
         "constant": np.full(k, theory.best_constant(spectrum, squares, k)),
         "classical": np.full(k, 2 / (mu + L)),
@@ -82,12 +116,11 @@ def _quadratic(config: Config, train: Training) -> Arrays:
     return found | _curves(learned, equal) | _gradients(drawn, steps["best"])
 
 
-def _curves(learned: Trajectory, equal: Trajectory) -> Arrays:
+def _curves(learned: Trained, equal: Trained) -> Arrays:
     return {
-        "record_at": np.asarray(learned.record_at),
-        "learned_training": np.exp(learned.values["value"]),
-        "equal_training": np.exp(equal.values["value"]),
-        "learned_calls": learned.oracle_calls,
+        "learned_training": learned.losses[0],
+        "equal_training": equal.losses[0],
+        "learned_calls": learned.calls,
     }
 
 
@@ -155,11 +188,11 @@ def _two_point(config: Config, data: Arrays, train: Training) -> Arrays:
     gradient = gradients.two_point(problems.quadratic_objective, smoothing=REPEATED)
     found = train(
         gradient, first_steps(config.num_steps), (data["starts"], data["hessian"]),
-        key=jax.random.key(config.seed), num_seeds=config.num_seeds,
+        seeds=config.num_seeds,
     )  # fmt: skip
     return {
-        "two_point_training": np.exp(found.values["value"]),
-        "two_point_calls": found.oracle_calls,
+        "two_point_training": found.losses,
+        "two_point_calls": found.calls,
     }
 
 
@@ -179,12 +212,12 @@ def _logistic(config: Config, train: Training) -> Arrays:
 
     constant = np.full(k, least(lambda s: objective(np.full(k, s), *training)))
     steps = {
-        "learned": np.asarray(learned.x),
+        "learned": np.log(learned.steps[0]),
         "constant": constant,
         "greedy": _greedy(gaps, least, training, k),
-        "reversed": np.asarray(learned.x)[::-1],
+        "reversed": np.log(learned.steps[0])[::-1],
     }
-    found: Arrays = {"logistic_training": np.exp(learned.values["value"])}
+    found: Arrays = {"logistic_training": learned.losses[0]}
     for name, log_steps in steps.items():
         along = np.asarray(gaps(log_steps, *heldout))
         found |= {f"logistic_{name}_steps": np.exp(log_steps)}
@@ -213,7 +246,7 @@ def _agreement(log_steps: np.ndarray, training: tuple) -> np.ndarray:
     made = (
         gradients.reverse_mode(fun),
         gradients.forward_mode(fun),
-        gradients.finite_difference(fun, step=1e-4),
+        gradients.finite_difference(fun, step=1e-5),
     )
     exact, *others = jax.jit(lambda x, *args: [g(x, *args) for g in made])(x, *training)
     return np.max([np.linalg.norm(each - exact) for each in others]) / np.linalg.norm(exact)
