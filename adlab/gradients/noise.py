@@ -40,7 +40,8 @@ EVALUATIONS = 2 * len(_WIDTHS["float64"])
 """Evaluations of one measurement."""
 
 _QUIET = math.log(1000.0)  # noise doesn't vary by more from width to width
-_AGREE = math.log(3.0)  # by how much a derivative may, where no width shows noise
+_AGREE = math.log(3.0)  # nor a derivative by more than this, where no width shows noise
+_DOUBT = 1e4  # more than logarithms of errors differ by
 _ROUNDING = 0.25  # rounding of a value, in units of its round-off
 
 
@@ -76,9 +77,10 @@ def measure(
     ahead, behind = _sample(fun, x, widths, chunk_size)
     dim = sum(leaf.size for leaf in jax.tree.leaves(x) if measurable(leaf))
     spread = _coordinates(dim, stencil.order)
+    value = None if value is None else value.astype(ahead.dtype)
     errors, gains = _errors(widths, stencil.order, ahead, behind, value)
     rounding = float(jnp.finfo(jax.eval_shape(fun, x).dtype).eps) * _ROUNDING
-    floor = rounding * jnp.abs(ahead[0] + behind[0]) / 2
+    floor = jnp.maximum(rounding * jnp.abs(ahead[0] + behind[0]) / 2, _grain(widths, ahead, behind))
     found = _split(errors, gains, widths[-len(gains) :], stencil, spread, floor)
     seen = jnp.any((ahead != behind) & jnp.isfinite(ahead - behind))
     least = 4 * float(jnp.finfo(dtype).eps)
@@ -140,26 +142,55 @@ def _errors(
 ) -> tuple[jax.Array, np.ndarray]:
     """Return |D_j| w_j^p, where D_j estimates the derivative of order p + 1, and gains of noise.
 
-    Odd parts [f(w) - f(-w)]/2w are f' + f''' w^2/6 + f^(5) w^4/120 + ...: their divided
-    differences in w^2 single out f''' and f^(5). Of even order, there is only f''.
+    Quotients [f(w) - f(-w)]/2w are f' + f''' w^2/6 + f^(5) w^4/120 + ..., and divided differences
+    in w^2 single out f''' and f^(5). Those of [f(w) - f(0)]/w in w give f'', on either side: f(w) -
+    2 f(0) + f(-w) wouldn't see what an odd function does to a forward difference.
     """
-    factorial = math.factorial(order + 1)
     if order == 1:
-        weights = (factorial / widths)[:, None]
-        parts = ((ahead - value.astype(ahead.dtype)) + (behind - value.astype(ahead.dtype))) / 2
-        noise = np.full((len(widths), 1), math.sqrt(1.5))
-    else:
-        nodes, squares = order // 2 + 1, widths**2
-        groups = np.lib.stride_tricks.sliding_window_view(squares, nodes)
-        gaps = groups[:, :, None] - groups[:, None, :] + np.eye(nodes)
-        scales = widths[nodes - 1 :, None] ** order
-        weights = factorial * scales / np.prod(gaps, axis=2)
-        parts = (ahead - behind) / jnp.asarray(2 * widths, ahead.dtype)
-        noise = math.sqrt(0.5) / np.sqrt(np.lib.stride_tricks.sliding_window_view(squares, nodes))
-    nodes = weights.shape[1]
-    count = len(widths) - nodes + 1
-    terms = [jnp.asarray(weights[:, i], parts.dtype) * parts[i : i + count] for i in range(nodes)]
-    return jnp.abs(sum(terms)), np.sqrt(np.sum((weights * noise) ** 2, axis=1))
+        nodes, weights = _weights(widths, widths, order)
+        runs = widths.astype(ahead.dtype)
+        sides = [_combined(weights, (end - value) / runs) for end in (ahead, behind)]
+        parts = weights / nodes
+        gains = np.sqrt(np.sum(parts**2, axis=1) + np.sum(parts, axis=1) ** 2)
+        return jnp.sqrt((sides[0] ** 2 + sides[1] ** 2) / 2), gains
+    nodes, weights = _weights(widths, widths**2, order)
+    errors = _combined(weights, (ahead - behind) / (2 * widths).astype(ahead.dtype))
+    return jnp.abs(errors), np.sqrt(np.sum((weights / nodes) ** 2, axis=1) / 2)
+
+
+def _weights(widths: np.ndarray, points: np.ndarray, order: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return neighbouring widths, and the weights of quotients over them in D_j w_j^p.
+
+    They are divided differences in `points`, which are some power of the widths.
+    """
+    count = max(2, order // 2 + 1)
+    near = np.lib.stride_tricks.sliding_window_view(points, count)
+    gaps = near[:, :, None] - near[:, None, :] + np.eye(count)
+    scales = math.factorial(order + 1) * widths[count - 1 :, None] ** order
+    nodes = np.lib.stride_tricks.sliding_window_view(widths, count)
+    return nodes, scales / np.prod(gaps, axis=2)
+
+
+def _combined(weights: np.ndarray, quotients: jax.Array) -> jax.Array:
+    """Return the weighted sums over neighbouring quotients."""
+    count, nodes = weights.shape
+    columns = jnp.asarray(weights, quotients.dtype).T
+    return sum(
+        (columns[i] * quotients[i : i + count] for i in range(1, nodes)),
+        columns[0] * quotients[:count],
+    )
+
+
+def _grain(widths: np.ndarray, ahead: jax.Array, behind: jax.Array) -> jax.Array:
+    """Return the noise of a function that is constant over short displacements.
+
+    Its values are then rounded more coarsely than their dtype tells, to about what they change by
+    between the longest such displacement and the next one.
+    """
+    rises = jnp.abs(ahead - behind) / 2
+    first = jnp.argmax(rises > 0)
+    shares = jnp.asarray(np.append(0, np.sqrt(widths[:-1] / widths[1:])), rises.dtype)
+    return (rises * shares)[first]
 
 
 def _split(
@@ -172,10 +203,10 @@ def _split(
 ) -> Balance:
     """Return the best of all splits of the widths into those of noise and those of the derivative.
 
-    A split is believed when noise is about the same at all widths that show any, and the errors
-    above it don't fall again. The noise is then its root mean square over those widths; where even
-    the least one is above it, it is taken for the rounding of values, and three widths must agree
-    on the derivative.
+    A split is in doubt when noise isn't about the same at all widths that show any, and when the
+    errors above it fall again; one in less doubt goes first. The noise is its root mean square over
+    those widths. Where even the least width is above it, it is taken for the floor, but then three
+    widths must agree on the derivative.
     """
     count, order, dtype = len(gains), stencil.order, errors.dtype
     log_gains, log_scales = jnp.asarray(np.log(gains), dtype), order * np.log(widths)
@@ -195,13 +226,15 @@ def _split(
     splits = np.arange(count + 1)
     seen = (np.arange(count) < splits[:, None]) & shown
     second = jnp.sort(jnp.where(seen, noise, jnp.inf), axis=1)[:, 1]
-    quiet = below <= second + _QUIET
+    loud = below > second + _QUIET
     following = jnp.concatenate([logs, jnp.full(2, jnp.inf, dtype)])
-    rising = (following[1:] >= following[:-1]) | (splits + 1 > top)
-    agree = jnp.all(jnp.abs(jnp.diff(derivative[:3])) < _AGREE)
-    believed = quiet & rising & jnp.concatenate([agree[None], usable])
+    falling = (following[1:] < following[:-1]) & (splits + 1 <= top)
+    varies = jnp.any(jnp.abs(jnp.diff(derivative[:3])) > _AGREE)
+    doubts = loud.astype(dtype) + falling.astype(dtype)
+    doubts = doubts.at[0].set(3 * varies.astype(dtype))
 
-    best = jnp.argmin(jnp.where(believed, order * below + above, jnp.inf))
+    scores = order * below + above + _DOUBT * doubts
+    best = jnp.argmin(jnp.where(jnp.append(True, usable), scores, jnp.inf))
     noise_gain, truncation = constants(stencil)
     log_d = above[best] - math.log(spread)
     squares = jnp.where(seen[best], jnp.exp(2 * (noise - below[best])), 0)
@@ -209,8 +242,7 @@ def _split(
     share = jnp.log(jnp.sum(squares) / jnp.maximum(number, 1)) / 2
     typical = below[best] + jnp.where(number > 0, share, 0)
     log_step = math.log(noise_gain / (order * truncation)) + typical - log_d
-    told = believed[best] & usable[0]
-    step = jnp.where(told, jnp.exp(log_step / (order + 1)), jnp.nan)
+    step = jnp.where(usable[0], jnp.exp(log_step / (order + 1)), jnp.nan)
     return Balance(step, jnp.exp(typical), jnp.exp(log_d))
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, NullFormatter
+from matplotlib.ticker import LogLocator, NullLocator
 
 from adlab.figures import panels, style
 from adlab.figures.labels import text
@@ -77,7 +77,7 @@ def _curve(ax: Axes, data: Arrays, precision: str, index: int, scheme: str) -> N
 def _decades(ax: Axes) -> None:
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_locator(LogLocator(numticks=7))
-        axis.set_minor_formatter(NullFormatter())
+        axis.set_minor_locator(NullLocator())
 
 
 def _mark(rule: str) -> Line2D:
@@ -109,7 +109,7 @@ def _regrets(data: Arrays, config: Config) -> Figure:
         ax.set(xscale="log", xlim=(0.9, MOST), ylim=(0, 1.02))
         ax.set_title(text(f"finite_difference_error.kind.{kind}"))
         ax.xaxis.set_major_locator(LogLocator(numticks=7))
-        ax.xaxis.set_minor_formatter(NullFormatter())
+        ax.xaxis.set_minor_locator(NullLocator())
     for ax in axes.flat[len(kinds) :]:
         ax.set_axis_off()
     for ax in axes[:, 0]:
