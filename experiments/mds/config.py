@@ -41,8 +41,8 @@ class Config(lab.ExperimentConfig):
     """Maps of cities; the world is always there."""
     map_seeds: Annotated[int, Field(ge=2)] = 8
     """Starts on each map: normal numbers of a tenth of the map's size."""
-    map_steps: Annotated[int, Field(ge=10)] = 800
-    """Steps of gradient descent on a map."""
+    map_steps: Annotated[int, Field(ge=10)] = 1000
+    """Steps of gradient descent on a map. From some starts it lingers at a saddle."""
     frames: Annotated[int, Field(ge=8, le=600)] = 90
     """Moments at which the paths of the cities are kept, for the animation; fewer for the world
     where steps are fewer."""
