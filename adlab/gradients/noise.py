@@ -209,41 +209,41 @@ def _split(
     widths must agree on the derivative.
     """
     count, order, dtype = len(gains), stencil.order, errors.dtype
-    log_gains, log_scales = jnp.asarray(np.log(gains), dtype), order * np.log(widths)
-    usable = jnp.cumprod(jnp.isfinite(errors)).astype(bool)
-    top = jnp.maximum(jnp.sum(usable) - 1, 0)
-    log_floor = jnp.log(jnp.maximum(floor, jnp.finfo(dtype).tiny))
-    shown = jnp.log(jnp.where(usable, errors, 0)) > log_floor + log_gains
-    logs = jnp.where(shown, jnp.log(errors), log_floor + log_gains)
-    noise = jnp.where(usable, logs - log_gains, log_floor)
-    derivative = jnp.where(usable, logs - jnp.asarray(log_scales, dtype), -jnp.inf)
-
-    below = jax.lax.cummax(jnp.concatenate([log_floor[None], noise]))
-    ahead = jnp.concatenate([derivative, jnp.full(2, -jnp.inf, dtype)])
-    hidden = (log_gains - jnp.asarray(log_scales, dtype))[top]  # what noise may hide at the top
-    above = jnp.maximum(jnp.maximum(ahead[:-1], ahead[1:]), below + hidden)
-
     splits = np.arange(count + 1)
-    seen = (np.arange(count) < splits[:, None]) & shown
-    second = jnp.sort(jnp.where(seen, noise, jnp.inf), axis=1)[:, 1]
-    loud = below > second + _QUIET
-    following = jnp.concatenate([logs, jnp.full(2, jnp.inf, dtype)])
-    falling = (following[1:] < following[:-1]) & (splits + 1 <= top)
+    lower = np.arange(count) < splits[:, None]  # (split, width): is that of noise
+    log_gains = jnp.asarray(np.log(gains), dtype)
+    log_scales = jnp.asarray(order * np.log(widths), dtype)
+    usable = jnp.all(jnp.isfinite(errors) | ~lower[1:], axis=1)
+    top = jnp.sum(usable) - 1
+    log_floor = jnp.log(jnp.maximum(floor, jnp.finfo(dtype).tiny))
+    least = log_floor + log_gains
+    logs = jnp.log(jnp.where(usable, errors, 0))
+    shown, logs = logs > least, jnp.maximum(logs, least)
+    derivative = jnp.where(usable, logs - log_scales, -jnp.inf)
+
+    seen = lower & shown
+    noise = jnp.where(seen, logs - log_gains, -jnp.inf)
+    below = jnp.maximum(jnp.max(noise, axis=1), log_floor)
+    further = jnp.append(derivative, jnp.full(2, -jnp.inf, dtype))
+    hidden = jnp.sum(jnp.where(np.arange(count) == top, log_gains - log_scales, 0))
+    above = jnp.maximum(jnp.maximum(further[:-1], further[1:]), below + hidden)
+
+    loud = jnp.sum(seen & (noise < below[:, None] - _QUIET), axis=1) > 1
+    falling = jnp.append(jnp.diff(logs) < 0, jnp.zeros(2, bool)) & (splits < top)
     varies = jnp.any(jnp.abs(jnp.diff(derivative[:3])) > _AGREE)
     doubts = loud.astype(dtype) + falling.astype(dtype)
-    doubts = doubts.at[0].set(3 * varies.astype(dtype))
-
+    doubts = jnp.where(splits == 0, 3 * varies.astype(dtype), doubts)
     scores = order * below + above + _DOUBT * doubts
     best = jnp.argmin(jnp.where(jnp.append(True, usable), scores, jnp.inf))
+
+    number = jnp.maximum(jnp.sum(seen, axis=1), 1).astype(dtype)
+    squares = jnp.sum(jnp.exp(2 * (noise - below[:, None])), axis=1)
+    typical = below + jnp.where(jnp.any(seen, axis=1), jnp.log(squares / number) / 2, 0)
+    log_s, log_d = jnp.stack([typical, above - math.log(spread)])[:, best]
     noise_gain, truncation = constants(stencil)
-    log_d = above[best] - math.log(spread)
-    squares = jnp.where(seen[best], jnp.exp(2 * (noise - below[best])), 0)
-    number = jnp.sum(seen[best], dtype=dtype)
-    share = jnp.log(jnp.sum(squares) / jnp.maximum(number, 1)) / 2
-    typical = below[best] + jnp.where(number > 0, share, 0)
-    log_step = math.log(noise_gain / (order * truncation)) + typical - log_d
+    log_step = math.log(noise_gain / (order * truncation)) + log_s - log_d
     step = jnp.where(usable[0], jnp.exp(log_step / (order + 1)), jnp.nan)
-    return Balance(step, jnp.exp(typical), jnp.exp(log_d))
+    return Balance(step, jnp.exp(log_s), jnp.exp(log_d))
 
 
 def constants(stencil: Stencil) -> tuple[float, float]:
