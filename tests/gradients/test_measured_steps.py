@@ -131,6 +131,17 @@ def test_one_step_serves_all_of_many_unknowns(scheme, family):
     assert errors[0] <= 30 * np.min(errors[1])
 
 
+@pytest.mark.parametrize(
+    ("scheme", "factor"), [("forward", 1.1), ("central", 5), ("richardson", 5)]
+)
+def test_the_derivative_is_that_along_one_of_many_coordinates(scheme, factor, x64):
+    del x64
+    fun, x = lambda x: jnp.sum(jnp.exp(x)), jnp.ones(256)
+    of = lambda x: measure(fun, x, fun(x), STENCILS[scheme], 1).derivative  # noqa: E731
+    ratio = oracles.quickly_compiled(of)(x) / math.e  # that along all is 256 times it, or about 16
+    assert 1 / factor <= ratio <= factor  # |sum of 256 random signs| / 16 is rarely out of 1/5..5
+
+
 @pytest.mark.parametrize("level", [1e-9, 1e-2])
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_the_noise_is_found(scheme, level, x64):
