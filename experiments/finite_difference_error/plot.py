@@ -114,9 +114,8 @@ def _regrets(data: Arrays, config: Config) -> Figure:
         ax.set_axis_off()
     for ax in axes[:, 0]:
         ax.set(ylabel=text("finite_difference_error.figure.share"))
-    for ax in axes[1]:
+    for ax in axes.flat[len(kinds) - 3 : len(kinds)]:  # nothing stands below them
         ax.set(xlabel=text("finite_difference_error.figure.regret"))
-    axes[0, 2].set(xlabel=text("finite_difference_error.figure.regret"))
     _legend(axes[1, 2], config)
     return figure
 

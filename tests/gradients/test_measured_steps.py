@@ -131,15 +131,15 @@ def test_one_step_serves_all_of_many_unknowns(scheme, family):
     assert errors[0] <= 30 * np.min(errors[1])
 
 
-@pytest.mark.parametrize(
-    ("scheme", "factor"), [("forward", 1.1), ("central", 5), ("richardson", 5)]
-)
-def test_the_derivative_is_that_along_one_of_many_coordinates(scheme, factor, x64):
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_the_derivative_is_that_along_one_of_many_coordinates(scheme, x64):
     del x64
-    fun, x = lambda x: jnp.sum(jnp.exp(x)), jnp.ones(256)
+    fun, x = lambda x: jnp.sum(jnp.exp(x)), jnp.ones(100)
     of = lambda x: measure(fun, x, fun(x), STENCILS[scheme], 1).derivative  # noqa: E731
-    ratio = oracles.quickly_compiled(of)(x) / math.e  # that along all is 256 times it, or about 16
-    assert 1 / factor <= ratio <= factor  # |sum of 256 random signs| / 16 is rarely out of 1/5..5
+    ratio = oracles.quickly_compiled(of)(x) / math.e
+    # That along all is 100 times it, or of odd order |sum of the signs| times, which here is 10,
+    # as it is in the mean; widths up to 1/2 see the next derivatives, too.
+    assert ratio == pytest.approx(1, abs=0.3)
 
 
 @pytest.mark.parametrize("level", [1e-9, 1e-2])
