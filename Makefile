@@ -10,7 +10,7 @@ demo: .venv/.demo-stamp
 	$(BIN)/adlab run configs/rates.toml
 
 test: .venv/.dev-stamp
-	$(BIN)/pytest -n 2 --dist loadgroup -q
+	$(BIN)/pytest -n 2 --dist loadscope -q
 
 check: .venv/.dev-stamp
 	$(BIN)/ruff check

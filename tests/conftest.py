@@ -1,6 +1,7 @@
 """Settings of the whole test run: made before jax is imported, since it reads them once."""
 
 import os
+import re
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["JAX_NUMPY_DTYPE_PROMOTION"] = "strict"
@@ -21,13 +22,18 @@ hypothesis.settings.register_profile("adlab", deadline=None, derandomize=True, d
 hypothesis.settings.load_profile("adlab")
 
 
-def pytest_collection_modifyitems(items):
-    """Keep the tests of a file on one worker, or of an experiment where a file is about all."""
-    for item in items:
-        group = item.nodeid.partition("::")[0]
-        if "smoke" in getattr(item, "fixturenames", ()):
-            group += f"[{item.callspec.params['smoke'].stem}]"
-        item.add_marker(pytest.mark.xdist_group(group))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Keep the tests of a file on one worker, or those of an experiment where a file has all."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFileOrExperiment(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            file, _, test = nodeid.partition("::")
+            experiment = re.search(r"\[(\w+)", test)
+            return f"{file}[{experiment[1]}]" if file.endswith("test_runs.py") else file
+
+    return ByFileOrExperiment(config, log)
 
 
 @pytest.fixture(scope="module", autouse=True)
