@@ -22,7 +22,7 @@ class Diagnostics:
     """What stands between a loss of singular factors and its derivative. See `svd_diagnostics`."""
 
     gap: float
-    """Smallest distance of two singular values, over the largest one."""
+    """Smallest distance of two singular values, over the largest one; infinite if there is one."""
     smallest: float
     """Smallest singular value over the largest one."""
     clusters: tuple[tuple[float, int], ...]
@@ -42,7 +42,10 @@ class Diagnostics:
                 "differentiable, but not through svd: the loss sees how a cluster of singular "
                 "values splits; write u_c diag(s_c) vh_c as u_c u_c^H a"
             )
-        return "not differentiable: the loss tells members of a cluster of singular values apart"
+        return (
+            "not differentiable: the loss sees a choice that the matrix leaves open: of factors in "
+            "a cluster of singular values, of a basis of a null space, or of complex phases"
+        )
 
 
 def svd_diagnostics(
@@ -59,7 +62,8 @@ def svd_diagnostics(
     derivative along directions between clusters must not depend on that choice, and along those
     within a cluster it must be linear in the direction: there it is taken exactly, in the factors
     that suit each direction, and compared with the one through `svd`.
-    Costs ten gradients of the loss and a few decompositions; eager, for concrete matrices.
+    Costs some twenty values and gradients of the loss and a few decompositions; eager, for concrete
+    matrices.
 
     >>> print(svd_diagnostics(lambda u, s, vh: s.sum(), jnp.eye(3)))
     differentiable, and exact through svd (gap 0 s_1)
@@ -72,7 +76,8 @@ def svd_diagnostics(
       full_matrices: as in `svd`; the loss gets factors of these shapes.
 
     Returns:
-      Diagnostics. Where no singular values coincide and none is 0 the loss is differentiable.
+      Diagnostics. For a real matrix whose singular values differ and aren't 0, a differentiable
+      function of thin factors is differentiable.
 
     Raises:
       ValueError: not a matrix, an empty one, or one with NaN or infinity.
@@ -84,8 +89,8 @@ def svd_diagnostics(
     gauge = _Gauge(loss_of_factors, a, full_matrices)
     s = gauge.s
     top = s[0] or 1.0
-    gap = float(np.min(abs(np.diff(s))) / top) if len(s) > 1 else 1.0
-    repeated = [c for c in gauge.clusters if len(c) > 1 or gauge.zero(c)]
+    gap = float(np.min(abs(np.diff(s))) / top) if len(s) > 1 else np.inf
+    repeated = [c for c in gauge.clusters if len(c) > 1 or (len(c) and gauge.zero(c))]
     values = tuple((0.0 if gauge.zero(c) else float(s[c].mean()), len(c)) for c in repeated)
     residual, (linear, exact) = gauge.residual(), gauge.linearity()
     differentiable = linear and residual < gauge.rounding and gauge.agreement() < gauge.rounding
@@ -107,15 +112,19 @@ class _Gauge:
         self.tol = float(tolerance(s, a.shape)[0])
         self.clusters = np.split(np.arange(self.k), 1 + np.flatnonzero(-np.diff(self.s) > self.tol))
 
+        if not self.zero(self.clusters[-1]):
+            self.clusters.append(np.arange(0))  # the null spaces alone
+
     def zero(self, cluster: np.ndarray) -> bool:
-        return bool(self.s[cluster[-1]] <= self.tol)
+        return not len(cluster) or bool(self.s[cluster[-1]] <= self.tol)
 
     def columns(self, cluster: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the columns of u and of v that a cluster mixes; that of 0 has the null spaces."""
         if not self.zero(cluster):
             return cluster, cluster
+        first = cluster[0] if len(cluster) else self.k
         rows, columns = self.a.shape
-        return np.arange(cluster[0], rows), np.arange(cluster[0], columns)
+        return np.arange(first, rows), np.arange(first, columns)
 
     def factors(self, u: np.ndarray, s: np.ndarray, v: np.ndarray) -> tuple[jax.Array, ...]:
         """Return what the loss takes: u, s and vh of the shapes asked for."""
@@ -164,10 +173,10 @@ class _Gauge:
         rng = np.random.default_rng(0)  # two directions, which need only be generic
         first, second = (self._direction(rng) for _ in range(2))
         combined = [self._along(d) for d in (first, second, first + second, -first)]
-        one, two, both, back = (found for found, _, _ in combined)
+        one, two, both, back = (found for found, *_ in combined)
         scale = max(size for _, _, size in combined) or 1.0
         bent = max(abs(one + two - both), abs(one + back)) / scale
-        kinked = max(abs(found - seen) for found, seen, _ in combined) / scale
+        kinked = max(kink for _, kink, _ in combined) / scale
         through = self.through()
         ruled = [np.sum((through * d).real) for d in (first, second)]
         missed = max(abs(ruled[0] - one), abs(ruled[1] - two)) / scale
@@ -212,17 +221,22 @@ class _Gauge:
         return total / np.linalg.norm(total)
 
     def _along(self, direction: np.ndarray) -> tuple[float, float, float]:
-        """Return the derivative along a direction within clusters, twice, and its terms' size.
+        """Return the derivative along a direction within clusters, its kink, and its terms' size.
 
-        First from the gradient in s, then from three values of the loss: where its own terms tie,
-        as in a maximum, its gradient is a compromise.
+        A kink is what the gradient in s leaves between itself and one-sided differences: where
+        terms of the loss tie, as in a maximum, its gradient is a compromise. The smaller of two
+        lengths counts, less what rounding may do.
         """
         (u, v), rates = self._adapted(direction)
         _, ds, _ = self.pulled(u, v)
-        t = float(self.s[0] or 1.0) * self.rounding ** (2 / 3)
-        values = [float(self._loss(*self.factors(u, self.s + k * t * rates, v))) for k in range(3)]
-        seen = (4 * values[1] - 3 * values[0] - values[2]) / (2 * t)
-        return float(ds @ rates), seen, float(np.linalg.norm(ds) * np.linalg.norm(rates))
+        slope, kinks = float(ds @ rates), []
+        for part in (1, 1 / 4):
+            t = part * float(self.s[0] or 1.0) * self.rounding ** (2 / 3)
+            shifts = (self.s + k * t * rates for k in range(3))
+            start, near, far = (float(self._loss(*self.factors(u, s, v))) for s in shifts)
+            slack = 16 * self.rounding**2 * max(abs(start), abs(near), abs(far)) / t
+            kinks.append(abs((4 * near - 3 * start - far) / (2 * t) - slope) - slack)
+        return slope, min(kinks), float(np.linalg.norm(ds) * np.linalg.norm(rates))
 
     def _adapted(self, direction: np.ndarray) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
         """Return the factors (u, v) of `a` that a direction within clusters keeps, and its rates.
@@ -234,7 +248,10 @@ class _Gauge:
         for cluster in self.clusters:
             left, right = self.columns(cluster)
             block = self.u[:, left].conj().T @ direction @ self.v[:, right]
-            if self.zero(cluster):
+            if not len(cluster):
+                rng = np.random.default_rng(3)
+                q, r = (np.linalg.qr(_generic(rng, (n, n), u.dtype))[0] for n in block.shape)
+            elif self.zero(cluster):
                 q, rates[cluster], r = np.linalg.svd(block)
                 r = r.conj().T
             else:

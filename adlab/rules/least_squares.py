@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from adlab.core import checks
 from adlab.rules.matrices import adjoint, as_matrix, inexact, inverse, require_finite, tolerance
@@ -44,12 +45,12 @@ def lstsq(a: Any, b: Any, *, rcond: float | None = None, unique: bool = False) -
       ValueError: shapes that don't fit; no rows or columns; NaN or infinity; rcond outside [0, 1);
         with `unique`, a rank below n. Values can't be read under a trace: there NaN goes through,
         and a solution that isn't unique, though asked for, is NaN.
-      TypeError: `a` or `b` doesn't hold numbers.
+      TypeError: `a` or `b` doesn't hold numbers; rcond isn't one.
 
     Source: Golub & Pereyra (1973), doi:10.1137/0710036.
     """
+    a, b = _of_one_kind(jnp.asarray(a), jnp.asarray(b))
     a = as_matrix("lstsq", "a", a, batched=False)
-    b = jnp.asarray(b)
     if b.ndim not in (1, 2) or b.shape[0] != a.shape[0]:
         raise ValueError(
             f"lstsq: b must have shape ({a.shape[0]},) or ({a.shape[0]}, k), a row for each of a, "
@@ -64,7 +65,7 @@ def lstsq(a: Any, b: Any, *, rcond: float | None = None, unique: bool = False) -
     if unique:
         rank = jnp.sum(factors[1] != 0)
         _require_unique(rank, a.shape)
-        x = jnp.where(rank == a.shape[1], x, jnp.full((), jnp.nan, x.dtype))
+        x = x * jnp.where(rank == a.shape[1], 1, jnp.nan).astype(x.dtype)  # its derivatives, too
     return x if b.ndim == 2 else x[:, 0]
 
 
@@ -93,8 +94,11 @@ def pinv(a: Any, *, rcond: float | None = None) -> jax.Array:
 
 def _factorise(function: str, a: jax.Array, rcond: Any) -> Factors:
     """Return u, 1/s (0 for what counts as zero) and v of a = u s v^H: constants to derivatives."""
-    if rcond is not None and checks.concrete(rcond) and not 0 <= rcond < 1:
-        raise ValueError(f"{function}: rcond must be in [0, 1), got {rcond!r}")
+    if rcond is not None and checks.concrete(rcond):
+        if np.ndim(rcond) or not np.issubdtype(np.asarray(rcond).dtype, np.number):
+            raise TypeError(f"{function}: rcond must be a number in [0, 1), got {rcond!r}")
+        if not 0 <= rcond < 1:
+            raise ValueError(f"{function}: rcond must be in [0, 1), got {rcond!r}")
     u, s, vh = jnp.linalg.svd(jax.lax.stop_gradient(a), full_matrices=False)
     scale = inverse(s, s > tolerance(s, a.shape, rcond))
     return u, scale.astype(a.dtype), adjoint(vh)
@@ -140,6 +144,15 @@ def _tall_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
     p, dah = _tall(factors, a), adjoint(da)
     seen, turned = (p @ adjoint(p)) @ dah, dah @ adjoint(p)
     return p, seen + (turned - p @ (a @ turned) - p @ da - seen @ a) @ p
+
+
+def _of_one_kind(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return both, integers in the dtype of the other."""
+    if jnp.issubdtype(a.dtype, jnp.integer) and jnp.issubdtype(b.dtype, jnp.inexact):
+        return a.astype(b.dtype), b
+    if jnp.issubdtype(b.dtype, jnp.integer) and jnp.issubdtype(a.dtype, jnp.inexact):
+        return a, b.astype(a.dtype)
+    return a, b
 
 
 def _require_unique(rank: jax.Array, shape: tuple[int, ...]) -> None:

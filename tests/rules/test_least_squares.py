@@ -178,6 +178,9 @@ def test_a_rank_below_the_number_of_unknowns_is_refused_where_uniqueness_is_aske
     with pytest.raises(ValueError, match="rank 2 < 5"):
         jax.jit(lambda a, b: lstsq(a, b, unique=True))(np.ones((2, 5)), np.ones(2))
     assert np.all(np.isnan(jax.jit(lambda a: lstsq(a, b, unique=True))(a)))
+    gradient = jax.grad(lambda a: jnp.sum(lstsq(a, b, unique=True)))
+    assert np.all(np.isnan(jax.jit(gradient)(a)))
+    assert np.all(np.isnan(jax.jit(jax.vmap(gradient))(np.stack([a, a]))))
     full = a + np.eye(5, 3)
     np.testing.assert_allclose(lstsq(full, b, unique=True), lstsq(full, b))
 
@@ -205,6 +208,18 @@ def test_dtypes_without_a_decomposition_are_refused():
     with pytest.raises(TypeError, match="must hold numbers, got bool"):
         pinv(np.eye(2, dtype=bool))
     np.testing.assert_allclose(pinv(2 * np.eye(2, dtype=int)), np.eye(2) / 2)
+
+
+def test_integers_take_the_dtype_of_the_other():
+    a = jnp.eye(2, dtype=jnp.float32)
+    assert lstsq(a, np.array([1, 2])).dtype == jnp.float32
+    assert lstsq(np.array([[1, 0], [0, 1]]), jnp.ones(2, jnp.float32)).dtype == jnp.float32
+
+
+@pytest.mark.parametrize("rcond", ["small", np.ones(2)])
+def test_rcond_that_is_no_number_is_refused(rcond):
+    with pytest.raises(TypeError, match="rcond must be a number in"):
+        lstsq(np.eye(2), np.ones(2), rcond=rcond)
 
 
 def test_rcond_decides_the_rank():

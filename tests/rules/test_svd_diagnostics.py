@@ -96,6 +96,24 @@ def test_a_loss_whose_slope_depends_on_the_chosen_factor_is_refused():
     assert both.exact
 
 
+@pytest.mark.parametrize("shape", [(4, 2), (2, 4)])
+def test_bases_of_null_spaces_are_a_choice_at_full_rank_too(shape):
+    a = np.random.default_rng(5).normal(size=shape)
+    tall = shape[0] > shape[1]
+    null = (lambda f: f.u[:, 2:]) if tall else (lambda f: f.vh[2:].T)
+    assert not diagnose(lambda f: null(f)[0, 0] ** 2, a).differentiable
+    assert diagnose(lambda f: weighted(null(f) @ null(f).T), a).exact
+    assert diagnose(nuclear, a, full_matrices=False).exact
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e4])
+def test_smooth_but_sharp_losses_have_no_kink(offset):
+    with jax.enable_x64(False):
+        found = diagnose(lambda f: jnp.sum(jnp.sin(100 * f.s)) + offset, jnp.eye(3))
+        assert found.exact, str(found)
+        assert not diagnose(lambda f: f.s.max() + offset / 100, jnp.eye(3)).differentiable
+
+
 def test_gap_clusters_and_residual_are_those_of_the_matrix():
     found = diagnose(leading_projector, with_singular_values([4, 2, 2, 0], 4, 4))
     assert found.gap < 1e-15
