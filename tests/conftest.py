@@ -2,6 +2,7 @@
 
 import os
 import re
+import tempfile
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["JAX_NUMPY_DTYPE_PROMOTION"] = "strict"
@@ -16,6 +17,12 @@ os.environ["XLA_FLAGS"] = " ".join(
 import hypothesis
 import jax
 import pytest
+
+# Programs met before are read back: modules share many, and each forgets its own at its end.
+cache = tempfile.TemporaryDirectory(prefix="adlab-programs-", ignore_cleanup_errors=True)
+jax.config.update("jax_compilation_cache_dir", cache.name)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 # Compilation makes the first example slow, and a failure must come back on the next run.
 hypothesis.settings.register_profile("adlab", deadline=None, derandomize=True, database=None)

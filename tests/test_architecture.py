@@ -31,7 +31,7 @@ BELOW = {
     "lab": {"core", "jacobians", "optimize", "figures"} | LEAVES,
 }
 EXCEPTIONS = {("adlab.graphs.draw", "adlab.figures")}
-DISTRIBUTIONS = {"sklearn": "scikit-learn"}
+DISTRIBUTIONS = {"sklearn": "scikit-learn", "xdist": "pytest-xdist"}
 # jax imports its compiled half itself, and demands a matching version of it.
 BROUGHT_IN = {"jax": {"jaxlib"}}
 

@@ -46,7 +46,8 @@ def geodesic(latitude: Any, longitude: Any, to_latitude: Any, to_longitude: Any)
     phi1, lambda1, phi2, lambda2 = (np.radians(np.asarray(d, np.float64)) for d in degrees)
     for phi in (phi1, phi2):
         if not np.all(np.abs(phi) <= np.pi / 2):
-            raise ValueError(f"latitude must be within -90..90, got {np.degrees(phi)}")
+            wrong = np.degrees(phi[~(np.abs(phi) <= np.pi / 2)])
+            raise ValueError(f"latitude must be within -90..90 degrees, got {wrong.flat[0]:g}")
     if not np.all(np.isfinite(lambda2 - lambda1)):
         raise ValueError("longitude must be finite, got NaN or infinity")
     u1, u2 = (np.arctan((1 - FLATTENING) * np.tan(phi)) for phi in (phi1, phi2))
@@ -109,7 +110,12 @@ def azimuthal_equidistant(latitude: Any, longitude: Any) -> np.ndarray:
 
     Returns:
       (N, 2) kilometres east and north of the middle.
+
+    Raises:
+      ValueError: there are no places, or one is opposite to the middle of all; and as `geodesic`.
     """
+    if not np.size(latitude):
+        raise ValueError("latitude must hold at least one place, got none")
     x, y, z = geocentric(latitude, longitude).mean(axis=0)
     # The normal's latitude, from that of the position: exact on the surface.
     middle = np.degrees(np.arctan2(z, (1 - FLATTENING) ** 2 * np.hypot(x, y)))

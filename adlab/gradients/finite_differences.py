@@ -217,10 +217,12 @@ def finite_difference(
     d + 1 evaluations; the complex ones are of `fun` at complex points. Memory O(chunk_size * d).
     Quotients divide by the displacement that x's own dtype can hold, not by the one asked for.
 
-    step="auto" costs 20 evaluations more, whatever d: it samples `fun` at x + t u, where u_i is
-    about +-max(1, |x_i|) and |t| goes up to 1/2, reads off how noisy `fun` is and how fast it
+    step="auto" costs 20 evaluations more, whatever d: it samples `fun` at x + t u, where |u_i|
+    is at most max(1, |x_i|) and |t| goes up to 1/2, reads off how noisy `fun` is and how fast it
     varies, and takes the step at which truncation and noise do the least harm. Where `fun` isn't
-    finite along the way only shorter displacements count. One step serves all coordinates, times
+    finite along the way only shorter displacements count; one that raises there, as a simulator may
+    outside of its domain, needs step="relative" or a number. Kinks of `fun` nearer than the step,
+    as of max or relu, spoil the quotient whatever the rule. One step serves all coordinates, times
     max(1, |x_i|): if `fun` varies on quite different scales along them, bring x to one scale, or
     pass a step. step="relative" knows neither noise nor scale, but costs nothing; see `Args`.
 

@@ -39,9 +39,11 @@ _WIDTHS = {
 EVALUATIONS = 2 * len(_WIDTHS["float64"])
 """Evaluations of one measurement."""
 
+_LENGTHS = (1.0, 0.5, 0.25)  # of the displacement, for one coordinate after the other
 _QUIET = math.log(1000.0)  # noise doesn't vary by more from width to width
 _AGREE = math.log(3.0)  # nor a derivative by more than this, where no width shows noise
 _DOUBT = 1e4  # more than logarithms of errors differ by
+_FLOOR = math.log(30.0)  # rounding may reach so far above what is expected of it
 _ROUNDING = 0.25  # rounding of a value, in units of its round-off
 
 
@@ -82,7 +84,11 @@ def measure(
     rounding = float(jnp.finfo(jax.eval_shape(fun, x).dtype).eps) * _ROUNDING
     floor = jnp.maximum(rounding * jnp.abs(ahead[0] + behind[0]) / 2, _grain(widths, ahead, behind))
     found = _split(errors, gains, widths[-len(gains) :], stencil, spread, floor)
-    seen = jnp.any((ahead != behind) & jnp.isfinite(ahead - behind))
+    # Where all cancels in odd parts and not in even ones, truncation along x_i remains unseen.
+    odd, even = jnp.abs(ahead - behind), jnp.abs(ahead + behind - (ahead[0] + behind[0]))
+    odd, even = (jnp.where(jnp.isfinite(part), part, 0) for part in (odd, even))
+    blind = (jnp.max(odd) <= 8 * floor) & (jnp.max(even) > 8 * floor)
+    seen = jnp.any(odd > 0) & ~blind
     least = 4 * float(jnp.finfo(dtype).eps)
     step = jnp.where(seen, jnp.clip(found.step, least, float(widths[-1])), jnp.nan)
     return jax.lax.stop_gradient(found._replace(step=step))
@@ -96,21 +102,23 @@ def measurable(x: PyTree) -> bool:
 def _coordinates(dim: int, order: int) -> float:
     """Return by how much the derivative along all coordinates exceeds that along one.
 
-    Along random signs, the derivative of order p + 1 of a sum of functions of one coordinate each
-    is d times that of one if p + 1 is even, and about sqrt(d) times if it is odd. That of a
-    function of the sum of all coordinates is larger, d^((p + 1)/2) times: its step comes out short
-    by d^(p/2/(p + 1)) for p > 1, which costs accuracy by the same factor; too long a step would
-    cost the power p of it.
+    For a sum of functions of one coordinate each it is that of one times sum_i |u_i|^(p + 1) if
+    p + 1 is even, and about times the root of sum_i u_i^(2p + 2) if it is odd, as signs are in no
+    order. That of a function of the sum of all coordinates is larger: its step comes out short,
+    which costs accuracy by that factor; too long a step would cost the power p of it.
     """
-    return float(dim) if order % 2 else math.sqrt(dim)
+    power = (order + 1) * (1 if order % 2 else 2)
+    counts = [len(range(k, dim, len(_LENGTHS))) for k in range(len(_LENGTHS))]
+    total = sum(n * length**power for n, length in zip(counts, _LENGTHS, strict=True))
+    return total if order % 2 else math.sqrt(total)
 
 
 def _sample(
     fun: Callable, x: PyTree, widths: np.ndarray, chunk_size: ChunkSize
 ) -> tuple[jax.Array, jax.Array]:
-    """Return fun(x + w u) and fun(x - w u), each for all widths; u_i = +-2^k, just <= max(1, |x|).
+    """Return fun(x + w u) and fun(x - w u), each for all widths; |u_i| is at most max(1, |x_i|).
 
-    Powers of two: x + w u then is exact, without rounding that would look like noise.
+    Its entries are powers of two: x + w u then is exact, without rounding like noise.
     """
     flat = jax.lax.stop_gradient(trees.ravel(x))
 
@@ -119,7 +127,7 @@ def _sample(
         return size if measurable(leaf) else jnp.zeros_like(leaf)
 
     u = jax.lax.stop_gradient(trees.ravel(jax.tree.map(scale, x)))
-    u = u * _signs(u.size).astype(u.dtype)
+    u = u * _directions(u.size).astype(u.dtype)
     ends = jnp.asarray(np.concatenate([widths, -widths]), u.dtype)
     chunk = chunk_length(chunk_size, fun, x, ends.size)
     values = jax.lax.map(
@@ -129,12 +137,17 @@ def _sample(
     return ahead, behind
 
 
-def _signs(dim: int) -> jax.Array:
-    """Return +-1 in no order: bits of the hash by Wellons (2018), "lowbias32", of the index."""
-    bits = jnp.arange(dim, dtype=jnp.uint32) + jnp.uint32(1)
+def _directions(dim: int) -> jax.Array:
+    """Return +-1, 1/2 and 1/4 in turn, with signs in no order, so that parts seldom cancel.
+
+    The signs are bits of the hash by Wellons (2018), "lowbias32", of the index.
+    """
+    index = jnp.arange(dim, dtype=jnp.uint32)
+    bits = index + jnp.uint32(1)
     for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):
         bits = (bits ^ (bits >> shift)) * jnp.uint32(factor)
-    return 1 - 2 * ((bits >> 16) & 1).astype(jnp.int32)
+    signs = 1 - 2 * ((bits >> 16) & 1).astype(jnp.float32)
+    return signs * jnp.asarray(_LENGTHS, jnp.float32)[index % len(_LENGTHS)]
 
 
 def _errors(
@@ -203,8 +216,8 @@ def _split(
 ) -> Balance:
     """Return the best of all splits of the widths into those of noise and those of the derivative.
 
-    A split is in doubt when noise isn't about the same at all widths that show any, and when the
-    errors above it fall again; one in less doubt goes first. The noise is its root mean square over
+    A split is in doubt when noise isn't about the same at all widths that show any, or shows at few
+    of them, as a kink does, and when the errors above it fall again; one in less doubt goes first. The noise is its root mean square over
     those widths. Where even the least width is above it, it is taken for the floor, but then three
     widths must agree on the derivative.
     """
@@ -231,7 +244,8 @@ def _split(
     loud = jnp.sum(seen & (noise < below[:, None] - _QUIET), axis=1) > 1
     falling = jnp.append(jnp.diff(logs) < 0, jnp.zeros(2, bool)) & (splits < top)
     varies = jnp.any(jnp.abs(jnp.diff(derivative[:3])) > _AGREE)
-    doubts = loud.astype(dtype) + falling.astype(dtype)
+    rare = (below > log_floor + _FLOOR) & (2 * jnp.sum(seen, axis=1) < splits)
+    doubts = loud.astype(dtype) + falling.astype(dtype) + 2 * rare.astype(dtype)
     doubts = jnp.where(splits == 0, 3 * varies.astype(dtype), doubts)
     scores = order * below + above + _DOUBT * doubts
     best = jnp.argmin(jnp.where(jnp.append(True, usable), scores, jnp.inf))

@@ -42,10 +42,11 @@ def squared_stress(points: Any, distances: Any) -> Any:
     Raises:
       ValueError: shapes that don't agree; d > N - 1; distances that are no distances, told unless
         they are traced.
+      TypeError: points that aren't real numbers.
 
     Source: Takane, Young & de Leeuw (1977), doi:10.1007/BF02293745.
     """
-    table = _distances(distances, points)
+    points, table = _arrays(points, distances)
     return jnp.sum((_squares(points) - table**2) ** 2)
 
 
@@ -57,7 +58,7 @@ def raw_stress(points: Any, distances: Any) -> Any:
 
     Source: Kruskal (1964), doi:10.1007/BF02289565.
     """
-    table = _distances(distances, points)
+    points, table = _arrays(points, distances)
     squares = _squares(points)
     apart = squares > 0
     lengths = jnp.where(apart, jnp.sqrt(jnp.where(apart, squares, 1)), 0)  # no NaN from sqrt at 0
@@ -157,8 +158,13 @@ def check_distances(distances: Any) -> np.ndarray:
     return table
 
 
-def _distances(distances: Any, points: Any) -> Any:
-    """Return the table as an array of the points' dtype, checked as far as it can be read."""
+def _arrays(points: Any, distances: Any) -> tuple[Any, Any]:
+    """Return both as arrays of one dtype, integers as floats, checked as far as they can be read."""
+    points = jnp.asarray(points)
+    if not jnp.issubdtype(points.dtype, jnp.floating):
+        if not jnp.issubdtype(points.dtype, jnp.integer):
+            raise TypeError(f"points must hold real numbers, got {points.dtype}")
+        points = points.astype(jnp.result_type(float))
     _check_square(np.shape(distances))
     if np.ndim(points) != 2 or np.shape(points)[0] != np.shape(distances)[0]:
         raise ValueError(
@@ -168,7 +174,7 @@ def _distances(distances: Any, points: Any) -> Any:
     _check_dim("the second axis of points", np.shape(points)[1], np.shape(points)[0])
     if checks.concrete(distances):
         check_distances(distances)
-    return jnp.asarray(distances, jnp.result_type(points))
+    return points, jnp.asarray(distances, points.dtype)
 
 
 def _check_square(shape: tuple[int, ...]) -> None:

@@ -7,9 +7,8 @@ Multidimensional scaling finds points W_i in R^d, n = N d numbers, from the dist
 Near a solution a two-point estimate on the sphere needs steps d_eff n/(n + 2) times shorter than
 the gradient's, with d_eff = (tr H + 2 lambda_max)/lambda_max of the Hessian H, and so as many times
 more of them, at 2 evaluations each: much fewer than the 2n of finite differences, since d_eff is
-far below n. What Nelder & Mead's simplex takes depends on its first size. As wide as the start is
-wrong, it rivals two-point descent; SciPy's, 5 % of each coordinate, takes many times as much, and
-more than the square of n as N grows.
+far below n. What Nelder & Mead's simplex takes depends on its first size, 5 % of each coordinate in
+SciPy; even one as wide as the start is wrong takes more than in proportion to n as N grows.
 
 Distances that are exact need no descent: the top eigenvectors of -J D^2 J / 2 are the principal
 component scores of the unknown points. Those of cities lie on a round Earth. A country still fits a

@@ -270,3 +270,27 @@ def test_a_function_in_single_precision_of_points_in_double_has_the_noise_of_the
     points = jnp.linspace(0.5, 1.5, 100)
     error = oracles.quickly_compiled(jax.vmap(finite_difference(fun)))(points) - np.cos(points)
     assert np.sqrt(np.mean(error**2)) <= 30 * 6e-8 ** (2 / 3)  # a relative step would give 1e-2
+
+
+@pytest.mark.parametrize("scheme", ["central", "richardson"])
+@pytest.mark.parametrize(
+    ("fun", "slope", "x"),
+    [
+        (lambda x: jnp.sum(jnp.exp(x)), np.exp, np.full(158, 0.3)),
+        (lambda x: jnp.mean(x**4), lambda x: 4 * x**3 / x.size, np.full(900, 0.3)),
+        (lambda x: jnp.sum(x**4), lambda x: 4 * x**3, np.array([1.3, -1.3, 1.3, 1.3])),
+    ],
+)
+def test_parts_that_cancel_along_the_displacement_do_not_deceive(scheme, fun, slope, x, x64):
+    del x64
+    found = oracles.quickly_compiled(finite_difference(fun, scheme=scheme))(jnp.asarray(x))
+    np.testing.assert_allclose(found, slope(x), rtol=3e-8)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("distance", [1e-4, 1e-2, 0.1])
+def test_kinks_beside_x_are_no_noise(scheme, distance, x64):
+    del x64
+    fun = lambda x: jnp.sum(jnp.abs(x - (0.3 + distance)))  # noqa: E731
+    found = oracles.quickly_compiled(finite_difference(fun, scheme=scheme))(jnp.array([0.3, 1.2]))
+    np.testing.assert_allclose(found, [-1, 1], atol=1e-6)

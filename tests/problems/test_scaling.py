@@ -144,3 +144,12 @@ def test_shapes_are_checked_within_a_trace_and_values_let_pass():
 def test_what_cannot_be_laid_over_is_refused(points, target, message):
     with pytest.raises(ValueError, match=message):
         procrustes(points, target)
+
+
+def test_whole_numbers_do_not_cut_the_distances():
+    corners, lengths = [[0, 0], [1, 0], [0, 1]], 1.5 * (1 - np.eye(3))
+    expected = squared_stress(np.array(corners, float), lengths)
+    assert squared_stress(corners, lengths) == pytest.approx(float(expected))
+    assert expected == pytest.approx(2 * (2 * 1.25**2 + 0.25**2))
+    with pytest.raises(TypeError, match="points must hold real numbers, got complex"):
+        raw_stress(1j * np.array(corners), lengths)
