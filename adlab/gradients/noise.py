@@ -217,9 +217,9 @@ def _split(
     """Return the best of all splits of the widths into those of noise and those of the derivative.
 
     A split is in doubt when noise isn't about the same at all widths that show any, or shows at few
-    of them, as a kink does, and when the errors above it fall again; one in less doubt goes first. The noise is its root mean square over
-    those widths. Where even the least width is above it, it is taken for the floor, but then three
-    widths must agree on the derivative.
+    of them, as a kink does, and when the errors above it fall again; one in less doubt goes first.
+    The noise is its root mean square over those widths. Where even the least width is above it, it
+    is taken for the floor, but then three widths must agree on the derivative.
     """
     count, order, dtype = len(gains), stencil.order, errors.dtype
     splits = np.arange(count + 1)

@@ -159,7 +159,7 @@ def check_distances(distances: Any) -> np.ndarray:
 
 
 def _arrays(points: Any, distances: Any) -> tuple[Any, Any]:
-    """Return both as arrays of one dtype, integers as floats, checked as far as they can be read."""
+    """Return both as arrays of one floating-point dtype, checked as far as they can be read."""
     points = jnp.asarray(points)
     if not jnp.issubdtype(points.dtype, jnp.floating):
         if not jnp.issubdtype(points.dtype, jnp.integer):
