@@ -222,9 +222,10 @@ def finite_difference(
     varies, and takes the step at which truncation and noise do the least harm. Where `fun` isn't
     finite along the way only shorter displacements count; one that raises there, as a simulator may
     outside of its domain, needs step="relative" or a number. Kinks of `fun` nearer than the step,
-    as of max or relu, spoil the quotient whatever the rule. One step serves all coordinates, times
-    max(1, |x_i|): if `fun` varies on quite different scales along them, bring x to one scale, or
-    pass a step. step="relative" knows neither noise nor scale, but costs nothing; see `Args`.
+    as of max or relu, spoil the quotient whatever the rule. Scales of `fun` below about 1e-5 max(1,
+    |x_i|), in float64 1e-11, are out of sight: bring x to scale, or pass a step. One step serves
+    all coordinates, times max(1, |x_i|), so that `fun` should vary on about the same scale along
+    them. step="relative" knows neither noise nor scale, but costs nothing; see `Args`.
 
     >>> g = finite_difference(lambda x: jnp.sum(x**2))
     >>> g(jnp.array([1.0, 2.0])).round(2)

@@ -62,14 +62,27 @@ def from_host(
         def on_host(*values: Any) -> np.ndarray:
             return call(structure, ranks, [np.asarray(value) for value in values], value_dtype)
 
-        return jax.pure_callback(
-            on_host,
-            jax.ShapeDtypeStruct((), value_dtype),
-            *leaves,
-            vmap_method="broadcast_all" if vectorized else "sequential",
-        )
+        @jax.custom_jvp
+        def value(*leaves: jax.Array) -> jax.Array:
+            return jax.pure_callback(
+                on_host,
+                jax.ShapeDtypeStruct((), value_dtype),
+                *leaves,
+                vmap_method="broadcast_all" if vectorized else "sequential",
+            )
+
+        value.defjvp(_refuse)
+        return value(*leaves)
 
     return from_jax
+
+
+def _refuse(*args: Any) -> Any:
+    del args
+    raise ValueError(
+        "from_host: a function of the host must not be differentiated by JAX, which can't see into "
+        "it; estimate its gradient by finite_difference, two_point or one_sided"
+    )
 
 
 def _single(fun: Callable) -> Callable:
