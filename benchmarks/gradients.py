@@ -188,10 +188,9 @@ def differences(dim: int) -> tuple[Rows, list[Target]]:
         if name not in ("adlab", "measured step")
         for most in [1 / 1.5 if dim > 1000 else 1 / 7]
     ]
-    if dim > 10:  # else its twenty evaluations, and starting a longer program, are most of the time
-        ratio = times["measured step"] / times["approx_fprime"]
-        most = 1 / 1.5 if dim > 1000 else 1 / 7
-        targets.append(Target(f"{where}: measured step / approx_fprime", ratio, most))
+    ratio = times["measured step"] / times["approx_fprime"]
+    most = 1 / 1.5 if dim > 1000 else 1 / 7
+    targets.append(Target(f"{where}: measured step / approx_fprime", ratio, most))
     chosen = best["chunk_size=auto"] / min(best.values())
     targets.append(Target(f"{where}: auto chunk / best chunk", chosen, 1.3))
     memory = jax.jit(finite_difference(rosenbrock)).lower(x).compile().memory_analysis()

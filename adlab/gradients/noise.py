@@ -39,7 +39,7 @@ _WIDTHS = {
 EVALUATIONS = 2 * len(_WIDTHS["float64"])
 """Evaluations of one measurement."""
 
-_LENGTHS = (1.0, 0.5, 0.25)  # of the displacement, for one coordinate after the other
+_LENGTHS = (1.0, 0.25, 0.5)  # of the displacement, for one coordinate after the other
 _QUIET = math.log(1000.0)  # noise doesn't vary by more from width to width
 _AGREE = math.log(3.0)  # nor a derivative by more than this, where no width shows noise
 _DOUBT = 1e4  # more than logarithms of errors differ by
@@ -138,7 +138,7 @@ def _sample(
 
 
 def _directions(dim: int) -> jax.Array:
-    """Return +-1, 1/2 and 1/4 in turn, with signs in no order, so that parts seldom cancel.
+    """Return +-1, 1/4 and 1/2 in turn, with signs in no order, so that parts seldom cancel.
 
     The signs are bits of the hash by Wellons (2018), "lowbias32", of the index.
     """

@@ -210,7 +210,7 @@ def test_a_single_precision_function_says_so_where_float64_is_on():
         return np.float32(np.sum(np.sin(x)))
 
     with jax.enable_x64(True):
-        x = jnp.array([0.5, 1.0, 2.0])
+        x = jnp.arange(1.0, 4.0)
         with pytest.raises(Exception, match='pass dtype="float32"'):
             finite_difference(from_host(single))(x)
         g = finite_difference(from_host(single, dtype="float32"))

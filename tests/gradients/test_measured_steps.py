@@ -279,6 +279,7 @@ def test_a_function_in_single_precision_of_points_in_double_has_the_noise_of_the
         (lambda x: jnp.sum(jnp.exp(x)), np.exp, np.full(158, 0.3)),
         (lambda x: jnp.mean(x**4), lambda x: 4 * x**3 / x.size, np.full(900, 0.3)),
         (lambda x: jnp.sum(x**4), lambda x: 4 * x**3, np.array([1.3, -1.3, 1.3, 1.3])),
+        (lambda x: jnp.sum(jnp.sin(x)), np.cos, np.arange(1.0, 4.0)),
     ],
 )
 def test_parts_that_cancel_along_the_displacement_do_not_deceive(scheme, fun, slope, x, x64):
