@@ -6,9 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
-from adlab.lab import Text, Verdict
+from adlab.lab import Text, Verdict, timing
 
 from .config import Config
 from .measure import CHAOTIC, PROGRAMS, SCHEMES, UNIT, Arrays
@@ -19,7 +18,6 @@ __all__ = ["best", "errors", "operations", "verdicts"]
 CHEAP = 5.0  # Baur & Strassen's bound on operations, for functions whose derivatives cost as much
 FEWEST = 3  # sizes from which an exponent is told
 RESAMPLES = 300
-REPEATS = 6  # times from which the median has a 95 % interval
 TWICE = 2.0
 TENFOLD = 10.0
 THOUSAND = 1e3
@@ -48,7 +46,7 @@ def verdicts(data: Arrays, config: Config) -> list[Verdict]:
     found += [*_expanded(data), *_numerical(data), *_rounding(data), *_chaos(data)]
     for name in NAMES:
         times = data.get(f"seconds_{name}_{config.largest(name)}")
-        if times is not None and times.shape[1] >= REPEATS:
+        if times is not None:
             found += _timed(times, name)
     return found
 
@@ -216,16 +214,13 @@ def _medians(data: Arrays, scheme: str, draw: np.ndarray) -> np.ndarray:
 
 def _timed(times: np.ndarray, name: str) -> list[Verdict]:
     """Judge reverse mode beside the adjoint by hand, and the naive scheme beside the kept one."""
-    ratio = times[PROGRAMS.index("xla_reverse")] / times[PROGRAMS.index("xla_manual")]
-    found = [Verdict.at_most(_claim("seconds_manual", name), *_median(ratio), TWICE)]
+    row = dict(zip(PROGRAMS, times, strict=True))
+    above, below = row["xla_reverse"], row["xla_manual"]
+    verdict = Verdict.at_most(_claim("seconds_manual", name), *timing.median(above / below), TWICE)
+    found = [timing.judged(verdict, above, below)]
     if name != "product":  # where it is slower by a factor n only
-        ratio = times[PROGRAMS.index("numpy_naive")] / times[PROGRAMS.index("numpy_kept")]
-        found.append(Verdict.at_least(_claim("seconds_naive", name), *_median(ratio), TENFOLD))
+        above, below = row["numpy_naive"], row["numpy_kept"]
+        ends = timing.median(above / below)
+        verdict = Verdict.at_least(_claim("seconds_naive", name), *ends, TENFOLD)
+        found.append(timing.judged(verdict, above, below))
     return found
-
-
-def _median(values: np.ndarray) -> tuple[float, float, float]:
-    """Return the median with the order statistics between which its law has it, at 95 %."""
-    ordered, count = np.sort(values), len(values)
-    place = int(stats.binom.ppf(0.025, count, 0.5))
-    return float(np.median(values)), float(ordered[place - 1]), float(ordered[count - place])
