@@ -58,9 +58,9 @@ def _claim(name: str, problem: str = "", **params: Any) -> Text:
 
 
 def _between(claim: Text, values: Any, expected: float, tolerance: float) -> Verdict:
-    """Judge all values at once: their range is the interval; of none at all it is NaN."""
+    """Judge all values at once, by their range; of none at all it is NaN."""
     low, middle, high = _range(values)
-    return Verdict(claim, middle, low, high, expected, tolerance)
+    return Verdict(claim, middle, low, high, expected, tolerance, kind="range")
 
 
 def _range(values: Any) -> tuple[float, float, float]:
@@ -81,7 +81,7 @@ def _automatic(data: Arrays) -> list[Verdict]:
     found = []
     for name in NAMES:
         low, _, high = _range(operations(data, name, "reverse"))
-        found.append(Verdict.at_most(_claim("cheap", name), high, low, high, CHEAP))
+        found.append(Verdict.at_most(_claim("cheap", name), high, low, high, CHEAP, kind="range"))
         sizes, value = data[f"{name}_sizes"], data[f"{name}_value"]
         counted = data[f"{name}_operations"][:, SCHEMES.index("reverse")]
         slope = exponent(sizes[1:], np.diff(counted) / np.diff(value))
@@ -107,7 +107,8 @@ def _symbolic(data: Arrays, config: Config) -> list[Verdict]:
         layers = data["network_operations"][:, SCHEMES.index(scheme)]
         low, middle, high = _range((layers[1:] / layers[:-1]) ** (1 / deeper))
         claim = _claim("control_network" if control else "naive_network", width=config.width)
-        found.append(Verdict.at_least(claim, middle, low, high, config.width, control=control))
+        ends = (middle, low, high)
+        found.append(Verdict.at_least(claim, *ends, config.width, control=control, kind="range"))
     for name in ("logistic", "product"):
         sizes, ratio = data[f"{name}_sizes"], operations(data, name, "cse")
         told = np.isfinite(ratio) & (sizes >= 4)
@@ -116,7 +117,7 @@ def _symbolic(data: Arrays, config: Config) -> list[Verdict]:
     for name in NAMES:
         ratio = operations(data, name, "kept") / operations(data, name, "reverse")
         low, _, high = _range(ratio[np.isfinite(ratio)])
-        found.append(Verdict.at_most(_claim("kept", name), high, low, high, 1.0))
+        found.append(Verdict.at_most(_claim("kept", name), high, low, high, 1.0, kind="range"))
     return found
 
 
@@ -177,12 +178,13 @@ def _rounding(data: Arrays) -> list[Verdict]:
     for scheme in ("reverse", "forward"):
         low, _, high = _range((data["logistic_own"][:, CHAOTIC.index(scheme)] / bound).ravel())
         claim = _claim("own", scheme=Text(f"differentiation_schemes.scheme.{scheme}"))
-        found.append(Verdict.at_most(claim, high, low, high, 1.0))
+        found.append(Verdict.at_most(claim, high, low, high, 1.0, kind="range"))
     curved = data["logistic_sizes"] >= 3
     ratio = (data["logistic_own"][:, CHAOTIC.index("central")] / bound)[curved]
     low, middle, high = _range(np.median(ratio, axis=1))
     claim = _claim("control_own")
-    return [*found, Verdict.at_most(claim, middle, low, high, 1.0, control=True)]
+    control = Verdict.at_most(claim, middle, low, high, 1.0, control=True, kind="range")
+    return [*found, control]
 
 
 def _chaos(data: Arrays) -> list[Verdict]:
