@@ -301,7 +301,7 @@ def _controls(data: Arrays, config: Config) -> list[Verdict]:
     grids = [data["controls_rank_one_k"]] * len(curves)
     flat = _slope_in_dimension(config.full_dims, grids, curves, 0.05, seed=config.seed)
     growth = data["controls_growth"].reshape(-1, config.num_seeds)
-    least = growth[np.argmin(growth.mean(axis=1))]
+    least = growth[np.argmin(np.log(growth).mean(axis=1))]
     grown = optimize.ratio_interval(least, seed=config.seed)
     return [
         *found,
