@@ -207,10 +207,10 @@ def _within(
     control: bool = False,
     **params: Any,
 ) -> Verdict:  # fmt: skip
-    """Judge all values at once: their range is the interval."""
+    """Judge all values at once, by their range."""
     low, middle, high = np.min(values), np.median(values), np.max(values)
     words = Text(f"checkpoint_schedules.claim.{claim}", **params)
-    return Verdict(words, middle, low, high, expected, tolerance, control)
+    return Verdict(words, middle, low, high, expected, tolerance, control, kind="range")
 
 
 def exponent(lengths: np.ndarray, memory: np.ndarray) -> float:

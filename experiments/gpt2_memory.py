@@ -194,10 +194,11 @@ def _states(config: Config) -> np.ndarray:
 def _near(
     claim: Text, values: Any, expected: float, tolerance: float, *, control: bool = False
 ) -> Verdict:
-    """Judge all values at once: their range is the interval."""
+    """Judge all values at once, by their range."""
     return Verdict(
-        claim, np.median(values), np.min(values), np.max(values), expected, tolerance, control
-    )
+        claim, np.median(values), np.min(values), np.max(values), expected, tolerance, control,
+        kind="range",
+    )  # fmt: skip
 
 
 def plot(data: Arrays, config: Config) -> dict[str, Figure]:

@@ -36,7 +36,7 @@ from adlab.core import flops
 from adlab.figures import panels, style
 from adlab.figures.labels import text
 from adlab.gradients import GradientFn, finite_difference, forward_mode, reverse_mode
-from adlab.lab import Text, Verdict
+from adlab.lab import Text, Verdict, timing
 
 Arrays = dict[str, np.ndarray]
 METHODS = ("forward", "central", "forward_mode", "reverse_mode")
@@ -48,8 +48,6 @@ STEP = 2.0**-7
 CHEAP, TANGENT = 5.0, 3.0
 COUNTED = 64  # the most parameters at which calls are counted as they run
 FEWEST = 4  # sizes from which an exponent is told
-REPEATS = 6  # times from which growth on the clock is told
-RESAMPLES = 400
 LOOP = 128  # calls of the function in a timed program, at least
 
 
@@ -191,17 +189,19 @@ def verdicts(data: Arrays, config: Config) -> list[Verdict]:
     for method, bound in (("forward_mode", TANGENT), ("reverse_mode", CHEAP)):
         values = ratios[:, METHODS.index(method)] / expected[:, METHODS.index(method)]
         claim = Text(f"gradient_cost.claim.{method}")
-        found.append(Verdict.at_most(claim, np.max(values), *_ends(values), bound))
+        found.append(Verdict.at_most(claim, np.max(values), *_ends(values), bound, kind="range"))
     control = ratios[dims > CHEAP, METHODS.index("forward_mode")]
     if len(control):
         claim = Text("gradient_cost.claim.control")
         ends = _ends(control)
-        found.append(Verdict.at_most(claim, np.median(control), *ends, CHEAP, control=True))
+        found.append(
+            Verdict.at_most(claim, np.median(control), *ends, CHEAP, control=True, kind="range")
+        )
     worst = np.max(data["difference"])
     claim = Text("gradient_cost.claim.difference")
     found.append(Verdict.at_most(claim, worst, worst, worst, 1e-4))
     times = _times(data)
-    return found if times is None or times.shape[2] < REPEATS else found + _timed(times, dims)
+    return found if times is None else found + _timed(times, dims)
 
 
 def _ends(values: np.ndarray) -> tuple[float, float]:
@@ -211,10 +211,10 @@ def _ends(values: np.ndarray) -> tuple[float, float]:
 def _within(
     claim: str, values: np.ndarray, expected: float, tolerance: float, method: str
 ) -> Verdict:
-    """Judge all values at once: their range is the interval; of none at all it is NaN."""
+    """Judge all values at once, by their range; of none at all it is NaN."""
     values = values if len(values) else np.array([np.nan])
     words = Text(f"gradient_cost.claim.{claim}", method=Text(f"gradient_cost.method.{method}"))
-    return Verdict(words, np.median(values), *_ends(values), expected, tolerance)
+    return Verdict(words, np.median(values), *_ends(values), expected, tolerance, kind="range")
 
 
 def _times(data: Arrays) -> np.ndarray | None:
@@ -228,33 +228,25 @@ def _timed(times: np.ndarray, dims: np.ndarray) -> list[Verdict]:
 
     Their intervals are those over resampled repeats.
     """
-    repeats = times.shape[2]
-    draws = np.random.default_rng(0).integers(repeats, size=(RESAMPLES, repeats))
-    middle = np.median(times, axis=2)[:, :, None]
-    again = np.concatenate([middle, np.median(times[:, :, draws], axis=3)], axis=2)
+    again = timing.medians(times)
     ratios = again[:, :-1] / again[:, -1:]  # (sizes, methods, 1 + resamples)
     late = dims >= 16  # where d + 1 grows as d, and no loop is a single call
     found = []
     for k, method in enumerate(METHODS):
         growth = 0.0 if method == "reverse_mode" else 1.0
-        slopes = np.full(1 + RESAMPLES, np.nan)
+        slopes = np.full(ratios.shape[2], np.nan)
         if np.sum(late) >= FEWEST:
             slopes = np.polyfit(np.log(dims[late]), np.log(ratios[late, k]), 1)[0]
         words = Text("gradient_cost.claim.growth", method=Text(f"gradient_cost.method.{method}"))
-        found.append(Verdict(words, *_interval(slopes), growth, 0.15))
+        found.append(Verdict(words, *timing.interval(slopes), growth, 0.15))
     for k, method in enumerate(METHODS[:2]):
         shares = np.median(ratios[:, k] / theory(dims)[:, k : k + 1], axis=0)
         words = Text("gradient_cost.claim.seconds", method=Text(f"gradient_cost.method.{method}"))
-        found.append(Verdict(words, *_interval(shares), 1.0, 0.5))
-    reverse = _interval(np.median(ratios[:, METHODS.index("reverse_mode")], axis=0))
+        found.append(Verdict(words, *timing.interval(shares), 1.0, 0.5))
+    reverse = np.median(ratios[:, METHODS.index("reverse_mode")], axis=0)
     claim = Text("gradient_cost.claim.reverse_seconds")
-    return [*found, Verdict.at_most(claim, *reverse, CHEAP)]
-
-
-def _interval(values: np.ndarray) -> tuple[float, float, float]:
-    """Return the first with the 95 % interval of the others."""
-    low, high = np.quantile(values[1:], [0.025, 0.975])
-    return float(values[0]), float(min(low, values[0])), float(max(high, values[0]))
+    found.append(Verdict.at_most(claim, *timing.interval(reverse), CHEAP))
+    return [timing.judged(verdict, times) for verdict in found]
 
 
 def plot(data: Arrays, config: Config) -> dict[str, Figure]:

@@ -190,9 +190,9 @@ def _at_most(claim: Text, values: np.ndarray, bound: float) -> Verdict:
 
 
 def _within(claim: Text, values: np.ndarray, expected: float, tolerance: float) -> Verdict:
-    """Judge all values at once: their range is the interval."""
+    """Judge all values at once, by their range."""
     middle = np.median(values)
-    return Verdict(claim, middle, np.min(values), np.max(values), expected, tolerance)
+    return Verdict(claim, middle, np.min(values), np.max(values), expected, tolerance, kind="range")
 
 
 def _slopes(data: Arrays, work: np.ndarray) -> np.ndarray:

@@ -20,13 +20,13 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 from pydantic import Field
-from scipy import optimize, stats
+from scipy import optimize
 
 from adlab import lab
 from adlab.figures import panels, style
 from adlab.figures.labels import text
 from adlab.jacobians import jacobian, jacobian_costs
-from adlab.lab import Text, Verdict
+from adlab.lab import Text, Verdict, timing
 
 Arrays = dict[str, np.ndarray]
 MODES = ("forward", "reverse", "auto")
@@ -34,8 +34,6 @@ TONES = dict(zip(MODES, ("#D55E00", "#0072B2", "#009E73"), strict=True))
 MARKS = dict(zip(MODES, ("forward_mode", "reverse_mode", "two_point"), strict=True))
 MOST = 1.1  # what "auto" may cost of the better mode
 SHORTEST = 1e-2  # seconds below which calls are timed several at a time
-REPEATS = 6  # times from which the median has a 95 % interval
-RESAMPLES = 400
 
 
 class Config(lab.ExperimentConfig):
@@ -128,7 +126,7 @@ def verdicts(data: Arrays, config: Config) -> list[Verdict]:
         ),
     ]
     times = _times(data)
-    if times is not None and times.shape[2] >= REPEATS and m[0] < n < m[-1]:
+    if times is not None and m[0] < n < m[-1]:
         found += _timed(times, m / n)
     return found
 
@@ -139,26 +137,17 @@ def _timed(times: np.ndarray, ratio: np.ndarray) -> list[Verdict]:
     The ratio of both modes' times rises with m: the crossing is that of the rising sequence nearest
     to the measured one in its logarithm, the interval that of medians over resampled repeats.
     """
-    middle = np.median(times, axis=2)
-    draws = np.random.default_rng(0).integers(times.shape[2], size=(RESAMPLES, times.shape[2]))
-    again = np.median(times[:, :, draws], axis=3)  # (sizes, 3, resamples)
-    crossings = [_rising(ratio, again[:, 1, k] / again[:, 0, k]) for k in range(RESAMPLES)]
-    low, high = np.log2(np.quantile(crossings, [0.025, 0.975]))
-    crossing = np.log2(_rising(ratio, middle[:, 1] / middle[:, 0]))
+    again = timing.medians(times)  # (sizes, 3, 1 + resamples)
+    crossings = [_rising(ratio, each) for each in (again[:, 1] / again[:, 0]).T]
     shares = times[:, 2] / times[:, :2].min(axis=1)
     worst = shares[np.argmax(np.median(shares, axis=1))]
+    crossing = Text("jacobian_modes.claim.crossing_seconds")
     auto = Text("jacobian_modes.claim.auto_seconds")
-    return [
-        Verdict(
-            Text("jacobian_modes.claim.crossing_seconds"),
-            crossing,
-            min(low, crossing),
-            max(high, crossing),
-            0.0,
-            1.0,
-        ),
-        Verdict.at_most(auto, *_median(worst), MOST),
+    found = [
+        Verdict(crossing, *timing.interval(np.log2(crossings)), 0.0, 1.0),
+        Verdict.at_most(auto, *timing.median(worst), MOST),
     ]
+    return [timing.judged(verdict, times) for verdict in found]
 
 
 def _rising(x: np.ndarray, ratio: np.ndarray) -> float:
@@ -168,13 +157,6 @@ def _rising(x: np.ndarray, ratio: np.ndarray) -> float:
 def _times(data: Arrays) -> np.ndarray | None:
     names = [f"seconds_{m}" for m in data["m"]]
     return np.stack([data[name] for name in names]) if all(n in data for n in names) else None
-
-
-def _median(values: np.ndarray) -> tuple[float, float, float]:
-    """Return the median with the order statistics between which its law has it, at 95 %."""
-    ordered, count = np.sort(values), len(values)
-    place = int(stats.binom.ppf(0.025, count, 0.5))
-    return float(np.median(values)), float(ordered[place - 1]), float(ordered[count - place])
 
 
 def _slope(x: np.ndarray, y: np.ndarray) -> float:

@@ -45,6 +45,7 @@ _FREE = frozenset(
         "unstack",
     ]
 )
+_TWOFOLD = frozenset(["one_minus_square"])  # 1 - t^2 of tanh's derivative, a primitive of new JAX
 _BULK = frozenset(["reduce", "sort", "scatter", "scatter-add", "scatter_add", "scatter-mul"])
 # Of an m x n matrix, to leading order; textbook counts of the usual dense algorithms.
 _FACTORISATIONS: dict[str, Callable[[int, int], float]] = {
@@ -151,7 +152,7 @@ def _flops(eqn: jex.JaxprEqn) -> int:
         return math.prod(shapes[1]) * n
     if name.startswith(_REDUCTIONS) or name in _BULK:
         return math.prod(shapes[0])
-    return math.prod(out)
+    return math.prod(out) * (2 if name in _TWOFOLD else 1)
 
 
 def _bytes(eqn: jex.JaxprEqn) -> int:

@@ -48,7 +48,7 @@ def print_verdicts(verdicts: Sequence[Verdict], lang: str, screen: Console) -> N
         table.add_column(header, justify=justify, no_wrap=not wide, ratio=1 if wide else None)
     for verdict in verdicts:
         outcome = Styled(labels.text(f"outcome.{verdict.outcome}", lang), _STYLES[verdict.outcome])
-        table.add_row(str(render(verdict.claim, lang)), *_numbers(verdict), outcome)
+        table.add_row(str(render(verdict.claim, lang)), *_numbers(verdict, lang), outcome)
     screen.print(table)
     screen.print(summary(verdicts))
 
@@ -60,7 +60,7 @@ def summary(verdicts: Sequence[Verdict]) -> str:
     return f"{counts['holds']} of {len(verdicts)} hold" + (f" ({rest})" if rest else "")
 
 
-def _numbers(verdict: Verdict) -> tuple[str, str, str, str]:
+def _numbers(verdict: Verdict, lang: str) -> tuple[str, str, str, str]:
     half = (verdict.high - verdict.low) / 2
     measured, low, high = (rounded(x, half) for x in (verdict.measured, verdict.low, verdict.high))
     sign = {"both": "", "at_most": "<= ", "at_least": ">= "}[verdict.side]
@@ -68,10 +68,24 @@ def _numbers(verdict: Verdict) -> tuple[str, str, str, str]:
     expected = f"{sign}{verdict.expected:.4g}"
     return (
         measured,
-        f"[{low}, {high}]",
+        _between(verdict, low, high, lang),
         f"not {expected}" if verdict.control else expected,
         tolerance,
     )
+
+
+def _between(verdict: Verdict, low: str, high: str, lang: str) -> str:
+    """Return the confidence interval; of cases their range; of an exact number a dash."""
+    from adlab.figures import labels
+
+    if verdict.kind == "exact":
+        return "-"
+    if math.isnan(verdict.low) or math.isnan(verdict.high):
+        return labels.text("verdict.unknown", lang)
+    if verdict.low == -math.inf and verdict.high == math.inf:
+        return labels.text("verdict.more", lang)
+    ends = f"[{low}, {high}]"
+    return labels.text("verdict.range", lang, ends=ends) if verdict.kind == "range" else ends
 
 
 def rounded(value: float, half_width: float) -> str:

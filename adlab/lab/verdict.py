@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 Outcome = Literal["holds", "fails", "undecided"]
+Kind = Literal["interval", "range", "exact"]
 
 
 @dataclass(frozen=True, init=False)
@@ -59,13 +60,15 @@ class Verdict:
     Args:
       claim: what is claimed.
       measured: the estimate.
-      low: lower end of its interval; -inf where there is none.
-      high: upper end of its interval; inf where there is none.
+      low: lower end of its interval; -inf where there is none for want of data.
+      high: upper end of its interval; inf where there is none for want of data.
       expected: what the claim says.
       tolerance: how far from it still counts, >= 0.
       control: True for something that is expected to violate the claim: `expected` and
         `tolerance` still describe the claim's band, and the control holds when it lies outside.
       side: "both" for expected +- tolerance, "at_most" and "at_least" for one-sided claims.
+      kind: "interval" where low and high are a 95 % confidence interval, "range" where they are the
+        least and the greatest over cases (sizes, dtypes); "exact" is set where all three are equal.
     """
 
     claim: Text | str
@@ -76,6 +79,7 @@ class Verdict:
     tolerance: float
     control: bool = False
     side: Literal["both", "at_most", "at_least"] = "both"
+    kind: Kind = "interval"
 
     def __post_init__(self) -> None:
         for name in ("measured", "low", "high", "expected", "tolerance"):
@@ -86,22 +90,26 @@ class Verdict:
             raise ValueError(f"tolerance must be >= 0, got {self.tolerance}")
         if not math.isfinite(self.expected):
             raise ValueError(f"expected must be finite, got {self.expected}")
+        if self.kind not in get_args(Kind):
+            raise ValueError(f"kind must be one of {get_args(Kind)}, got {self.kind!r}")
+        if self.low == self.measured == self.high:
+            object.__setattr__(self, "kind", "exact")
 
     @classmethod
     def at_most(
         cls, claim: Text | str, measured: float, low: float, high: float, bound: float,
-        *, control: bool = False,
+        *, control: bool = False, kind: Kind = "interval",
     ) -> Verdict:  # fmt: skip
         """Return the verdict on "the quantity is at most `bound`"."""
-        return cls(claim, measured, low, high, bound, 0.0, control, "at_most")
+        return cls(claim, measured, low, high, bound, 0.0, control, "at_most", kind)
 
     @classmethod
     def at_least(
         cls, claim: Text | str, measured: float, low: float, high: float, bound: float,
-        *, control: bool = False,
+        *, control: bool = False, kind: Kind = "interval",
     ) -> Verdict:  # fmt: skip
         """Return the verdict on "the quantity is at least `bound`"."""
-        return cls(claim, measured, low, high, bound, 0.0, control, "at_least")
+        return cls(claim, measured, low, high, bound, 0.0, control, "at_least", kind)
 
     @property
     def band(self) -> tuple[float, float]:
@@ -129,7 +137,10 @@ class Verdict:
         return "holds" if inside else "fails" if outside else "undecided"
 
     def to_json(self) -> dict[str, Any]:
-        """Return the verdict as values of strict JSON; infinities and NaN become strings."""
+        """Return the verdict as values of strict JSON; infinities and NaN become strings.
+
+        `kind` is left out where low and high are a confidence interval.
+        """
         numbers = ("measured", "low", "high", "expected", "tolerance")
         text = self.claim.to_json() if isinstance(self.claim, Text) else {}
         return {
@@ -138,6 +149,7 @@ class Verdict:
             "side": self.side,
             "control": self.control,
             "outcome": self.outcome,
+            **({} if self.kind == "interval" else {"kind": self.kind}),
             **text,
         }
 
@@ -149,7 +161,8 @@ class Verdict:
             claim = Text.from_json({"key": value["key"], "params": value["params"]})
         numbers = ("measured", "low", "high", "expected", "tolerance")
         fields = {name: float(value[name]) for name in numbers}
-        return cls(claim, **fields, control=value["control"], side=value["side"])
+        kind = value.get("kind", "interval")
+        return cls(claim, **fields, control=value["control"], side=value["side"], kind=kind)
 
 
 def _plain(value: Any) -> Any:

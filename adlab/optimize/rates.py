@@ -1,18 +1,26 @@
-"""Rates from curves: slopes on log-log axes, hitting times and ratios, with bootstrap intervals.
+"""Rates from curves: slopes on log-log axes, hitting times and ratios, with their intervals.
 
 Curves are arrays (S, P): S seeds, recorded at P iterations. A rate is a statement on the mean over
-seeds, so that every interval resamples whole seeds: points of one curve aren't independent.
+seeds, so that an interval comes from whole seeds: points of one curve aren't independent. How, and
+how often it holds the truth, is told in `adlab.optimize.intervals`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from adlab.core import checks
+from adlab.optimize.intervals import (
+    NUM_RESAMPLES,
+    Interval,
+    exponential,
+    interval_of,
+    log_linear_interval,
+    mean_interval,
+)
 
 __all__ = [
     "Interval",
@@ -25,21 +33,6 @@ __all__ = [
     "slope",
     "slope_interval",
 ]
-
-NUM_RESAMPLES = 1000
-LEVEL = 0.95
-
-
-@dataclass(frozen=True)
-class Interval:
-    """An estimate with the ends of its 95 % bootstrap interval (the percentile interval).
-
-    Each is a float, or an array where many things were estimated at once.
-    """
-
-    estimate: Any
-    low: Any
-    high: Any
 
 
 def log_grid(num_steps: int, num_points: int, start: int = 1) -> np.ndarray:
@@ -104,23 +97,38 @@ def hitting_time(x: Any, y: Any, target: float) -> Any:
     return np.where(hit, np.exp(x[after - 1] + share * (x[after] - x[after - 1])), np.nan)
 
 
-def mean_interval(samples: Any, *, seed: int = 0, num_resamples: int = NUM_RESAMPLES) -> Interval:
-    """Return the mean over seeds (S, ...) with its interval, point by point."""
-    return _interval(lambda mean: mean, [samples], seed, num_resamples)
-
-
 def slope_interval(
     x: Any, samples: Any, *, seed: int = 0, num_resamples: int = NUM_RESAMPLES
 ) -> Interval:
-    """Return the slope of log(mean over seeds) on log x, from samples (S, P) at P points x."""
-    return _interval(lambda mean: slope(x, mean), [samples], seed, num_resamples)
+    """Return the slope of log(mean over seeds) on log x, from samples (S, ..., P) at P points x.
+
+    Its interval covers as `mean_interval`'s does.
+
+    Args:
+      x: (P,) positive points.
+      samples: (S, ..., P) independent along the first axis.
+      seed: of the resampling.
+      num_resamples: number of resamples.
+
+    Raises:
+      ValueError: fewer than two seeds or points, an x that isn't positive, or no resample.
+    """
+    weights = slope(x, np.exp(np.eye(np.size(x))))
+    return log_linear_interval(samples, weights, seed=seed, num_resamples=num_resamples)
 
 
 def hitting_interval(
     x: Any, samples: Any, target: float, *, seed: int = 0, num_resamples: int = NUM_RESAMPLES
 ) -> Interval:
-    """Return the hitting time of the mean over seeds, from samples (S, P) at P points x."""
-    return _interval(lambda mean: hitting_time(x, mean, target), [samples], seed, num_resamples)
+    """Return the hitting time of the mean over seeds, from samples (S, ..., P) at P points x.
+
+    The interval is that of its logarithm; NaN where the mean without some seed misses the target.
+    """
+    logs = interval_of(
+        lambda mean: np.log(hitting_time(x, mean, target)), [samples],
+        seed=seed, num_resamples=num_resamples,
+    )  # fmt: skip
+    return exponential(logs)
 
 
 def dimension_slope(
@@ -134,8 +142,8 @@ def dimension_slope(
 ) -> Interval:
     """Return the slope in the dimension of the iterations that it takes to reach `target`.
 
-    The slope of log(hitting time of the mean curve) on log(dim). Whole curves are resampled in
-    each dimension by itself.
+    The slope of log(hitting time of the mean curve) on log(dim). The seeds of each dimension are
+    independent of the others'.
 
     Args:
       dims: D dimensions, or what is to take their place, as n + 2 for Gaussian probes.
@@ -163,7 +171,7 @@ def dimension_slope(
         pairs = zip(record_at, means, strict=True)
         return slope(dims, np.stack([hitting_time(*pair, target) for pair in pairs], axis=-1))
 
-    return _interval(statistic, samples, seed, num_resamples)
+    return interval_of(statistic, samples, seed=seed, num_resamples=num_resamples)
 
 
 def collapse(
@@ -189,29 +197,7 @@ def collapse(
             f"reference must have the points of samples, {samples.shape[1:]}, got {reference.shape}"
         )
 
-    def statistic(mean: np.ndarray) -> Any:
-        return np.exp(np.mean(np.log(mean / reference), axis=-1))
-
-    return _interval(statistic, [samples], seed, num_resamples)
-
-
-def _interval(
-    statistic: Callable[..., Any], groups: Sequence[Any], seed: int, num_resamples: int
-) -> Interval:
-    """Bootstrap a statistic of the means of several groups of curves, each (S, ...)."""
-    checks.at_least("num_resamples", num_resamples, 1)
-    rng = np.random.default_rng(seed)
-    means, resampled = [], []
-    for group in groups:
-        curves = np.asarray(group, np.float64)
-        if curves.ndim < 1 or len(curves) < 2:
-            raise ValueError(f"samples must hold at least two seeds, got shape {curves.shape}")
-        weights = rng.multinomial(len(curves), np.full(len(curves), 1 / len(curves)), num_resamples)
-        means.append(curves.mean(axis=0))
-        resampled.append(np.tensordot(weights / len(curves), curves, axes=1))
-    estimate = statistic(*means)
-    tail = (1 - LEVEL) / 2
-    low, high = np.quantile(statistic(*resampled), [tail, 1 - tail], axis=0)
-    if np.ndim(estimate) == 0:
-        return Interval(float(estimate), float(low), float(high))
-    return Interval(estimate, low, high)
+    shares = np.full(reference.size, 1 / reference.size)
+    return exponential(
+        log_linear_interval(samples / reference, shares, seed=seed, num_resamples=num_resamples)
+    )

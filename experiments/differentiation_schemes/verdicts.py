@@ -6,9 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
-from adlab.lab import Text, Verdict
+from adlab.lab import Text, Verdict, timing
 
 from .config import Config
 from .measure import CHAOTIC, PROGRAMS, SCHEMES, UNIT, Arrays
@@ -19,7 +18,6 @@ __all__ = ["best", "errors", "operations", "verdicts"]
 CHEAP = 5.0  # Baur & Strassen's bound on operations, for functions whose derivatives cost as much
 FEWEST = 3  # sizes from which an exponent is told
 RESAMPLES = 300
-REPEATS = 6  # times from which the median has a 95 % interval
 TWICE = 2.0
 TENFOLD = 10.0
 THOUSAND = 1e3
@@ -48,7 +46,7 @@ def verdicts(data: Arrays, config: Config) -> list[Verdict]:
     found += [*_expanded(data), *_numerical(data), *_rounding(data), *_chaos(data)]
     for name in NAMES:
         times = data.get(f"seconds_{name}_{config.largest(name)}")
-        if times is not None and times.shape[1] >= REPEATS:
+        if times is not None:
             found += _timed(times, name)
     return found
 
@@ -60,9 +58,9 @@ def _claim(name: str, problem: str = "", **params: Any) -> Text:
 
 
 def _between(claim: Text, values: Any, expected: float, tolerance: float) -> Verdict:
-    """Judge all values at once: their range is the interval; of none at all it is NaN."""
+    """Judge all values at once, by their range; of none at all it is NaN."""
     low, middle, high = _range(values)
-    return Verdict(claim, middle, low, high, expected, tolerance)
+    return Verdict(claim, middle, low, high, expected, tolerance, kind="range")
 
 
 def _range(values: Any) -> tuple[float, float, float]:
@@ -83,7 +81,7 @@ def _automatic(data: Arrays) -> list[Verdict]:
     found = []
     for name in NAMES:
         low, _, high = _range(operations(data, name, "reverse"))
-        found.append(Verdict.at_most(_claim("cheap", name), high, low, high, CHEAP))
+        found.append(Verdict.at_most(_claim("cheap", name), high, low, high, CHEAP, kind="range"))
         sizes, value = data[f"{name}_sizes"], data[f"{name}_value"]
         counted = data[f"{name}_operations"][:, SCHEMES.index("reverse")]
         slope = exponent(sizes[1:], np.diff(counted) / np.diff(value))
@@ -109,7 +107,8 @@ def _symbolic(data: Arrays, config: Config) -> list[Verdict]:
         layers = data["network_operations"][:, SCHEMES.index(scheme)]
         low, middle, high = _range((layers[1:] / layers[:-1]) ** (1 / deeper))
         claim = _claim("control_network" if control else "naive_network", width=config.width)
-        found.append(Verdict.at_least(claim, middle, low, high, config.width, control=control))
+        ends = (middle, low, high)
+        found.append(Verdict.at_least(claim, *ends, config.width, control=control, kind="range"))
     for name in ("logistic", "product"):
         sizes, ratio = data[f"{name}_sizes"], operations(data, name, "cse")
         told = np.isfinite(ratio) & (sizes >= 4)
@@ -118,7 +117,7 @@ def _symbolic(data: Arrays, config: Config) -> list[Verdict]:
     for name in NAMES:
         ratio = operations(data, name, "kept") / operations(data, name, "reverse")
         low, _, high = _range(ratio[np.isfinite(ratio)])
-        found.append(Verdict.at_most(_claim("kept", name), high, low, high, 1.0))
+        found.append(Verdict.at_most(_claim("kept", name), high, low, high, 1.0, kind="range"))
     return found
 
 
@@ -179,12 +178,13 @@ def _rounding(data: Arrays) -> list[Verdict]:
     for scheme in ("reverse", "forward"):
         low, _, high = _range((data["logistic_own"][:, CHAOTIC.index(scheme)] / bound).ravel())
         claim = _claim("own", scheme=Text(f"differentiation_schemes.scheme.{scheme}"))
-        found.append(Verdict.at_most(claim, high, low, high, 1.0))
+        found.append(Verdict.at_most(claim, high, low, high, 1.0, kind="range"))
     curved = data["logistic_sizes"] >= 3
     ratio = (data["logistic_own"][:, CHAOTIC.index("central")] / bound)[curved]
     low, middle, high = _range(np.median(ratio, axis=1))
     claim = _claim("control_own")
-    return [*found, Verdict.at_most(claim, middle, low, high, 1.0, control=True)]
+    control = Verdict.at_most(claim, middle, low, high, 1.0, control=True, kind="range")
+    return [*found, control]
 
 
 def _chaos(data: Arrays) -> list[Verdict]:
@@ -216,16 +216,13 @@ def _medians(data: Arrays, scheme: str, draw: np.ndarray) -> np.ndarray:
 
 def _timed(times: np.ndarray, name: str) -> list[Verdict]:
     """Judge reverse mode beside the adjoint by hand, and the naive scheme beside the kept one."""
-    ratio = times[PROGRAMS.index("xla_reverse")] / times[PROGRAMS.index("xla_manual")]
-    found = [Verdict.at_most(_claim("seconds_manual", name), *_median(ratio), TWICE)]
+    row = dict(zip(PROGRAMS, times, strict=True))
+    above, below = row["xla_reverse"], row["xla_manual"]
+    verdict = Verdict.at_most(_claim("seconds_manual", name), *timing.median(above / below), TWICE)
+    found = [timing.judged(verdict, above, below)]
     if name != "product":  # where it is slower by a factor n only
-        ratio = times[PROGRAMS.index("numpy_naive")] / times[PROGRAMS.index("numpy_kept")]
-        found.append(Verdict.at_least(_claim("seconds_naive", name), *_median(ratio), TENFOLD))
+        above, below = row["numpy_naive"], row["numpy_kept"]
+        ends = timing.median(above / below)
+        verdict = Verdict.at_least(_claim("seconds_naive", name), *ends, TENFOLD)
+        found.append(timing.judged(verdict, above, below))
     return found
-
-
-def _median(values: np.ndarray) -> tuple[float, float, float]:
-    """Return the median with the order statistics between which its law has it, at 95 %."""
-    ordered, count = np.sort(values), len(values)
-    place = int(stats.binom.ppf(0.025, count, 0.5))
-    return float(np.median(values)), float(ordered[place - 1]), float(ordered[count - place])

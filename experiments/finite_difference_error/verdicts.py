@@ -110,7 +110,7 @@ def _costs(data: Arrays, config: Config) -> list[Verdict]:
         ]
         low, high = np.min(ratios), np.max(ratios)
         claim = _claim("cost_auto", more=more) if rule == "auto" else _claim("cost")
-        found.append(Verdict(claim, np.median(ratios), low, high, 1.0, 0.0))
+        found.append(Verdict(claim, np.median(ratios), low, high, 1.0, 0.0, kind="range"))
     return found
 
 

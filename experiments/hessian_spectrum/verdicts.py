@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import stats
 
+from adlab import optimize
 from adlab.lab import Text, Verdict
 
 from .config import Config
@@ -47,10 +47,6 @@ def verdicts(data: Arrays, config: Config) -> list[Verdict]:
 
 def geometric(values: np.ndarray) -> tuple[float, float, float]:
     """Return the geometric mean of positive values with its 95 % interval; unbounded for one."""
-    logs = np.log(values)
-    middle = logs.mean()
-    if len(logs) == 1:
-        return float(np.exp(middle)), -np.inf, np.inf
-    half = stats.t.ppf(0.975, len(logs) - 1) * logs.std(ddof=1) / np.sqrt(len(logs))
-    low, high = np.exp(middle - half), np.exp(middle + half)
-    return float(np.exp(middle)), float(low), float(high)
+    if len(values) == 1:
+        return float(values[0]), -np.inf, np.inf
+    return optimize.ratio_interval(values).ends

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import stats
 
+from adlab import optimize
 from adlab.lab import Text, Verdict
 
 from . import theory
@@ -14,7 +14,6 @@ Arrays = dict[str, np.ndarray]
 CLOSE = 0.01
 REACHED = 1.5  # times the least loss: what both ways of training must reach
 SWEEP = 4  # evaluations that a reverse sweep may cost
-RESAMPLES = 1000
 
 
 def verdicts(data: Arrays, config: Config) -> list[Verdict]:
@@ -60,17 +59,14 @@ def _learned(data: Arrays) -> list[Verdict]:
 
 
 def _calls(data: Arrays) -> tuple[float, float, float]:
-    """Return the ratio of evaluations to `REACHED`: its geometric mean over seeds, 95 % by t."""
+    """Return the ratio of evaluations to `REACHED`: its geometric mean over seeds."""
     goal = REACHED * float(data["best_loss"])
     exact = SWEEP * _first(data["learned_training"], data["learned_calls"], goal)
     curves, calls = data["two_point_training"], data["two_point_calls"]
     ratios = np.array([_first(curve, calls, goal) / exact for curve in curves])
     if not np.all(np.isfinite(ratios)):
         return float("inf"), 0.0, float("inf")
-    logs = np.log(ratios)
-    half = stats.t.ppf(0.975, len(logs) - 1) * logs.std(ddof=1) / np.sqrt(len(logs))
-    middle = logs.mean()
-    return float(np.exp(middle)), float(np.exp(middle - half)), float(np.exp(middle + half))
+    return optimize.ratio_interval(ratios).ends
 
 
 def _first(curve: np.ndarray, calls: np.ndarray, goal: float) -> float:
@@ -80,12 +76,8 @@ def _first(curve: np.ndarray, calls: np.ndarray, goal: float) -> float:
 
 
 def _ratio(upper: np.ndarray, lower: np.ndarray) -> tuple[float, float, float]:
-    """Return the ratio of means over the same starts, with a bootstrap interval."""
-    rng = np.random.default_rng(0)
-    draws = rng.integers(len(upper), size=(RESAMPLES, len(upper)))
-    ratios = upper[draws].mean(axis=1) / lower[draws].mean(axis=1)
-    low, high = np.quantile(ratios, [0.025, 0.975])
-    return float(upper.mean() / lower.mean()), float(low), float(high)
+    """Return the ratio of means over the same starts, with its interval on a log scale."""
+    return optimize.mean_ratio_interval(upper, lower).ends
 
 
 def _beaten(data: Arrays) -> list[Verdict]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from adlab import optimize
 from adlab.lab import Text, Verdict
 
 from .config import RESOLVED, Config, Loss
@@ -95,18 +96,16 @@ def _united(fits: list[tuple[float, float, float]]) -> tuple[float, float, float
 def _exponent(
     gap: np.ndarray, errors: np.ndarray, norms: np.ndarray, seed: int
 ) -> tuple[float, float, float]:
-    """Return the slope of log error over log gap, with its 95 % interval over matrices."""
-    rng = np.random.default_rng(seed)
-    number = errors.shape[-1]
-    picks = np.concatenate([np.arange(number)[None], rng.integers(number, size=(400, number))])
-    logs = np.log(relative(errors[:, picks], norms[:, picks]))  # (gaps, resamples)
-    centred = np.log(gap) - np.mean(np.log(gap))
-    slopes = centred @ logs / (centred @ centred)
-    if not np.all(np.isfinite(slopes)):
+    """Return the slope of log error over log gap, with its 95 % interval over matrices.
+
+    The error is the root of a ratio of means: the slope is linear in their logarithms.
+    """
+    if not np.all(np.isfinite(errors)):
         return np.nan, np.nan, np.nan
-    low, high = np.quantile(slopes[1:], [0.025, 0.975])
-    middle = float(slopes[0])
-    return middle, min(middle, float(low)), max(middle, float(high))
+    centred = np.log(gap) - np.mean(np.log(gap))
+    half = 0.5 * centred / (centred @ centred)
+    pairs = np.concatenate([errors, norms]).T  # (matrices, 2 gaps)
+    return optimize.log_linear_interval(pairs, np.concatenate([half, -half]), seed=seed).ends
 
 
 def _coinciding(data: Arrays, config: Config) -> list[Verdict]:

@@ -39,9 +39,9 @@ class Config(lab.ExperimentConfig):
     """Evaluations after which a simplex is given up."""
     maps: Annotated[tuple[MapName, ...], Field(min_length=1)] = ("europe", "usa")
     """Maps of cities; the world is always there."""
-    map_seeds: Annotated[int, Field(ge=2)] = 8
+    map_seeds: Annotated[int, Field(ge=2)] = 24
     """Starts on each map: normal numbers of a tenth of the map's size."""
-    map_steps: Annotated[int, Field(ge=10)] = 1000
+    map_steps: Annotated[int, Field(ge=10)] = 1500
     """Steps of gradient descent on a map. From some starts it lingers at a saddle."""
     frames: Annotated[int, Field(ge=8, le=600)] = 90
     """Moments at which the paths of the cities are kept, for the animation; fewer for the world

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from adlab import optimize
 from adlab.lab import Text, Verdict
-from adlab.optimize import slope
 
 from .config import METHODS, PAIR, SIMPLEXES, TARGET, Config, growing
 
@@ -15,7 +15,6 @@ Arrays = dict[str, np.ndarray]
 TOLERANCE = 0.25  # d_eff is of the solution, and the steps aren't infinitely short
 ERROR = 0.03  # of a map, over its radius
 EXACT = 1e-10
-RESAMPLES = 1000
 
 
 def verdicts(data: Arrays, config: Config) -> list[Verdict]:
@@ -53,7 +52,7 @@ def _reached(data: Arrays, config: Config) -> list[Verdict]:
         names = [*(clouds(config) if method in PAIR else []), *config.maps]
         losses = np.concatenate([data[f"{name}.last"][place] for name in names])
         worst, claim = np.max(losses), _claim("reached", method=Text(f"method.{method}"))
-        found.append(Verdict.at_most(claim, worst, np.min(losses), worst, TARGET))
+        found.append(Verdict.at_most(claim, worst, *_range(losses), TARGET, kind="range"))
     return found
 
 
@@ -62,19 +61,16 @@ def _ratios(data: Arrays, config: Config) -> list[Verdict]:
     found = []
     for name in [*clouds(config), *config.maps]:
         shares = ratios(data, name) / (2 * data[f"{name}.slower"])
-        draws = np.exp(np.mean(np.log(_resampled(shares)), axis=-1))
-        middle = np.exp(np.mean(np.log(shares)))
-        found.append(
-            Verdict(_claim("ratio", place=_place(name)), middle, *_ends(draws), 1.0, TOLERANCE)
-        )
+        ends = optimize.ratio_interval(shares).ends
+        found.append(Verdict(_claim("ratio", place=_place(name)), *ends, 1.0, TOLERANCE))
     shares = np.concatenate([_of_coordinates(data, name) for name in config.maps])
-    middle = np.median(shares)
-    found.append(Verdict(_claim("coordinates"), middle, *_range(shares), 1.0, 0.01))
+    ends = (np.median(shares), *_range(shares))
+    found.append(Verdict(_claim("coordinates"), *ends, 1.0, 0.01, kind="range"))
     return found
 
 
 def _growth(data: Arrays, config: Config) -> list[Verdict]:
-    """Judge slopes over the clouds, of geometric means over seeds; whole seeds are resampled."""
+    """Judge slopes over the clouds, of geometric means over seeds."""
     names = clouds(config)
     n = np.array([count * dim for count, dim in config.cases])
     price = np.stack([ratios(data, name) for name in names]) / 2
@@ -104,7 +100,7 @@ def _price(data: Arrays, config: Config) -> list[Verdict]:
         words = Text(f"method.{method}" if method in METHODS else f"mds.simplex.{method}")
         means = np.exp(np.mean(np.log(table), axis=1))
         claim = _claim("dearer", method=words)
-        found.append(Verdict.at_least(claim, np.min(means), *_range(means), 1.0))
+        found.append(Verdict.at_least(claim, np.min(means), *_range(means), 1.0, kind="range"))
         found.append(_slope("more_so", n, table, 0.0, None, least=True, method=words))
     return found
 
@@ -134,12 +130,13 @@ def _closed_form(data: Arrays, config: Config) -> list[Verdict]:
         values = np.concatenate([data[f"{name}.{kind}"] for name in names])
         worst = np.median(values) if control else np.max(values)
         claim = _claim(kind)
-        found.append(Verdict.at_most(claim, worst, *_range(values), bound, control=control))
+        ends = (worst, *_range(values))
+        found.append(Verdict.at_most(claim, *ends, bound, control=control, kind="range"))
     better = np.concatenate(
         [data[f"{name}.last"][0] / data[f"{name}.classical_loss"] for name in config.maps]
     )
     claim = _claim("not_classical")
-    return [*found, Verdict.at_most(claim, np.max(better), *_range(better), 1.0)]
+    return [*found, Verdict.at_most(claim, np.max(better), *_range(better), 1.0, kind="range")]
 
 
 def _maps(data: Arrays, config: Config) -> list[Verdict]:
@@ -147,7 +144,7 @@ def _maps(data: Arrays, config: Config) -> list[Verdict]:
     for name in config.maps:
         errors = data[f"{name}.errors"]
         claim = _claim("map", place=_place(name))
-        found.append(Verdict.at_most(claim, np.max(errors), *_range(errors), ERROR))
+        found.append(Verdict.at_most(claim, np.max(errors), *_range(errors), ERROR, kind="range"))
         best = data[f"{name}.raw_errors"][np.argmin(data[f"{name}.raw_loss"])]
         claim = _claim("raw", place=_place(name))
         found.append(Verdict.at_most(claim, best, best, best, ERROR))
@@ -172,28 +169,17 @@ def _slope(
     control: bool = False, least: bool = False, **params: Any,
 ) -> Verdict:  # fmt: skip
     """Judge the slope on log axes of geometric means (places, seeds) -> (places,) over x."""
-    logs = np.log(values)
-    measured = float(slope(x, np.exp(logs.mean(axis=1))))
-    rng = np.random.default_rng(0)
-    again = np.stack(
-        [row[rng.integers(row.size, size=(RESAMPLES, row.size))].mean(axis=1) for row in logs]
-    )
-    draws = slope(x, np.exp(again.T))
-    words, ends = _claim(claim, **params), _ends(draws)
+
+    def statistic(*means: np.ndarray) -> np.ndarray:
+        return np.asarray(optimize.slope(x, np.exp(np.stack(means, axis=-1))))
+
+    found = optimize.interval_of(statistic, list(np.log(values)))
+    # Of logarithms: few seeds are enough, as in `optimize.ratio_interval`.
+    words, ends = _claim(claim, **params), (found.estimate, found.low, found.high)
     if tolerance is not None:
-        return Verdict(words, measured, *ends, expected, tolerance, control)
+        return Verdict(words, *ends, expected, tolerance, control)
     make = Verdict.at_least if least else Verdict.at_most
-    return make(words, measured, *ends, expected)
-
-
-def _resampled(values: np.ndarray) -> np.ndarray:
-    draws = np.random.default_rng(0).integers(values.size, size=(RESAMPLES, values.size))
-    return values[draws]
-
-
-def _ends(draws: np.ndarray) -> tuple[float, float]:
-    low, high = np.quantile(draws, [0.025, 0.975])
-    return float(low), float(high)
+    return make(words, *ends, expected)
 
 
 def _range(values: np.ndarray) -> tuple[float, float]:

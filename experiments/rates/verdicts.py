@@ -9,6 +9,7 @@ import numpy as np
 
 from adlab import optimize
 from adlab.lab import Text, Verdict
+from adlab.lab.verdict import Kind
 from adlab.optimize import Interval
 
 from . import controls, real_data
@@ -70,11 +71,12 @@ def crossing(data: Arrays, config: Config, cell: str) -> float:
 
 
 def _verdict(
-    claim: Text, interval: Interval, expected: float, tolerance: float, *, control: bool = False
-) -> Verdict:
-    ends = (interval.estimate, interval.low, interval.high)
-    estimate, low, high = (round(end, 12) + 0.0 for end in ends)  # equal runs differ by round-off
-    return Verdict(claim, estimate, low, high, expected, tolerance, control)
+    claim: Text, interval: Interval, expected: float, tolerance: float, *,
+    control: bool = False, kind: Kind = "interval",
+) -> Verdict:  # fmt: skip
+    # equal runs differ by round-off
+    estimate, low, high = (round(end, 12) + 0.0 for end in interval.ends)
+    return Verdict(claim, estimate, low, high, expected, tolerance, control, kind=kind)
 
 
 def _exact(value: float) -> Interval:
@@ -95,7 +97,7 @@ def _farthest(intervals: list[Interval], expected: float) -> Interval:
     def reach(interval: Interval) -> float:
         distance = max(abs(interval.low - expected), abs(interval.high - expected))
         unknown = np.isnan([interval.estimate, interval.low, interval.high]).any()
-        return np.inf if unknown else distance
+        return np.inf if unknown or not interval.enough else distance
 
     return max(intervals, key=reach)
 
@@ -135,9 +137,12 @@ def _worst_case(data: Arrays, config: Config) -> list[Verdict]:
     gd = Interval(float(exact.mean()), float(exact.min()), float(exact.max()))
     means = optimize.mean_interval(np.moveaxis(data["worst_case_scaled"], 2, 0), seed=config.seed)
     cells = zip(*(np.ravel(end) for end in (means.estimate, means.low, means.high)), strict=True)
-    farthest = _farthest([Interval(*map(float, cell)) for cell in cells], 1.0)
+    found = [
+        Interval(float(mean), float(low), float(high), means.enough) for mean, low, high in cells
+    ]
+    farthest = _farthest(found, 1.0)
     return [
-        _verdict(Text("rates.claim.worst_case_gd"), gd, 1.0, 1e-9),
+        _verdict(Text("rates.claim.worst_case_gd"), gd, 1.0, 1e-9, kind="range"),
         _verdict(Text("rates.claim.worst_case", number=means.estimate.size), farthest, 1.0,
                  COLLAPSE),
     ]  # fmt: skip
@@ -150,7 +155,7 @@ def _strongly_convex(data: Arrays, config: Config) -> list[Verdict]:
     spare = Interval(float(stiff.mean()), float(stiff.min()), float(stiff.max()))
     found = [
         Verdict.at_least(Text("rates.claim.strongly_convex_bound"), bound, bound, bound, 1 - 1e-9),
-        _verdict(Text("rates.claim.strongly_convex_spare"), spare, 2.0, SLOPE),
+        _verdict(Text("rates.claim.strongly_convex_spare"), spare, 2.0, SLOPE, kind="range"),
     ]
     ratios = [
         _scaled(interval, 1 / exact)
@@ -218,7 +223,8 @@ def _times(data: Arrays, config: Config, index: int) -> list[Interval]:
 
 
 def _scaled(interval: Interval, by: float) -> Interval:
-    return Interval(*(end * by for end in (interval.estimate, interval.low, interval.high)))
+    estimate, low, high = (end * by for end in (interval.estimate, interval.low, interval.high))
+    return Interval(estimate, low, high, interval.enough)
 
 
 def hits(data: Arrays, index: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -281,7 +287,8 @@ def _controls(data: Arrays, config: Config) -> list[Verdict]:
     local = np.diff(np.log(gaps)) / np.diff(np.log(k))
     local = local[k[1:] >= 30]
     chain = Interval(float(np.median(local)), float(local.min()), float(local.max()))
-    found = [_verdict(Text("rates.claim.control_chain"), chain, -1.0, SLOPE, control=True)]
+    claim = Text("rates.claim.control_chain")
+    found = [_verdict(claim, chain, -1.0, SLOPE, control=True, kind="range")]
     late = data["controls_power_k"] >= 3000
     for power in controls.POWERS:
         curve = data[f"controls_power_{power}"][late]
@@ -294,14 +301,13 @@ def _controls(data: Arrays, config: Config) -> list[Verdict]:
     grids = [data["controls_rank_one_k"]] * len(curves)
     flat = _slope_in_dimension(config.full_dims, grids, curves, 0.05, seed=config.seed)
     growth = data["controls_growth"].reshape(-1, config.num_seeds)
-    least = growth[np.argmin(growth.mean(axis=1))]
-    grown = optimize.mean_interval(least, seed=config.seed)
-    ends = (grown.estimate, grown.low, grown.high)
+    least = growth[np.argmin(np.log(growth).mean(axis=1))]
+    grown = optimize.ratio_interval(least, seed=config.seed)
     return [
         *found,
         _verdict(Text("rates.claim.control_rank_one"), flat, 1.0, SLOPE, control=True),
-        Verdict.at_most(Text("rates.claim.control_step", steps=controls.DIVERGING), *ends, 1.0,
-                        control=True),
+        Verdict.at_most(Text("rates.claim.control_step", steps=controls.DIVERGING), *grown.ends,
+                        1.0, control=True),
     ]  # fmt: skip
 
 

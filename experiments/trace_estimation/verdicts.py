@@ -93,7 +93,8 @@ def _slope(data: Arrays, config: Config) -> list[Verdict]:
     halves = []
     for runs in squares:
         found = optimize.slope_interval(m, runs.T, seed=config.seed)
-        halves.append(Interval(found.estimate / 2, found.low / 2, found.high / 2))
+        ends = (found.estimate / 2, found.low / 2, found.high / 2)
+        halves.append(Interval(*ends, enough=found.enough))
     claim = Text("trace_estimation.claim.slope", number=len(halves))
     return [_judged(claim, _farthest(halves, -0.5), -0.5, SLOPE)]
 
@@ -111,7 +112,7 @@ def _advantages(data: Arrays, config: Config) -> list[Verdict]:
             ratio = _root_ratio(ours[-1], theirs[-1])
             names = {"estimator": title, "spectrum": _spectrum(spectrum)}
             at = names | {"number": config.num_matvecs[-1]}
-            ends = (ratio.estimate, ratio.low, ratio.high)
+            ends = ratio.ends
             if spectrum == "flat":
                 claim = Text("trace_estimation.claim.control_flat", **at)
                 found.append(Verdict.at_least(claim, *ends, 1.0, control=True))
@@ -166,7 +167,8 @@ def _root_ratio(above: np.ndarray, below: np.ndarray) -> Interval:
     middle = 0.5 * np.log(above.mean() / below.mean())
     shares = [runs.var(ddof=1) / (runs.size * runs.mean() ** 2) for runs in (above, below)]
     half = 0.5 * _QUANTILE * np.sqrt(sum(shares))
-    return Interval(*(float(np.exp(middle + by)) for by in (0.0, -half, half)))
+    low, high = float(np.exp(middle - half)), float(np.exp(middle + half))
+    return Interval(float(np.exp(middle)), low, high)
 
 
 def _share(share: Any, draws: int) -> Interval:
@@ -190,7 +192,7 @@ def _farthest(intervals: list[Interval], expected: float) -> Interval:
 def _judged(
     claim: Text, found: Interval, expected: float, tolerance: float, *, control: bool = False
 ) -> Verdict:
-    return Verdict(claim, found.estimate, found.low, found.high, expected, tolerance, control)
+    return Verdict(claim, *found.ends, expected, tolerance, control)
 
 
 def _spectrum(spectrum: str) -> Text:

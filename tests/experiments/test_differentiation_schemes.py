@@ -237,10 +237,18 @@ def test_few_sizes_decide_no_exponent_and_few_repeats_no_time(job):
     data = {k: v[:2] if not k.startswith("seconds") else v[:, :2] for k, v in measured().items()}
     config = job.config.model_copy(update={"steps": (2, 3), "long": (), "depths": (1, 2)})
     found = {v.claim.key: v.outcome for v in job.module.verdicts(data, config)}
-    assert not any("seconds" in key for key in found)
+    assert found["differentiation_schemes.claim.seconds_manual"] == "undecided"
     assert "fails" not in found.values()
     exponents = ("flat", "cse", "expanded", "central", "bits_best", "naive_logistic")
     assert {found[f"differentiation_schemes.claim.{name}"] for name in exponents} == {"undecided"}
+
+
+@pytest.mark.parametrize("claim", [name for name in BAD if "seconds" in name[0]], ids=" ".join)
+def test_times_that_are_few_or_scatter_refute_nothing(job, claim):
+    name, _, factor = BAD[claim]
+    data = refuting(name, None, factor)
+    for times in (data[name][:, :5], data[name] * [1.0, 1.5, 0.7, 1.0, 1.5, 0.7]):
+        assert outcomes(job, data | {name: times})[claim] == "undecided"
 
 
 def test_operations_are_counted_in_the_gradients_themselves(parts):

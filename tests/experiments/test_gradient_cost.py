@@ -100,8 +100,17 @@ def test_few_sizes_or_repeats_decide_no_growth(job):
     few = {name: value[:3] for name, value in measured().items()}
     found = outcomes(job, few | {k: v for k, v in timed().items() if k in few or int(k[8:]) <= 16})
     assert {v for name, v in found.items() if name[0] == "growth"} == {"undecided"}
-    short = {name: value[:, :2] for name, value in timed().items()}
-    assert set(outcomes(job, measured(**short))) == set(BAD)
+
+
+def test_few_repeats_or_one_program_whose_times_scatter_leave_times_undecided(job):
+    wrong = timed(3, 20.0)  # five times what reverse mode may take
+    short = {name: value[:, :5] for name, value in wrong.items()}
+    scattered = {name: value.copy() for name, value in wrong.items()}
+    scattered["seconds_64"][4] *= np.tile([1.0, 1.5, 0.7], 3)
+    for times in (short, scattered):
+        found = outcomes(job, measured(**times))
+        assert {claim for claim, outcome in found.items() if outcome != "holds"} == set(BAD_TIMES)
+        assert {found[claim] for claim in BAD_TIMES} == {"undecided"}
 
 
 def test_calls_are_counted_as_they_run(job):

@@ -54,13 +54,15 @@ BAD = {
     "control": {"flops": np.column_stack([SWEEPS[:, 1], SWEEPS[:, 1], SWEEPS[:, 1]])},
 }
 
+TIMED = {"crossing_seconds", "auto_seconds"}
+
 
 def test_all_hold_on_data_that_bear_them_out(job):
     found = outcomes(job, measured())
     assert set(found) == set(BAD)
     assert set(found.values()) == {"holds"}
     found = outcomes(job, measured(**timed()))
-    assert set(found) == {*BAD, "crossing_seconds", "auto_seconds"}
+    assert set(found) == {*BAD, *TIMED}
     assert set(found.values()) == {"holds"}
 
 
@@ -91,11 +93,20 @@ def test_one_size_that_was_disturbed_does_not_move_the_crossing(job):
     assert found["jacobian_modes.claim.crossing_seconds"].outcome == "holds"
 
 
-def test_few_repeats_or_sizes_on_one_side_say_nothing_of_times(job):
-    few = {name: value[:, :2] for name, value in timed().items()}
-    assert "crossing_seconds" not in outcomes(job, measured(**few))
+def test_few_repeats_leave_times_undecided_and_sizes_on_one_side_say_nothing_of_them(job):
+    few = {name: value[:, :5] for name, value in timed(reverse=3.0, auto=2.0).items()}
+    found = outcomes(job, measured(**few))
+    assert {claim for claim, outcome in found.items() if outcome != "holds"} == TIMED
+    assert {found[claim] for claim in TIMED} == {"undecided"}
     small = {name: value[:3] for name, value in measured().items()}
     assert "crossing_seconds" not in outcomes(job, small | timed())
+
+
+def test_one_program_whose_times_scatter_leaves_times_undecided(job):
+    times = timed(auto=2.0)
+    times["seconds_30"][0] *= np.tile([1.0, 1.5, 0.7], 3)
+    found = outcomes(job, measured(**times))
+    assert {found[claim] for claim in TIMED} == {"undecided"}
 
 
 def test_a_crossing_is_interpolated_on_log_axes_and_none_is_nan(job):

@@ -178,3 +178,30 @@ def test_the_summary_counts_outcomes():
     doubt = Verdict("c", NAN, 1, 1, 1, 0)
     assert summary([holds, holds]) == "2 of 2 hold"
     assert summary([holds, fails, doubt]) == "1 of 3 hold (1 fails, 1 undecided)"
+
+
+def test_a_range_is_stored_and_printed_as_such_and_exact_numbers_have_neither():
+    rows = [
+        Verdict("sizes", 1.0, 0.95, 1.05, 1, 0.1, kind="range"),
+        Verdict.at_most("dtypes", 1.05, 0.95, 1.05, 2, kind="range"),
+        Verdict("count", 3, 3, 3, 3, 0),
+        Verdict.at_most("few", 0.5, -INF, INF, 1),
+        Verdict("times", 1.0, NAN, NAN, 1, 0.1),
+    ]
+    stored = [row.to_json() for row in rows]
+    assert [value.get("kind", "interval") for value in stored] == [
+        "range", "range", "exact", "interval", "interval",
+    ]  # fmt: skip
+    assert [Verdict.from_json(value).kind for value in stored] == [row.kind for row in rows]
+    text = io.StringIO()
+    print_verdicts(rows, "en", Console(file=text, width=100))
+    shown = [" ".join(line.split()) for line in text.getvalue().splitlines()]
+    assert shown[2:-1] == [
+        "sizes 1.000 range [0.950, 1.050] 1 0.1 holds",
+        "dtypes 1.050 range [0.950, 1.050] <= 2 holds",
+        "count 3 - 3 0 holds",
+        "few 0.5 more seeds needed <= 1 undecided",
+        "times 1 unknown 1 0.1 undecided",
+    ]
+    with pytest.raises(ValueError, match="kind must be one of"):
+        Verdict("c", 1, 1, 1, 1, 1, kind="hull")
