@@ -90,7 +90,9 @@ def eliminate(graph: Graph, order: Order | Sequence[str] = "markowitz") -> Elimi
     """Return the Jacobian of a graph by vertex elimination, with its cost.
 
     Edges keep their structure (`partials`), so that chains of elementwise functions cost what they
-    should. On numbers the costs are those of `orders`: |pred| |succ| per vertex.
+    should. On numbers the costs are those of `orders`: |pred| |succ| per vertex. That an output is
+    needed further, stands twice or is an argument costs nothing. Steps between may be complex: a
+    complex number counts as two real ones, holomorphic or not.
 
     >>> from adlab.graphs import build
     >>> graph = build(lambda a, b: jnp.exp(a * b) + a, 1.0, 2.0)
