@@ -12,6 +12,7 @@ import sys
 import jax
 import jax.numpy as jnp
 import numpy as np
+import oracles
 from jax.experimental.sparse import BCOO
 
 from adlab import graphs
@@ -20,6 +21,7 @@ from adlab.jacobians import jacobian
 
 ORDERS = ("forward", "reverse", "markowitz", "optimal")
 MODES = ("auto", "forward", "reverse", "mixed")
+LIKE = {"mode forward": "jacfwd", "mode reverse": "jacrev"}  # whose limits they share
 CLOSE = {"rtol": 1e-9, "atol": 1e-10}  # float64; a step's slope may be 10 times the result
 # Arrays of few shapes: eager operations met before aren't compiled again.
 ARGUMENTS = (
@@ -182,41 +184,45 @@ def references(fun, args):
     return found
 
 
-def ways(fun, args, *, compiled=False, sparse=False):
-    """Yield the names of ways to the Jacobian, and functions that go them."""
+def ways(fun, args, *, sparse=False):
+    """Return ways to the Jacobian by name."""
     graph = graphs.build(fun, *jax.eval_shape(lambda *args: args, *args))
-    steps = len(graphs.eliminate(graph, "forward").order)
-    for order in ORDERS:
-        if order != "optimal" or steps <= ARRAY_LIMIT:
-            found = graphs.eliminate(graph, order).jacobian
-            yield f"order {order}", jax.jit(found) if compiled else found
+    vertices = len(graphs.eliminate(graph, "forward").order)
+    orders = ORDERS if vertices <= ARRAY_LIMIT else ORDERS[:3]
+    found = {f"order {order}": graphs.eliminate(graph, order).jacobian for order in orders}
     places = tuple(range(len(args)))
     for mode in (*MODES, *["sparse"] * sparse):
-        found = jacobian(fun, mode=mode, argnums=places)
-        yield f"mode {mode}", jax.jit(found) if compiled else found
+        found[f"mode {mode}"] = jacobian(fun, mode=mode, argnums=places)
+    return found
 
 
-def faults(seed, **options):
-    """Return what is wrong with the program's Jacobians, and how many ways were tried."""
+def faults(seed, *, compiled=False, sparse=False):
+    """Return what is wrong with the program's Jacobians, and how many ways were tried.
+
+    compiled: all ways in one program, with JAX's.
+    """
     fun, args = draw(seed)
-    expected = references(fun, args)
-    lacking = {"mode forward": "jacfwd", "mode reverse": "jacrev"}
-    wrong, tried = [], 0
-    for name, way in ways(fun, args, **options):
-        if lacking.get(name, "jacfwd") not in expected and name in lacking:
-            continue
-        tried += 1
-        try:
-            found = way(*args)
-        except Exception as error:
-            wrong.append(f"{seed} {name}: {type(error).__name__} {str(error)[:200]}")
-            continue
-        wrong += [
-            f"{seed} {name} beside {by}: {text}"
-            for by, other in expected.items()
-            if (text := _difference(found, other))
-        ]
-    return wrong, tried
+    problems = {}
+
+    def run(*args):
+        expected, found = references(fun, args), {}
+        for name, way in ways(fun, args, sparse=sparse).items():
+            if LIKE.get(name, "") in {"", *expected}:
+                try:
+                    found[name] = way(*args)
+                except Exception as error:
+                    problems[name] = f"{type(error).__name__} {str(error)[:200]}"
+        return expected, found
+
+    expected, found = (oracles.quickly_compiled(run) if compiled else run)(*args)
+    wrong = [f"{seed} {name}: {text}" for name, text in problems.items()]
+    wrong += [
+        f"{seed} {name} beside {by}: {text}"
+        for name, one in found.items()
+        for by, other in expected.items()
+        if (text := _difference(one, other))
+    ]
+    return wrong, len(found) + len(problems)
 
 
 def _difference(found, expected):
