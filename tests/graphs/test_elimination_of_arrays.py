@@ -19,6 +19,7 @@ V = RNG.normal(size=3)
 W = RNG.uniform(0.5, 1.5, size=3)
 A = RNG.normal(size=(2, 3))
 B = RNG.normal(size=(3, 3))
+SQUARE = np.ones((2, 2))
 STACK = RNG.normal(size=(2, 2, 3))
 HALF = jnp.asarray(V, jnp.bfloat16)
 
@@ -235,6 +236,11 @@ def test_outputs_that_are_needed_further_or_stand_twice_cost_nothing_more():
     fun = lambda a, b: (v := jnp.log(a), w := v * b, jnp.sqrt(w), v)  # noqa: E731
     # v: one edge in, one out; w: those of v and b in, one out; in the other order v has two out
     assert multiplications(fun, 2.0, 3.0) == (1 + 2, 2 + 2, 3, 3)
+
+
+def test_a_sum_of_maps_that_is_no_cheaper_than_a_matrix_is_made_one():
+    # four columns through a product (eight multiplications) and what scales it (four), twice
+    assert multiplications(lambda x: x @ SQUARE + SQUARE @ x, np.ones((2, 2))) == (2 * 4 * 12,) * 4
 
 
 def test_an_hourglass_costs_what_products_of_matrices_do():
