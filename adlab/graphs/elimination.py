@@ -53,6 +53,7 @@ class Elimination:
         Raises:
           ValueError: `args` are of another structure, or a leaf is of another shape.
           TypeError: an argument or an output isn't real floating-point.
+          RuntimeError: `order` leaves a vertex out; not with what `eliminate` returns.
         """
         checks.require_inexact("jacobian", args)
         for out in (self.graph.nodes[index] for index in self.graph.outputs):

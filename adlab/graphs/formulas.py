@@ -139,7 +139,7 @@ def _number(value: Any) -> str:
     if isinstance(number, bool):
         return str(number)
     if isinstance(number, complex):
-        return f"{number.imag:g}j" if number.real == 0 <= number.imag else f"({number:g})"
+        return f"({number:g})"
     text = f"{float(number):g}"
     return f"({text})" if text.startswith("-") else text
 
@@ -165,8 +165,8 @@ def partial(graph: Graph, step: Step, place: int, style: Style = "text") -> str 
         return None
     operand = step.operands[place]
     ends = [step.results[0], *([operand] if isinstance(operand, int) else [])]
-    kinds = {np.issubdtype(graph.nodes[end].dtype, np.complexfloating) for end in ends}
-    if kinds == {True, False} or (True in kinds and step.primitive not in _HOLOMORPHIC):
+    are_complex = [np.issubdtype(graph.nodes[end].dtype, np.complexfloating) for end in ends]
+    if any(are_complex) and not (all(are_complex) and step.primitive in _HOLOMORPHIC):
         return None
     operands = [name_of(graph, operand, style) for operand in step.operands]
     template = rule.partials[place][style == "latex"]
