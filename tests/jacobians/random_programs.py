@@ -3,8 +3,8 @@
 `draw(seed)` gives a program: some steps over a pool of arrays, which begins with the arguments.
 Results are taken from the pool with repetition, so that outputs stand twice, are arguments,
 constants or empty, and are needed by other steps. As a script it tries many more than the tests
-do: `python tests/jacobians/random_programs.py FIRST COUNT [JIT] [SPARSE]`, where JIT and SPARSE
-say that every so many programs are compiled, or tried in sparse mode, too.
+do: `PYTHONPATH=.:tests python tests/jacobians/random_programs.py FIRST COUNT [JIT] [SPARSE]`, where
+JIT and SPARSE say that every so many programs are compiled, or tried in sparse mode, too.
 """
 
 import sys
@@ -169,10 +169,7 @@ def _end(pool, kind, picks):
 
 
 def references(fun, args):
-    """Return JAX's Jacobians in all arguments, by name; a mode that the program lacks is left out.
-
-    They need a number in every argument's leaf and none of integers.
-    """
+    """Return JAX's Jacobians in all arguments, by name, in the modes that the program has."""
     places = tuple(range(len(args)))
     found = {}
     for transform, error in ((jax.jacfwd, TypeError), (jax.jacrev, ValueError)):
