@@ -3,7 +3,7 @@
 import pytest
 import random_programs
 
-PROGRAMS = 30
+PROGRAMS = 20
 
 pytestmark = pytest.mark.usefixtures("x64")
 
