@@ -53,6 +53,7 @@ class Elimination:
         Raises:
           ValueError: `args` are of another structure, or a leaf is of another shape.
           TypeError: an argument or an output isn't real floating-point.
+          RuntimeError: `order` leaves a vertex out; not with what `eliminate` returns.
         """
         checks.require_inexact("jacobian", args)
         for out in (self.graph.nodes[index] for index in self.graph.outputs):
@@ -64,29 +65,35 @@ class Elimination:
         table = _Table(self.graph, edges, _Numbers(work_dtype(self.graph)))
         for vertex in self.order:
             table.eliminate(vertex)
+        table.require_finished()
         rows = [
             jax.tree.unflatten(
                 self.graph.in_tree,
-                [self._block(table, target, out, source) for source in self.graph.inputs],
+                [self._block(table, out, source) for source in self.graph.inputs],
             )
-            for target, out in zip(table.targets, self.graph.outputs, strict=True)
+            for out in self.graph.outputs
         ]
         return jax.tree.unflatten(self.graph.out_tree, rows)
 
-    def _block(self, table: _Table, target: int, out: int, source: int) -> Any:
+    def _block(self, table: _Table, out: int, source: int) -> Any:
         nodes, dtype = self.graph.nodes, work_dtype(self.graph)
         shape = nodes[out].shape + nodes[source].shape
-        edge = table.edges.get((source, target))
-        if edge is None:
-            return jax.numpy.zeros(shape, nodes[out].dtype)
-        return dense(edge, dtype).matrix.reshape(shape).astype(nodes[out].dtype)
+        if out == source:
+            matrix = jax.numpy.eye(math.prod(nodes[out].shape), dtype=dtype)
+        elif (source, out) in table.edges:
+            matrix = dense(table.edges[source, out], dtype).matrix
+        else:
+            matrix = jax.numpy.zeros(shape, dtype)
+        return matrix.reshape(shape).astype(nodes[out].dtype)
 
 
 def eliminate(graph: Graph, order: Order | Sequence[str] = "markowitz") -> Elimination:
     """Return the Jacobian of a graph by vertex elimination, with its cost.
 
     Edges keep their structure (`partials`), so that chains of elementwise functions cost what they
-    should. On numbers the costs are those of `orders`: |pred| |succ| per vertex.
+    should. On numbers the costs are those of `orders`: |pred| |succ| per vertex. That an output is
+    needed further, stands twice or is an argument costs nothing. Steps between may be complex: a
+    complex number counts as two real ones, holomorphic or not.
 
     >>> from adlab.graphs import build
     >>> graph = build(lambda a, b: jnp.exp(a * b) + a, 1.0, 2.0)
@@ -151,12 +158,15 @@ def _form(value: Form | Edge) -> Form:
 class _Table(Generic[_Value]):
     """The derivatives on all edges while vertices are eliminated, and what that cost.
 
-    Results that no output needs are left out. An output that is an argument, is needed further or
-    stands twice has a copy as its target.
+    Results that no output needs are left out. An output that is needed further is a vertex to
+    eliminate, too: it loses the edges to what it feeds and keeps those that enter it. An output
+    that is an argument needs no edge: its derivative in itself is the identity.
     """
 
     def __init__(self, graph: Graph, edges: dict[Pair, Any], algebra: Any) -> None:
         self.algebra, self.cost = algebra, 0
+        self.names = tuple(node.name for node in graph.nodes)
+        self.inputs, self.targets = frozenset(graph.inputs), frozenset(graph.outputs)
         self.edges: dict[Pair, Any] = {}
         self.pred: dict[int, set[int]] = {}
         self.succ: dict[int, set[int]] = {}
@@ -167,22 +177,11 @@ class _Table(Generic[_Value]):
         for (a, b), value in edges.items():
             if b in live:
                 self._set(a, b, value)
-        self.inputs = set(graph.inputs)
-        targets, fresh = [], len(graph.nodes)
-        for out in graph.outputs:
-            if out in self.inputs or self.succ.get(out) or out in targets:
-                size = math.prod(graph.nodes[out].shape)
-                form = Form("diagonal", size, size, size)
-                self._set(out, fresh, form if isinstance(algebra, _Costs) else Edge(form))
-                out, fresh = fresh, fresh + 1
-            targets.append(out)
-        self.targets = tuple(targets)
 
     @property
     def between(self) -> tuple[int, ...]:
-        ends = self.inputs.union(self.targets)
         linked = {v for v in self.pred if self.pred[v] and self.succ.get(v)}
-        return tuple(sorted(linked - ends))
+        return tuple(sorted(linked - self.inputs))
 
     def _set(self, a: int, b: int, value: Any) -> None:
         self.edges[a, b] = value
@@ -213,22 +212,37 @@ class _Table(Generic[_Value]):
                 if (a, b) in self.edges:
                     value = self.algebra.add(self.edges[a, b], value)
                 self._set(a, b, value)
-        for a in self.pred.pop(v):
-            del self.edges[a, v]
-            self.succ[a].discard(v)
         for b in self.succ.pop(v):
             del self.edges[v, b]
             self.pred[b].discard(v)
+        if v in self.targets:
+            return
+        for a in self.pred.pop(v):
+            del self.edges[a, v]
+            self.succ[a].discard(v)
+
+    def require_finished(self) -> None:
+        """Raise RuntimeError unless what is left joins inputs to outputs: a lost path is a zero."""
+        left = [
+            f"{self.names[a]} -> {self.names[b]}"
+            for a, b in self.edges
+            if a not in self.inputs or b not in self.targets
+        ]
+        if left:
+            raise RuntimeError(
+                "an elimination must leave edges from inputs to outputs alone, got "
+                f"{', '.join(left)}; take an order from eliminate"
+            )
 
     def final_cost(self) -> int:
-        """Return what it costs to write what is left as matrices."""
+        """Return what it costs to write what is left as matrices; all vertices are eliminated."""
+        self.require_finished()
         return sum(dense_cost(_form(edge))[1] for edge in self.edges.values())
 
     def copy(self) -> _Table:
         new = object.__new__(_Table)
-        new.algebra, new.cost, new.inputs, new.targets = (
-            self.algebra, self.cost, self.inputs, self.targets
-        )  # fmt: skip
+        new.algebra, new.cost, new.names = self.algebra, self.cost, self.names
+        new.inputs, new.targets = self.inputs, self.targets
         new.edges = dict(self.edges)
         new.pred = {v: set(s) for v, s in self.pred.items()}
         new.succ = {v: set(s) for v, s in self.succ.items()}

@@ -104,6 +104,14 @@ _RULES: dict[str, _Rule] = {
     "transpose": _Rule("{0}ᵀ", "{0}^T", ()),
     "dot_general": _Rule("{0} @ {1}", r"{0} \cdot {1}", ()),
 }  # fmt: skip
+# whose partials hold for complex numbers as they stand
+_HOLOMORPHIC = frozenset(
+    [
+        *("acos", "add", "add_any", "asin", "atan", "copy", "cos", "cosh", "div", "exp", "exp2"),
+        *("expm1", "integer_pow", "log", "log1p", "logistic", "mul", "neg", "pow", "reduce_sum"),
+        *("rsqrt", "sin", "sinh", "sqrt", "square", "sub", "tan", "tanh"),
+    ]
+)
 _SUPERSCRIPTS = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 
 
@@ -130,6 +138,8 @@ def _number(value: Any) -> str:
     number = value.item() if hasattr(value, "item") else value
     if isinstance(number, bool):
         return str(number)
+    if isinstance(number, complex):
+        return f"({number:g})"
     text = f"{float(number):g}"
     return f"({text})" if text.startswith("-") else text
 
@@ -148,10 +158,15 @@ def formula(graph: Graph, step: Step, style: Style = "text") -> str:
 def partial(graph: Graph, step: Step, place: int, style: Style = "text") -> str | None:
     """Return the partial derivative in the operand at `place`; None where there is no formula.
 
-    Elementwise for arrays.
+    Elementwise for arrays. Where a complex number goes in or out, it has to be holomorphic.
     """
     rule = _rule(step)
     if rule is None or len(rule.partials) <= place:
+        return None
+    operand = step.operands[place]
+    ends = [step.results[0], *([operand] if isinstance(operand, int) else [])]
+    are_complex = [np.issubdtype(graph.nodes[end].dtype, np.complexfloating) for end in ends]
+    if any(are_complex) and not (all(are_complex) and step.primitive in _HOLOMORPHIC):
         return None
     operands = [name_of(graph, operand, style) for operand in step.operands]
     template = rule.partials[place][style == "latex"]

@@ -1,4 +1,8 @@
-"""The derivative of each step in each operand, with the structure that its primitive gives it."""
+"""The derivative of each step in each operand, with the structure that its primitive gives it.
+
+A complex node of n entries is 2 n real numbers, all real parts before the imaginary ones: every
+derivative is a linear map of real numbers, whether or not its step is holomorphic.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adlab.core.flops import count_jaxpr
-from adlab.graphs.graph import Graph, Step
+from adlab.graphs.graph import Graph, Node, Step
 from adlab.graphs.partials import Edge, Form, add, add_cost
 
 __all__ = ["local_edges", "local_forms", "work_dtype"]
@@ -23,16 +27,16 @@ _ELEMENTWISE = frozenset(
         *("bessel_i0e", "bessel_i1e", "cbrt", "clamp", "convert_element_type", "copy", "cos"),
         *("cosh", "digamma", "div", "erf", "erf_inv", "erfc", "exp", "exp2", "expm1", "igamma"),
         *("integer_pow", "lgamma", "log", "log1p", "logistic", "max", "min", "mul", "neg"),
-        *("nextafter", "pow", "real", "reduce_precision", "rem", "rsqrt", "select_n", "sin"),
+        *("nextafter", "pow", "reduce_precision", "rem", "rsqrt", "select_n", "sin"),
         *("sinh", "sqrt", "square", "sub", "tan", "tanh"),
     ]
 )
 _ONES = frozenset(["add", "add_any", "convert_element_type", "copy"])
 _MOVES = frozenset(
     [
-        *("broadcast_in_dim", "concatenate", "cumsum", "dynamic_slice", "dynamic_update_slice"),
-        *("expand_dims", "gather", "pad", "reduce_sum", "reshape", "rev", "slice", "split"),
-        *("squeeze", "stack", "transpose"),
+        *("broadcast_in_dim", "complex", "concatenate", "conj", "cumsum", "dynamic_slice"),
+        *("dynamic_update_slice", "expand_dims", "gather", "imag", "pad", "real", "reduce_sum"),
+        *("reshape", "rev", "slice", "split", "squeeze", "stack", "transpose"),
     ]
 )
 
@@ -49,39 +53,41 @@ class _Place(NamedTuple):
 
 
 def work_dtype(graph: Graph) -> Any:
-    """Return the dtype of the elimination: the widest of all floating-point nodes."""
-    dtypes = [node.dtype for node in graph.nodes if jnp.issubdtype(node.dtype, jnp.floating)]
+    """Return the dtype of the elimination: the widest of all nodes, of complex ones their parts."""
+    dtypes = [jnp.finfo(n.dtype).dtype for n in graph.nodes if _has_derivative(n)]
     return functools.reduce(np.promote_types, dtypes, np.dtype(np.float32))
 
 
+def _has_derivative(node: Node) -> bool:
+    """Tell whether the node holds numbers to differentiate: of floating point, and at least one."""
+    return jnp.issubdtype(node.dtype, jnp.inexact) and math.prod(node.shape) > 0
+
+
+def _is_complex(dtype: Any) -> bool:
+    return jnp.issubdtype(dtype, jnp.complexfloating)
+
+
+def _numbers(node: Node) -> int:
+    """Return how many real numbers the node holds."""
+    return math.prod(node.shape) * (2 if _is_complex(node.dtype) else 1)
+
+
 def _places(graph: Graph) -> list[_Place]:
-    """Return the edges along which derivatives go: between floating-point nodes, from arguments."""
-    moving = set(graph.inputs)
+    """Return the edges along which derivatives go, all of which begin at an argument."""
+    moving = {index for index in graph.inputs if _has_derivative(graph.nodes[index])}
     found = []
     for step in graph.steps:
-        operands = [place for place, op in enumerate(step.operands) if isinstance(op, int)]
         if step.primitive == "stop_gradient" and not step.has_own_rule:
             continue
-        if not moving.isdisjoint(step.parents):
-            _require_real(graph, step)
+        operands = [place for place, op in enumerate(step.operands) if isinstance(op, int)]
+        reached = []
         for k, (parent, operand) in enumerate(zip(step.parents, operands, strict=True)):
             for output, result in enumerate(step.results):
-                both = (graph.nodes[parent].dtype, graph.nodes[result].dtype)
-                if parent in moving and all(jnp.issubdtype(d, jnp.floating) for d in both):
+                if parent in moving and _has_derivative(graph.nodes[result]):
                     found.append(_Place(step, output, parent, result, k, operand))
-        if any(parent in moving for parent in step.parents):
-            moving.update(step.results)
+                    reached.append(result)
+        moving.update(reached)
     return found
-
-
-def _require_real(graph: Graph, step: Step) -> None:
-    for index in (*step.parents, *step.results):
-        node = graph.nodes[index]
-        if jnp.issubdtype(node.dtype, jnp.complexfloating):
-            raise ValueError(
-                f"graph must be real to be eliminated, got {node.name} of {node.dtype}, in "
-                f"{step.primitive}"
-            )
 
 
 def local_forms(graph: Graph) -> dict[Pair, Form]:
@@ -105,14 +111,15 @@ def local_edges(graph: Graph, values: list[Any]) -> dict[Pair, Edge]:
 
 def _form(graph: Graph, place: _Place) -> Form:
     parent, result = graph.nodes[place.parent], graph.nodes[place.result]
-    rows, cols = math.prod(result.shape), math.prod(parent.shape)
+    rows, cols = _numbers(result), _numbers(parent)
+    real = not (_is_complex(result.dtype) or _is_complex(parent.dtype))
     if rows == cols == 1:
         return Form("dense", 1, 1, 1)
     if place.step.has_own_rule:
         return Form("map", rows, cols, _work(graph, place))
-    if place.step.primitive in _ELEMENTWISE and parent.shape == result.shape:
+    if real and place.step.primitive in _ELEMENTWISE and parent.shape == result.shape:
         return Form("diagonal", rows, cols, rows)
-    if place.step.primitive == "dot_general":
+    if real and place.step.primitive == "dot_general":
         if _contracted(graph, place) is not None:
             return Form("dense", rows, cols, rows * cols)
         (contracting, _), _ = place.step.params["dimension_numbers"]
@@ -167,8 +174,8 @@ def _alone(place: _Place, values: Any) -> Any:
 
 def _tied(value: Any, x: Any) -> Any:
     """Return the value with a zero derivative in x, where it is floating-point."""
-    floating = jnp.issubdtype(jnp.result_type(value), jnp.floating)
-    return value + 0 * jnp.sum(x).astype(value.dtype) if floating else value
+    floating = jnp.issubdtype(jnp.result_type(value), jnp.inexact)
+    return value + 0 * jnp.sum(jnp.real(x)).astype(value.dtype) if floating else value
 
 
 def _contracted(graph: Graph, place: _Place) -> tuple[tuple[int, ...], int] | None:
@@ -226,8 +233,7 @@ def _map(form: Form, fun: Any, x: Any, dtype: Any) -> Edge:
 
     def push(columns: Any) -> Any:
         def one(column: Any) -> Any:
-            tangent = column.astype(x.dtype).reshape(x.shape)
-            return jax.jvp(fun, (x,), (tangent,))[1].reshape(-1).astype(dtype)
+            return _parts(jax.jvp(fun, (x,), (_joined(column, x),))[1], dtype)
 
         return jax.vmap(one, in_axes=1, out_axes=1)(columns)
 
@@ -235,8 +241,8 @@ def _map(form: Form, fun: Any, x: Any, dtype: Any) -> Edge:
         out, back = jax.vjp(fun, x)
 
         def one(row: Any) -> Any:
-            cotangent = row.astype(out.dtype).reshape(out.shape)
-            return back(cotangent)[0].reshape(-1).astype(dtype)
+            # a cotangent's pairing in JAX is Re(c t): a row's is Re(conj(c) t)
+            return _parts(jnp.conj(back(jnp.conj(_joined(row, out)))[0]), dtype)
 
         return jax.vmap(one)(rows)
 
@@ -253,3 +259,19 @@ def _map(form: Form, fun: Any, x: Any, dtype: Any) -> Edge:
             return rows @ push(jnp.eye(form.cols, dtype=dtype))
 
     return Edge(form, push=on_columns, pull=on_rows)
+
+
+def _parts(array: Any, dtype: Any) -> Any:
+    """Return the numbers of an array in a row; of complex ones all real parts, then imaginary."""
+    flat = array.reshape(-1)
+    if _is_complex(flat.dtype):
+        flat = jnp.concatenate([jnp.real(flat), jnp.imag(flat)])
+    return flat.astype(dtype)
+
+
+def _joined(numbers: Any, like: Any) -> Any:
+    """Return the array whose `_parts` these are, of the shape and dtype of `like`."""
+    if _is_complex(like.dtype):
+        part = jnp.finfo(like.dtype).dtype
+        return jax.lax.complex(*jnp.split(numbers.astype(part), 2)).reshape(like.shape)
+    return numbers.astype(like.dtype).reshape(like.shape)

@@ -27,7 +27,11 @@ def number(value: Any, style: formulas.Style = "text", digits: int = 6) -> str:
         return shape(array.shape, style)
     if array.ndim:
         return f"[{', '.join(number(entry, style, digits) for entry in array)}]"
-    if array.dtype.kind not in "fc":
+    if array.dtype.kind == "c":
+        sign = "-" if np.signbit(array.imag) else "+"
+        parts = [number(part, style, digits) for part in (array.real, np.abs(array.imag))]
+        return sign.join(parts) + ("j" if style == "text" else r"\,i")
+    if array.dtype.kind != "f":
         return str(array)
     text = f"{array.item():.{digits}g}"
     mantissa, _, exponent = text.partition("e")
@@ -44,12 +48,13 @@ def shape(sizes: Sequence[int], style: formulas.Style = "text") -> str:
 
 
 def relation(value: Any, style: formulas.Style = "text", digits: int = 6) -> str:
-    """Return `= 0.5` for what `number` writes out, and `in R^(8, 3)` for larger arrays."""
+    """Return `= 0.5` for what `number` writes out, `in R^(8, 3)` or in C^... for larger arrays."""
     array = np.asarray(value)
     if array.size <= _SHOWN:
         return f"= {number(value, style, digits)}"
     sizes = shape(array.shape, style)
-    return f"in R^{sizes}" if style == "text" else rf"\in \mathbb{{R}}^{{{sizes}}}"
+    field = "C" if array.dtype.kind == "c" else "R"
+    return f"in {field}^{sizes}" if style == "text" else rf"\in \mathbb{{{field}}}^{{{sizes}}}"
 
 
 def written(graph: Graph, record: Record, style: formulas.Style = "text") -> str:

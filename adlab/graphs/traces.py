@@ -43,7 +43,9 @@ class Record(NamedTuple):
     node computes, or None for inputs. partials: the local derivatives that enter, of the node in
     its operands (forward) or of its children in it (reverse). derivative: what was accumulated: of
     the node along the tangent (forward), or of the output in the node (reverse), shaped as the
-    node. chain: the chain rule as it was applied, written out; text and LaTeX.
+    node; of an output L in a complex node v = a + i b it is ∂L/∂a − i ∂L/∂b, as JAX has it, with
+    which the chain rule is a product at holomorphic steps. chain: the chain rule as it was applied,
+    written out; text and LaTeX.
     """
 
     node: int

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from adlab import graphs
+from adlab.graphs import text
 
 W1, W2 = 2.0, 3.0
 V1 = np.log(W1)
@@ -222,6 +223,51 @@ def test_traces_of_arrays_end_where_jax_does(name):
     direction = np.cos(np.arange(grad.size)).reshape(grad.shape)
     last = graphs.forward_trace(graph, graph.nodes[0].name, direction)[-1]
     np.testing.assert_allclose(last.derivative, np.vdot(grad, direction), rtol=1e-12)
+
+
+def grown(x, y):
+    """exp(x y), by way of a complex exponential."""
+    return jnp.abs(jnp.exp(jax.lax.complex(x, y) * 2j) * jnp.exp(jax.lax.complex(x * y + 2 * y, x)))
+
+
+def energy(x):
+    """sum(x^2) by Parseval's identity."""
+    return jnp.sum(jnp.square(jnp.abs(jnp.fft.fft(x)))) / x.size
+
+
+def test_complex_steps_of_real_functions_are_traced():
+    graph = graphs.build(grown, 0.3, 0.7)
+    expected = {"x": 0.7 * np.exp(0.21), "y": 0.3 * np.exp(0.21)}
+    slopes = {graph.nodes[r.node].name: r.derivative for r in graphs.reverse_trace(graph)}
+    for name, slope in expected.items():
+        np.testing.assert_allclose(slopes[name], slope, rtol=1e-14)  # a few roundings
+        forward = graphs.forward_trace(graph, name)[-1]
+        np.testing.assert_allclose(forward.derivative, slope, rtol=1e-14)  # a few roundings
+    made = {step.results[0]: step.primitive for step in graph.steps}
+    records = graphs.forward_trace(graph, "x")[1:]
+    written = {made[r.node]: [p.formula for p in r.partials] for r in records}
+    assert written["abs"] == [None]  # whose derivative is no number times dz
+    assert written["complex"] == [None, None]
+    assert written["exp"][0]["text"].startswith("exp v")
+    x = np.linspace(-1.0, 1.0, 5)
+    spectral = graphs.build(energy, x)
+    np.testing.assert_allclose(graphs.reverse_trace(spectral)[-1].derivative, 2 * x, atol=1e-14)
+    last = graphs.forward_trace(spectral, "x", np.ones(5))[-1]
+    np.testing.assert_allclose(last.derivative, 0.0, atol=1e-14)  # the sum of 2 x
+
+
+@pytest.mark.parametrize(
+    ("value", "written", "latex"),
+    [
+        (0.5 - 2j, "0.5-2j", r"0.5-2\,i"),
+        (1e-8 + 1j, "1e-08+1j", r"1 \cdot 10^{-8}+1\,i"),
+        (np.array([1j, 2.0]), "[0+1j, 2+0j]", r"[0+1\,i, 2+0\,i]"),
+    ],
+)
+def test_complex_numbers_are_written(value, written, latex):
+    assert text.number(value) == written
+    assert text.number(value, "latex") == latex
+    assert text.relation(np.ones(9, complex)) == "in C^(9,)"
 
 
 def test_a_rule_for_reverse_mode_alone_is_used_by_it():

@@ -37,7 +37,12 @@ def test_what_is_not_callable_is_refused():
         (jnp.sin, jnp.arange(3), TypeError, "x must be real floating-point, got int32"),
         (jnp.sin, {"a": X, "n": 3}, TypeError, r"\['n'\] must be real floating-point, got int32"),
         (jnp.sin, jnp.ones(0), ValueError, "x must hold at least one number"),
-        (lambda x: {"k": x > 0}, X, TypeError, r"fun must return real.* got bool at \['k'\]"),
+        (
+            lambda x: {"a": x, "k": x > 0},
+            X,
+            TypeError,
+            r"fun must return real.* got bool at \['k'\]",
+        ),
         (lambda x: jax.lax.complex(x, x), X, TypeError, "fun must return real .*, got complex64"),
         (lambda x: x[:0], X, ValueError, "fun must return at least one number"),
     ],

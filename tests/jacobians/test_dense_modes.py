@@ -7,7 +7,7 @@ import oracles
 import pytest
 from jacobian_cases import CASES, A, draw
 
-from adlab.jacobians import jacobian
+from adlab.jacobians import jacobian, jacobian_costs
 
 MODES = ["auto", "forward", "reverse", "mixed"]
 ROUND_OFF = {"rtol": 2e-5, "atol": 1e-6}  # float32, sums of some tens of numbers
@@ -56,6 +56,21 @@ def test_a_composition_has_the_jacobian_of_the_chain_rule(mode):
     value = np.exp(np.asarray(b, np.float64) @ np.sin(inner))
     expected = value[:, None] * (np.asarray(b) * np.cos(inner)) @ np.asarray(a, np.float64)
     np.testing.assert_allclose(found, expected, **ROUND_OFF)
+
+
+def test_a_result_that_is_returned_twice_has_its_jacobian_twice():
+    a, b, x = draw(40, 2), draw(2, 40), draw(40)
+
+    def fun(x):
+        z = b @ jnp.sin(x)
+        return {"mean": a @ jnp.tanh(z), "mode": a @ jnp.tanh(z)}
+
+    assert jacobian_costs(fun, x).best == "mixed"
+    found = oracles.quickly_compiled(jacobian(fun))(x)
+    a, b, x = (np.asarray(array, np.float64) for array in (a, b, x))
+    expected = a @ ((1 - np.tanh(b @ np.sin(x)) ** 2)[:, None] * b * np.cos(x))
+    np.testing.assert_allclose(found["mean"], expected, **ROUND_OFF)
+    np.testing.assert_allclose(found["mode"], expected, **ROUND_OFF)
 
 
 @pytest.mark.parametrize("mode", MODES)

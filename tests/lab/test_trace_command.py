@@ -152,7 +152,9 @@ def test_what_cannot_be_traced_is_refused_in_one_line(arguments, reason, capsys)
 
 def test_a_function_of_a_module_is_traced(tmp_path, monkeypatch, capsys):
     (tmp_path / "my_trace_target.py").write_text(
+        "import jax\n"
         "import jax.numpy as jnp\n"
+        "def turned(a, b):\n    return jnp.abs(jnp.exp(1j * jax.lax.complex(a, b)))\n"
         "def f(a, b, scale=2.0):\n    return scale * jnp.sin(a) * b\n"
         "def broken(a):\n    raise RuntimeError('not today')\n"
     )
@@ -160,6 +162,8 @@ def test_a_function_of_a_module_is_traced(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "path", list(sys.path))
     assert main(["trace", "my_trace_target:f", "--at", "b=3,a=0"]) == 0
     assert results(capsys) == {"a": 6.0, "b": 0.0}  # by name, whatever the order
+    assert main(["trace", "my_trace_target:turned", "--at", "a=1,b=0"]) == 0
+    assert results(capsys) == {"a": 0.0, "b": -1.0}  # of exp(-b), through complex numbers
     assert main(["trace", "my_trace_target:f", "--at", "a=1"]) == 2
     assert "needs a value for b" in capsys.readouterr().err
     assert main(["trace", "my_trace_target:broken", "--at", "a=1"]) == 2
