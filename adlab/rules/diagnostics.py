@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adlab.core import checks
-from adlab.rules.matrices import as_matrix, tolerance
+from adlab.rules.matrices import as_matrix, spread
 from adlab.rules.singular_values import SVD, factor_tangents, svd
 
 __all__ = ["Diagnostics", "svd_diagnostics"]
@@ -109,7 +109,7 @@ class _Gauge:
         self._loss, self._gradient = loss, jax.grad(loss, argnums=(0, 1, 2))
         (u, s, vh), self._pull = jax.vjp(svd, a)
         self.u, self.s, self.v = np.asarray(u), np.asarray(s), np.asarray(vh).conj().T
-        self.tol = float(tolerance(s, a.shape)[0])
+        self.tol = float(spread(s, a.shape)[0])
         self.clusters = np.split(np.arange(self.k), 1 + np.flatnonzero(-np.diff(self.s) > self.tol))
 
         if not self.zero(self.clusters[-1]):

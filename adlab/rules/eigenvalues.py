@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from adlab.rules.matrices import adjoint, as_matrix, clusters, inverse, tolerance
+from adlab.rules._tangents import once, tells_apart, watched
+from adlab.rules.matrices import adjoint, as_matrix, clusters, inverse, repeated, spread
 
 __all__ = ["Eigh", "eigh"]
 
@@ -58,7 +59,22 @@ def _eigh(a: jax.Array) -> tuple[jax.Array, ...]:
 def _eigh_jvp(primals: Any, tangents: Any) -> tuple[Any, Any]:
     (a,), (da,) = primals, tangents
     w, v = _eigh(a)
+    linked = clusters(w, spread(w, a.shape))
+    values = jax.lax.stop_gradient(w)
+
+    def refuse(cotangents: tuple[jax.Array, ...]) -> jax.Array:
+        dw, dv = cotangents
+        return tells_apart(values, linked, dw, jnp.max(jnp.abs(dv), axis=-2))
+
+    moved = factor_tangents(da, *once((w, v), repeated(linked)), linked)
+    return (w, v), watched(moved, refuse)
+
+
+def factor_tangents(
+    da: jax.Array, w: jax.Array, v: jax.Array, linked: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Return the tangents of w and v along a Hermitian `da`; see `eigh`."""
     c = adjoint(v) @ da @ v
-    apart = ~clusters(w, tolerance(w, a.shape))
-    turn = c * inverse(w[..., None, :] - w[..., :, None], apart).astype(c.dtype)
-    return (w, v), (jnp.real(jnp.diagonal(c, axis1=-2, axis2=-1)), v @ turn)
+    c = (c + adjoint(c)) * jnp.asarray(0.5, c.dtype)  # rounding would turn equal vectors apart
+    turn = c * inverse(w[..., None, :] - w[..., :, None], ~linked).astype(c.dtype)
+    return jnp.real(jnp.diagonal(c, axis1=-2, axis2=-1)), v @ turn
