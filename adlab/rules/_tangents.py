@@ -43,15 +43,15 @@ def _once_jvp(primals: Any, tangents: Any) -> tuple[Parts, Parts]:
 def watched(parts: Parts, refuse: Callable[[Parts], jax.Array]) -> Parts:
     """Return tangents (..., *shape) of factors; their cotangents are NaN where `refuse` says so.
 
-    `refuse` gets the cotangents, and answers in the batch shape (...), that of the first part
-    without its last axis: values come first. What it closes over counts as constant.
+    The first part holds values, the last one vectors. `refuse` gets the cotangents, and answers in
+    the shape of the values without their last axis. What it closes over counts as constant.
 
-    All parts travel in one array. The solve would drop those that nothing depends on, and its
-    transpose takes all or none.
+    All parts travel in one array, of the dtype of the vectors: the transpose of the solve expects a
+    cotangent of each array, but one that nothing depends on has none.
     """
     values = parts[0]
     batch = values.shape[:-1]
-    dtype = jnp.result_type(*parts)
+    dtype = parts[-1].dtype  # that of vectors, complex or not
     flat = [part.reshape(*batch, -1).astype(dtype) for part in parts]
     cuts = [sum(part.shape[-1] for part in flat[:k]) for k in range(len(flat) + 1)]
 

@@ -18,6 +18,7 @@ __all__ = [
     "inverse",
     "repeated",
     "require_finite",
+    "require_square",
     "spread",
     "tolerance",
     "top",
@@ -49,6 +50,12 @@ def as_matrix(function: str, name: str, a: Any, *, batched: bool = True) -> jax.
         )
     require_finite(function, name, array)
     return inexact(function, name, array)
+
+
+def require_square(function: str, name: str, a: jax.Array) -> None:
+    """Raise ValueError unless the matrices are square."""
+    if a.shape[-1] != a.shape[-2]:
+        raise ValueError(f"{function}: {name} must be square, got shape {a.shape}")
 
 
 def inexact(function: str, name: str, array: jax.Array) -> jax.Array:

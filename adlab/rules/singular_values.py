@@ -38,16 +38,26 @@ def svd(a: Any, *, full_matrices: bool = True) -> SVD:
     * losses of the subspaces of whole clusters of coinciding singular values: their projectors
       u_c u_c^H and v_c v_c^H and the polar parts u_c v_c^H.
 
-    It is a convention, finite but not to be trusted, where the loss tells members of a cluster
-    apart (largest singular value, first singular vector: not differentiable there), or sees how a
-    cluster splits: in u_c diag(s_c) vh_c the factors don't hold the answer, so that a low-rank part
-    should be written u_c u_c^H a, which is exact. `svd_diagnostics` tells the cases apart.
+    It isn't where the loss tells members of a cluster apart (largest singular value, first singular
+    vector: not differentiable there), or sees how a cluster splits: in u_c diag(s_c) vh_c the
+    factors don't hold the answer, so that a low-rank part should be written u_c u_c^H a, which is
+    exact. Where this can be seen, derivatives are NaN, never a finite wrong number:
 
-    Singular values whose neighbours differ by at most max(m, n) eps s_1 count as coinciding, and
-    those within that of 0 as 0: no more than what rounding blurs. A larger gap g is kept, unless
+    * reverse mode, where the cotangents of s differ within a cluster whose vectors have cotangents
+      too; or where u or vh have cotangents, and so has a singular value 0 that leaves a choice of
+      bases, as each does but the only one of a real square matrix. Cotangents of s alone are a
+      subgradient, so that nuclear and spectral norms work; add them from a call of their own.
+    * second derivatives, in every mode, where singular values coincide or leave that choice. They
+      hold elsewhere.
+
+    What can't be seen gives a finite number that isn't to be trusted: cotangents of s that happen to
+    be equal within a cluster, a zero matrix rebuilt from its factors, and all first derivatives in
+    forward mode, which meets no cotangents. `svd_diagnostics` tells these cases apart.
+
+    Singular values whose neighbours differ by at most max(m, n, 24) eps s_1 count as coinciding, and
+    those within that of 0 as 0: twice what rounding blurs. A larger gap g is kept, unless
     LAPACK itself returns equal values, as it may up to some 100 eps s_1; derivatives through it
-    are good to about eps s_1 / g. Second derivatives hold where all singular
-    values are distinct and not 0.
+    are good to about eps s_1 / g.
 
     >>> u, s, vh = svd(jnp.eye(3))
     >>> jax.grad(lambda a: svd(a).s.sum())(jnp.eye(3))
