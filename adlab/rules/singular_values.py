@@ -50,12 +50,12 @@ def svd(a: Any, *, full_matrices: bool = True) -> SVD:
     * second derivatives, in every mode, where singular values coincide or leave that choice. They
       hold elsewhere.
 
-    What can't be seen gives a finite number that isn't to be trusted: cotangents of s that happen to
-    be equal within a cluster, a zero matrix rebuilt from its factors, and all first derivatives in
-    forward mode, which meets no cotangents. `svd_diagnostics` tells these cases apart.
+    What can't be seen gives a finite number that isn't to be trusted: cotangents of s that happen
+    to be equal within a cluster, a zero matrix rebuilt from its factors, and all first derivatives
+    in forward mode, which meets no cotangents. `svd_diagnostics` tells these cases apart.
 
-    Singular values whose neighbours differ by at most max(m, n, 24) eps s_1 count as coinciding, and
-    those within that of 0 as 0: twice what rounding blurs. A larger gap g is kept, unless
+    Singular values whose neighbours differ by at most max(m, n, 24) eps s_1 count as coinciding,
+    and those within that of 0 as 0: about twice what rounding blurs. A larger gap g is kept, unless
     LAPACK itself returns equal values, as it may up to some 100 eps s_1; derivatives through it
     are good to about eps s_1 / g.
 

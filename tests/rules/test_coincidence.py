@@ -7,7 +7,7 @@ import pytest
 from prescribed_matrices import derivative, orthonormal, with_singular_values
 
 from adlab.rules import eigh, eigh_diagnostics, pinv, svd
-from adlab.rules.eigenvalues import Eigh
+from adlab.rules.eigenvalues import Eigh, factor_tangents
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -90,6 +90,15 @@ def test_copies_are_found_in_every_matrix(function, size, dtype):
     assert np.sum(~(np.abs(pushed - slopes) < bound)) == 0
 
 
+def test_vectors_turn_by_an_exactly_antihermitian_matrix():
+    """Even where rounding makes v^H da v less than Hermitian, and the gap magnifies that."""
+    w = jnp.asarray([1.0, 2.0, 2.0 + 1e-11])
+    da = np.random.default_rng(7).normal(size=(2, 3, 3)) * [[[1.0]], [[1e-15]]]
+    c = da[0] + da[0].T + da[1] + 0j
+    turn = factor_tangents(jnp.asarray(c), w, jnp.eye(3) + 0j, jnp.eye(3, dtype=bool))[1]
+    np.testing.assert_array_equal(turn, -np.conj(turn).T)
+
+
 def rebuilding(f):
     """Losses that see how a cluster splits: the matrix and its functions from eigenvectors."""
     w, v = f
@@ -162,9 +171,10 @@ def test_losses_of_whole_clusters_are_exact_and_those_that_split_them_not_a_numb
         gradients = jax.jacrev(lambda a: rebuild(function(a)))(a)
         return gradients, jax.jacrev(lambda a: subspaces(jnp, *function(a)))(a)
 
-    matrices = np.stack([PAIR, APART, np.eye(3)])
+    matrices = np.stack([PAIR, APART, np.eye(3), Q * [2.0, 0.0, 0.0] @ Q.T])
     split, whole = map(np.asarray, run(matrices))
     assert np.all(np.isnan(split[0]))
+    assert np.all(np.isnan(split[3, 0]))  # 0 hides the cotangents of its own vectors
     assert np.all(np.isfinite(split[1]))  # its neighbour in the batch is not spoilt
     d = np.random.default_rng(2).normal(size=(3, 3))
     d = d + d.T if function is eigh else d
