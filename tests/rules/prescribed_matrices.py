@@ -51,3 +51,12 @@ def two_orders(fun):
         return [first(t) for first in firsts], [second(t) for second in seconds]
 
     return both
+
+
+def assert_two_orders(found, value):
+    """Compare derivatives of both orders with those of a NumPy function by differences."""
+    firsts, seconds = found
+    slope = derivative(value)
+    bend = derivative(lambda t: derivative(lambda h: value(t + h), 1e-2), 1e-2)
+    np.testing.assert_allclose(firsts, slope, rtol=1e-8)
+    np.testing.assert_allclose(seconds, bend, rtol=1e-6)  # h^8 and eps/h^2 of the inner ones

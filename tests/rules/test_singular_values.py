@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from prescribed_matrices import (
+    assert_two_orders,
     constant_rank_curve,
     derivative,
     orthonormal,
@@ -59,15 +60,6 @@ def loss_of_all(f, k=2, xp=jnp, a=None):
     total = xp.sum(weights[:rows, :rows] * left) + xp.sum(weights[:columns, :columns] * right)
     total = total + xp.sum(weights[:rows, :columns] * low)
     return xp.real(total) + xp.sum(xp.sin(f.s))
-
-
-def assert_two_orders(found, value):
-    """Compare derivatives of both orders with those of a NumPy function by differences."""
-    firsts, seconds = found
-    slope = derivative(value)
-    bend = derivative(lambda t: derivative(lambda h: value(t + h), 1e-2), 1e-2)
-    np.testing.assert_allclose(firsts, slope, rtol=1e-8)
-    np.testing.assert_allclose(seconds, bend, rtol=1e-6)  # h^8 and eps/h^2 of the inner ones
 
 
 @pytest.mark.parametrize("full_matrices", [False, True])
