@@ -2,13 +2,14 @@
 
 `jax.numpy.linalg` differentiates these through factors that have no derivative where singular or
 eigenvalues coincide, or vanish, and answers NaN there, or silently a wrong number. The rules here
-are exact wherever the loss has a derivative that the factors determine, and finite elsewhere.
+are exact wherever the loss has a derivative that the factors determine. Elsewhere they answer NaN
+where they can see it; `eigh_diagnostics` and `svd_diagnostics` see the rest.
 All work under jit, vmap, in forward and reverse mode, and at higher orders.
 """
 
-from adlab.rules.diagnostics import Diagnostics, svd_diagnostics
+from adlab.rules.diagnostics import Diagnostics, eigh_diagnostics, svd_diagnostics
 from adlab.rules.eigenvalues import eigh
 from adlab.rules.least_squares import lstsq, pinv
 from adlab.rules.singular_values import svd
 
-__all__ = ["Diagnostics", "eigh", "lstsq", "pinv", "svd", "svd_diagnostics"]
+__all__ = ["Diagnostics", "eigh", "eigh_diagnostics", "lstsq", "pinv", "svd", "svd_diagnostics"]

@@ -7,7 +7,16 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from adlab.rules.matrices import adjoint, as_matrix, clusters, inverse, tolerance
+from adlab.rules._tangents import once, tells_apart, watched
+from adlab.rules.matrices import (
+    adjoint,
+    as_matrix,
+    clusters,
+    inverse,
+    repeated,
+    require_square,
+    spread,
+)
 
 __all__ = ["Eigh", "eigh"]
 
@@ -25,10 +34,32 @@ def eigh(a: Any) -> Eigh:
     With C = v^H da v: dw = Re diag C, and dv = v X with X_ij = C_ij / (w_j - w_i), but 0 where w_i
     and w_j coincide: turning their eigenvectors into one another changes nothing that a loss of `a`
     can see. The derivative is exact for losses that treat coinciding eigenvalues alike and see
-    their eigenvectors through the projector v_c v_c^H of the whole cluster, and else a convention,
-    finite but not to be trusted; for v_c diag(w_c) v_c^H write v_c v_c^H a, which is exact.
-    Neighbours that differ by at most n eps max|w| count as coinciding. See `svd`. Second
-    derivatives hold where all eigenvalues are distinct.
+    their eigenvectors through the projector v_c v_c^H of the whole cluster. Neighbours that differ
+    by at most max(n, 24) eps max|w| count as coinciding.
+
+    Losses that see how a cluster splits, such as <W, v diag(w) v^H> and matrix functions built from
+    eigenvectors, may well have a derivative, but the factors don't hold it: write
+    v_c diag(w_c) v_c^H as v_c v_c^H a, which is exact. Where this can be seen, derivatives are NaN:
+
+    * reverse mode, where the cotangents of w differ within a cluster whose vectors have cotangents
+      too (any vectors, where the cluster is that of 0). Cotangents of w alone are a subgradient,
+      so that a spectral norm works; add such a term from a call of its own.
+    * second derivatives, in every mode, where any two eigenvalues coincide. They hold elsewhere.
+
+    What can't be seen gives a finite number that isn't to be trusted: losses whose cotangents of w
+    happen to be equal within a cluster (at the identity, W with equal entries on the diagonal; at a
+    zero matrix, whose v diag(w) has cotangents 0, any W); and all first derivatives in forward
+    mode, which meets no cotangents. `eigh_diagnostics` tells these cases apart.
+
+    >>> def rebuilt(a):
+    ...     w, v = eigh(a)
+    ...     return jnp.sum(jnp.arange(4.0).reshape(2, 2) * (v @ jnp.diag(w) @ v.T))
+    >>> jax.grad(rebuilt)(jnp.eye(2))
+    Array([[nan, nan],
+           [nan, nan]], dtype=float32)
+    >>> jax.grad(rebuilt)(jnp.diag(jnp.array([1.0, 2.0])))
+    Array([[0. , 1.5],
+           [1.5, 3. ]], dtype=float32)
 
     Args:
       a: square matrix (..., n, n), real or complex; its Hermitian part (a + a^H)/2 is taken, so
@@ -44,8 +75,7 @@ def eigh(a: Any) -> Eigh:
     Source: Magnus (1985), doi:10.1017/S0266466600011129, for distinct eigenvalues.
     """
     a = as_matrix("eigh", "a", a)
-    if a.shape[-1] != a.shape[-2]:
-        raise ValueError(f"eigh: a must be square, got shape {a.shape}")
+    require_square("eigh", "a", a)
     return Eigh(*_eigh((a + adjoint(a)) * jnp.asarray(0.5, a.dtype)))
 
 
@@ -58,7 +88,22 @@ def _eigh(a: jax.Array) -> tuple[jax.Array, ...]:
 def _eigh_jvp(primals: Any, tangents: Any) -> tuple[Any, Any]:
     (a,), (da,) = primals, tangents
     w, v = _eigh(a)
+    linked = clusters(w, spread(w, a.shape))
+    values = jax.lax.stop_gradient(w)
+
+    def refuse(cotangents: tuple[jax.Array, ...]) -> jax.Array:
+        dw, dv = cotangents
+        return tells_apart(values, linked, dw, jnp.max(jnp.abs(dv), axis=-2))
+
+    seen_w, seen_v = once((w, v), repeated(linked))
+    return (w, v), watched(factor_tangents(da, seen_w, seen_v, linked), refuse)
+
+
+def factor_tangents(
+    da: jax.Array, w: jax.Array, v: jax.Array, linked: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Return the tangents of w and v along a Hermitian `da`; see `eigh`."""
     c = adjoint(v) @ da @ v
-    apart = ~clusters(w, tolerance(w, a.shape))
-    turn = c * inverse(w[..., None, :] - w[..., :, None], apart).astype(c.dtype)
-    return (w, v), (jnp.real(jnp.diagonal(c, axis1=-2, axis2=-1)), v @ turn)
+    c = (c + adjoint(c)) * jnp.asarray(0.5, c.dtype)  # rounding would turn equal vectors apart
+    turn = c * inverse(w[..., None, :] - w[..., :, None], ~linked).astype(c.dtype)
+    return jnp.real(jnp.diagonal(c, axis1=-2, axis2=-1)), v @ turn

@@ -35,7 +35,8 @@ def lstsq(a: Any, b: Any, *, rcond: float | None = None, unique: bool = False) -
     Args:
       a: matrix (m, n), real or complex; `jax.vmap` takes several.
       b: right-hand side (m,), or several (m, k).
-      rcond: singular values up to this share of the largest count as 0; max(m, n) eps unless given.
+      rcond: singular values up to this share of the largest count as 0; max(m, n, 8) eps unless
+        given.
       unique: whether to refuse an `a` of less than full column rank, whose minimiser isn't unique.
 
     Returns:
@@ -77,7 +78,8 @@ def pinv(a: Any, *, rcond: float | None = None) -> jax.Array:
 
     Args:
       a: matrix (..., m, n), real or complex.
-      rcond: singular values up to this share of the largest count as 0; max(m, n) eps unless given.
+      rcond: singular values up to this share of the largest count as 0; max(m, n, 8) eps unless
+        given.
 
     Returns:
       The pseudoinverse, (..., n, m).

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from adlab.rules.matrices import adjoint, as_matrix, clusters, inverse, tolerance
+from adlab.rules._tangents import once, tells_apart, watched
+from adlab.rules.matrices import adjoint, as_matrix, clusters, inverse, repeated, spread
 
 __all__ = ["SVD", "svd"]
 
@@ -36,16 +38,26 @@ def svd(a: Any, *, full_matrices: bool = True) -> SVD:
     * losses of the subspaces of whole clusters of coinciding singular values: their projectors
       u_c u_c^H and v_c v_c^H and the polar parts u_c v_c^H.
 
-    It is a convention, finite but not to be trusted, where the loss tells members of a cluster
-    apart (largest singular value, first singular vector: not differentiable there), or sees how a
-    cluster splits: in u_c diag(s_c) vh_c the factors don't hold the answer, so that a low-rank part
-    should be written u_c u_c^H a, which is exact. `svd_diagnostics` tells the cases apart.
+    It isn't where the loss tells members of a cluster apart (largest singular value, first singular
+    vector: not differentiable there), or sees how a cluster splits: in u_c diag(s_c) vh_c the
+    factors don't hold the answer, so that a low-rank part should be written u_c u_c^H a, which is
+    exact. Where this can be seen, derivatives are NaN, never a finite wrong number:
 
-    Singular values whose neighbours differ by at most max(m, n) eps s_1 count as coinciding, and
-    those within that of 0 as 0: no more than what rounding blurs. A larger gap g is kept, unless
+    * reverse mode, where the cotangents of s differ within a cluster whose vectors have cotangents
+      too; or where u or vh have cotangents, and so has a singular value 0 that leaves a choice of
+      bases, as each does but the only one of a real square matrix. Cotangents of s alone are a
+      subgradient, so that nuclear and spectral norms work; add them from a call of their own.
+    * second derivatives, in every mode, where singular values coincide or leave that choice. They
+      hold elsewhere.
+
+    What can't be seen gives a finite number that isn't to be trusted: cotangents of s that happen
+    to be equal within a cluster, a zero matrix rebuilt from its factors, and all first derivatives
+    in forward mode, which meets no cotangents. `svd_diagnostics` tells these cases apart.
+
+    Singular values whose neighbours differ by at most max(m, n, 24) eps s_1 count as coinciding,
+    and those within that of 0 as 0: about twice what rounding blurs. A larger gap g is kept, unless
     LAPACK itself returns equal values, as it may up to some 100 eps s_1; derivatives through it
-    are good to about eps s_1 / g. Second derivatives hold where all singular
-    values are distinct and not 0.
+    are good to about eps s_1 / g.
 
     >>> u, s, vh = svd(jnp.eye(3))
     >>> jax.grad(lambda a: svd(a).s.sum())(jnp.eye(3))
@@ -70,45 +82,71 @@ def svd(a: Any, *, full_matrices: bool = True) -> SVD:
     decomposition; for the phase of complex factors, Wan & Zhang (2019), arXiv:1909.02659.
     """
     a = as_matrix("svd", "a", a)
-    return SVD(*(_full(a) if full_matrices and a.shape[-1] != a.shape[-2] else _thin(a)))
+    return SVD(*_svd(a, full_matrices and a.shape[-1] != a.shape[-2]))
 
 
-@jax.custom_jvp
-def _thin(a: jax.Array) -> tuple[jax.Array, ...]:
-    return tuple(jnp.linalg.svd(a, full_matrices=False))
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _svd(a: jax.Array, full_matrices: bool) -> tuple[jax.Array, ...]:
+    return tuple(jnp.linalg.svd(a, full_matrices=full_matrices))
 
 
-@_thin.defjvp
-def _thin_jvp(primals: Any, tangents: Any) -> tuple[Any, Any]:
+@_svd.defjvp
+def _svd_jvp(full_matrices: bool, primals: Any, tangents: Any) -> tuple[Any, Any]:
     (a,), (da,) = primals, tangents
-    u, s, vh = _thin(a)
-    du, ds, dv = _turned(a, da, u, s, adjoint(vh))
+    u, s, vh = _svd(a, full_matrices)
+    alike = coincidences(a, s)
+    values = jax.lax.stop_gradient(s)
+
+    def refuse(cotangents: tuple[jax.Array, ...]) -> jax.Array:
+        ds, *bases = cotangents
+        du, dv = (jnp.max(jnp.abs(basis), axis=-2) for basis in bases)
+        k = s.shape[-1]
+        shared = jnp.maximum(du[..., :k], dv[..., :k])
+        sizes = jnp.concatenate([shared, du[..., k:], dv[..., k:]], axis=-1)
+        return tells_apart(values, alike.linked, ds, sizes, void=alike.void)
+
+    clustered = repeated(alike.linked) | jnp.any(alike.void, axis=-1)
+    s_, u_, v_ = once((s, u, adjoint(vh)), clustered)
+    du, ds, dv = factor_tangents(a, da, u_, s_, v_)
+    ds, du, dv = watched((ds, du, dv), refuse)
     return (u, s, vh), (du, ds, adjoint(dv))
 
 
-@jax.custom_jvp
-def _full(a: jax.Array) -> tuple[jax.Array, ...]:
-    return tuple(jnp.linalg.svd(a, full_matrices=True))
+class Coincidences(NamedTuple):
+    """Where singular values leave a choice of factors."""
+
+    linked: jax.Array
+    """Which pairs coincide, (..., k, k)."""
+    zero: jax.Array
+    """Which can't be told from 0, (..., k)."""
+    void: jax.Array
+    """Which of these leave a choice: all but the only one of a real square matrix, (..., k)."""
 
 
-@_full.defjvp
-def _full_jvp(primals: Any, tangents: Any) -> tuple[Any, Any]:
-    """The bases of the null spaces move only as the rest of the basis pushes them."""
-    (a,), (da,) = primals, tangents
-    u, s, vh = _full(a)
-    du, ds, dv = factor_tangents(a, da, u, s, adjoint(vh))
-    return (u, s, vh), (du, ds, adjoint(dv))
+def coincidences(a: jax.Array, s: jax.Array) -> Coincidences:
+    """Return where the singular values `s` of `a` coincide, or vanish."""
+    tol = spread(s, a.shape)
+    zero = s <= tol
+    several = jnp.sum(zero, axis=-1, keepdims=True) > 1
+    if a.shape[-1] != a.shape[-2] or jnp.iscomplexobj(a):
+        several = jnp.ones_like(several)
+    return Coincidences(clusters(s, tol), zero, zero & several)
 
 
 def factor_tangents(
     a: Any, da: Any, u: Any, s: Any, v: Any
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Return the tangents of square u, of s, and of square v along `da`."""
+    """Return the tangents of u, of s, and of v along `da`, of thin factors or square ones.
+
+    The bases of the null spaces move only as the rest of the basis pushes them.
+    """
     k = s.shape[-1]
     du, ds, dv = _turned(a, da, u[..., :k], s, v[..., :k])
 
     def completed(basis: jax.Array, moved: jax.Array) -> jax.Array:
         kept, null = basis[..., :k], basis[..., k:]
+        if not null.shape[-1]:
+            return moved
         return jnp.concatenate([moved, -kept @ (adjoint(moved) @ null)], axis=-1)
 
     return completed(u, du), ds, completed(v, dv)
@@ -121,10 +159,9 @@ def _turned(
     forward, backward = da @ v, adjoint(da) @ u
     c = adjoint(u) @ forward
     even, odd = c + adjoint(c), c - adjoint(c)
-    tol = tolerance(s, a.shape)
-    coincide, zero = clusters(s, tol), s <= tol
+    linked, zero, _ = coincidences(a, s)
     row, column = s[..., :, None], s[..., None, :]
-    joint = even * inverse(column - row, ~coincide).astype(c.dtype)
+    joint = even * inverse(column - row, ~linked).astype(c.dtype)
     both_zero = zero[..., :, None] & zero[..., None, :]
     against = odd * inverse(column + row, ~both_zero).astype(c.dtype)
     half = jnp.asarray(0.5, c.dtype)

@@ -6,8 +6,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from jax.test_util import check_grads
-from prescribed_matrices import constant_rank_curve, derivative, orthonormal, with_singular_values
+from prescribed_matrices import (
+    assert_two_orders,
+    constant_rank_curve,
+    derivative,
+    orthonormal,
+    two_orders,
+    with_singular_values,
+)
 
 from adlab.rules import eigh, svd
 from adlab.rules.singular_values import SVD
@@ -41,16 +47,19 @@ def prescribed(s, rows, seed=1):
     return (u[:, : len(s)] * np.asarray(s, float)) @ v.T, u, v, rng.normal(size=(rows, len(s)))
 
 
-def loss_of_all(f, k=2):
-    """A loss that sees singular values, a projector on each side, and a low-rank part."""
+def loss_of_all(f, k=2, xp=jnp, a=None):
+    """A loss that sees singular values, a projector on each side, and a low-rank part.
+
+    That part comes from the factors, or from `a`: the factors don't hold it in a cluster.
+    """
     rows, columns = f.u.shape[0], f.vh.shape[1]
-    left = f.u[:, :k] @ jnp.conj(f.u[:, :k]).T
-    right = jnp.conj(f.vh[:k]).T @ f.vh[:k]
-    low = (f.u[:, :k] * f.s[:k].astype(f.u.dtype)) @ f.vh[:k]
+    left = f.u[:, :k] @ xp.conj(f.u[:, :k]).T
+    right = xp.conj(f.vh[:k]).T @ f.vh[:k]
+    low = (f.u[:, :k] * f.s[:k].astype(f.u.dtype)) @ f.vh[:k] if a is None else left @ a
     weights = WEIGHTS.astype(f.u.dtype)
-    total = jnp.sum(weights[:rows, :rows] * left) + jnp.sum(weights[:columns, :columns] * right)
-    total = total + jnp.sum(weights[:rows, :columns] * low)
-    return jnp.real(total) + jnp.sum(jnp.sin(f.s))
+    total = xp.sum(weights[:rows, :rows] * left) + xp.sum(weights[:columns, :columns] * right)
+    total = total + xp.sum(weights[:rows, :columns] * low)
+    return xp.real(total) + xp.sum(xp.sin(f.s))
 
 
 @pytest.mark.parametrize("full_matrices", [False, True])
@@ -67,9 +76,16 @@ def test_factors_multiply_to_the_matrix_and_have_the_shapes_of_numpy(shape, full
 
 @pytest.mark.parametrize(("shape", "full_matrices"), [((4, 3), False), ((3, 4), True)])
 def test_two_orders_of_both_modes_agree_with_differences(shape, full_matrices):
-    a = jnp.asarray(np.random.default_rng(2).normal(size=shape))
-    loss = jax.jit(lambda a: loss_of_all(svd(a, full_matrices=full_matrices)))
-    check_grads(loss, (a,), order=2, modes=["fwd", "rev"])
+    a, da = with_singular_values([3, 2, 1], *shape), np.random.default_rng(2).normal(size=shape)
+
+    def loss(t):
+        return loss_of_all(svd(a + t * da, full_matrices=full_matrices))
+
+    def value(t):
+        factors = np.linalg.svd(a + t * da, full_matrices=full_matrices)
+        return loss_of_all(SVD(*factors), xp=np)
+
+    assert_two_orders(jax.jit(two_orders(loss))(0.0), value)
 
 
 @pytest.mark.parametrize("shape", [(5, 3), (3, 5), (4, 4)])
@@ -82,7 +98,7 @@ def test_complex_factors_agree_with_differences(shape):
     )(a, da)
 
     def value(t):
-        return float(loss_of_all(SVD(*np.linalg.svd(a + t * da, full_matrices=False))))
+        return loss_of_all(SVD(*np.linalg.svd(a + t * da, full_matrices=False)), xp=np)
 
     expected = derivative(value, 1e-3)
     np.testing.assert_allclose(found, expected, rtol=1e-8)
@@ -123,16 +139,22 @@ def test_the_polar_factor_of_the_identity_moves_by_the_skew_part_and_fails_in_ja
 
         return run
 
-    _, found = jax.jvp(polar(svd), (jnp.eye(size),), (da,))
+    found = jax.jit(lambda da: jax.jvp(polar(svd), (jnp.eye(size),), (da,))[1])(da)
     np.testing.assert_allclose(found, (da - da.T) / 2, atol=1e-15)
-    _, theirs = jax.jvp(polar(jnp.linalg.svd), (jnp.eye(size),), (da,))
+    theirs = jax.jit(lambda da: jax.jvp(polar(jnp.linalg.svd), (jnp.eye(size),), (da,))[1])(da)
     assert np.any(np.isnan(theirs))
+
+
+@jax.jit
+@jax.grad
+def exponentials(a):
+    return jnp.sum(jnp.exp(svd(a).s))
 
 
 @pytest.mark.parametrize("s", [[1.0] * 4, [2.0, 1.0, 1.0, 0.5], [3.0, 3.0, 1.0, 1.0]])
 def test_sums_over_singular_values_are_exact_where_these_coincide(s):
     a, u, v, _ = prescribed(s, 5)
-    found = jax.grad(lambda a: jnp.sum(jnp.exp(svd(a).s)))(jnp.asarray(a))
+    found = exponentials(jnp.asarray(a))
     np.testing.assert_allclose(found, (u[:, :4] * np.exp(s)) @ v.T, atol=1e-13)
 
 
@@ -145,7 +167,7 @@ def test_a_low_rank_part_is_exact_as_a_projector_times_the_matrix():
         left = svd(a).u[:, :3]
         return jnp.sum(weights * (left @ (left.T @ a)))
 
-    _, found = jax.jvp(low_rank, (a,), (da,))
+    found = jax.jit(lambda a, da: jax.jvp(low_rank, (a,), (da,))[1])(a, da)
     moved = projector_derivative(u, [2, 2, 2, 1], v, da, [0, 1, 2])
     expected = np.sum(weights * (moved @ a + u[:, :3] @ u[:, :3].T @ da))
     np.testing.assert_allclose(found, expected, rtol=1e-12)
@@ -162,7 +184,7 @@ def test_null_spaces_move_as_the_rest_pushes_them():
 
     p = np.linalg.pinv(a)
     expected = -2 * (np.eye(6) - a @ p) @ c @ p.T
-    np.testing.assert_allclose(jax.grad(loss)(jnp.asarray(a)), expected, atol=1e-12)
+    np.testing.assert_allclose(jax.jit(jax.grad(loss))(jnp.asarray(a)), expected, atol=1e-12)
     with pytest.raises(NotImplementedError):
         jax.grad(lambda a: jnp.sum(jnp.linalg.svd(a)[0] ** 2))(jnp.asarray(a))
 
@@ -175,7 +197,10 @@ def test_ranges_hold_along_curves_of_constant_rank(rows, columns, full_matrices)
     def seen(left):
         return (weights * (left[:, :3] @ left[:, :3].T)).sum()
 
-    _, found = jax.jvp(lambda a: seen(svd(a, full_matrices=full_matrices).u), (curve(0.0),), (da,))
+    def loss(a):
+        return seen(svd(a, full_matrices=full_matrices).u)
+
+    found = jax.jit(lambda a, da: jax.jvp(loss, (a,), (da,))[1])(curve(0.0), da)
     expected = derivative(lambda t: seen(np.linalg.svd(curve(t))[0]))
     np.testing.assert_allclose(found, expected, atol=1e-8 * abs(expected))
 
@@ -187,38 +212,35 @@ def test_the_leading_triple_of_a_matrix_of_ones_is_exact():
         u, s, vh = svd(a)
         return jnp.sum(WEIGHTS[:5, :5] * (s[0] * jnp.outer(u[:, 0], vh[0])))
 
-    _, found = jax.jvp(leading, (jnp.ones((5, 5)),), (jnp.asarray(da),))
+    found = jax.jit(lambda a, da: jax.jvp(leading, (a,), (da,))[1])(jnp.ones((5, 5)), da)
     # a = 5 e e^T: the leading part moves by da less what stays in the null spaces, for a small da.
     inside = np.eye(5) - np.ones((5, 5)) / 5
     expected = np.sum(WEIGHTS[:5, :5] * (da - inside @ da @ inside))
     np.testing.assert_allclose(found, expected, rtol=1e-13)
 
 
-@pytest.mark.parametrize("exponent", [-2, -6, -10, -14])
-def test_a_gap_is_kept_until_rounding_hides_it(exponent):
+def test_a_gap_is_kept_until_rounding_hides_it():
     """The projector on the first factor turns at a rate of 1/gap: larger c eps would lose it."""
-    gap = 10.0**exponent
-    s = [1 + gap, 1.0, 0.5]
-    a, da = np.diag(s), np.zeros((3, 3))
-    da[0, 1] = da[1, 0] = 1.0
+    gaps = 10.0 ** np.array([-2, -6, -10, -14])
+    a = np.stack([np.diag([1 + gap, 1.0, 0.5]) for gap in gaps])
+    turned = np.eye(3)[[1, 0, 2]] - np.diag([0, 0, 1.0])
 
     def first(a):
         u = svd(a).u[:, 0]
         return u[0] * u[1]
 
-    _, found = jax.jvp(first, (jnp.asarray(a),), (jnp.asarray(da),))
-    actual = a[0, 0] - a[1, 1]
-    np.testing.assert_allclose(found, 1 / actual, rtol=1e-12)
+    found = jax.jit(jax.vmap(lambda a: jax.jvp(first, (a,), (turned,))[1]))(a)
+    np.testing.assert_allclose(found, 1 / (a[:, 0, 0] - a[:, 1, 1]), rtol=1e-12)
 
 
 def test_coinciding_values_are_told_from_gaps_by_rounding_alone():
-    def turned(gap):
-        a = jnp.diag(jnp.asarray([1 + gap, 1.0, 0.5]))
-        return jax.jvp(lambda a: svd(a).u[1, 0], (a,), (jnp.eye(3)[jnp.array([1, 0, 2])],))[1]
-
-    eps = float(np.finfo(float).eps)
-    assert turned(8 * eps) != 0
-    assert turned(2 * eps) == 0
+    """Copies of a value are up to 9 eps apart at n = 3; twice the tolerance of 24 is kept."""
+    gaps = float(np.finfo(float).eps) * np.array([48, 20, 2])
+    a = np.stack([np.diag([1 + gap, 1.0, 0.5]) for gap in gaps])
+    turned = np.eye(3)[[1, 0, 2]]
+    found = jax.jit(jax.vmap(lambda a: jax.jvp(lambda a: svd(a).u[1, 0], (a,), (turned,))[1]))(a)
+    assert found[0] != 0
+    np.testing.assert_array_equal(found[1:], 0)
 
 
 @settings(max_examples=30)
@@ -234,12 +256,14 @@ def test_both_modes_are_adjoint_and_finite_at_any_rank_and_gap(shape, values, fu
     run = _run(full_matrices)
     a, da = jnp.asarray(a), jnp.asarray(rng.normal(size=shape))
     factors = svd(a, full_matrices=full_matrices)
-    bar = type(factors)(*(jnp.asarray(rng.normal(size=f.shape)) for f in factors))
-    pushed, pulled = run(a, da, bar)
-    assert all(np.all(np.isfinite(part)) for part in (*pushed, pulled))
-    terms = np.concatenate([np.ravel(x * y) for x, y in zip(bar, pushed, strict=True)])
-    left, right, size = np.sum(terms), np.sum(pulled * da), np.sum(np.abs(terms))
-    assert abs(left - right) <= 1e-11 * max(size, 1)
+    u, s, vh = (jnp.asarray(rng.normal(size=f.shape)) for f in factors)
+    # Together with vectors, values that coincide must have one cotangent, as a function of s has.
+    for bar in (SVD(u, s[0] * factors.s, vh), SVD(0 * u, s, 0 * vh)):
+        pushed, pulled = run(a, da, bar)
+        assert all(np.all(np.isfinite(part)) for part in (*pushed, pulled))
+        terms = np.concatenate([np.ravel(x * y) for x, y in zip(bar, pushed, strict=True)])
+        left, right, size = np.sum(terms), np.sum(pulled * da), np.sum(np.abs(terms))
+        assert abs(left - right) <= 1e-11 * max(size, 1)
 
 
 @pytest.mark.parametrize("shape", [(5, 3), (3, 5), (4, 4)])
@@ -269,12 +293,14 @@ def _run(full_matrices):
 
 
 @pytest.mark.parametrize("function", [lambda a: svd(a).s, lambda a: eigh(a).eigenvalues])
-@pytest.mark.parametrize("a", [np.zeros((4, 4)), np.eye(4), np.ones((4, 4))])
-def test_no_derivative_of_first_or_second_order_is_not_a_number(function, a):
-    loss = jax.jit(lambda a: jnp.sum(function(a) ** 2))
-    gradient, hessian = jax.grad(loss)(jnp.asarray(a)), jax.hessian(loss)(jnp.asarray(a))
-    assert np.all(np.isfinite(hessian))
+def test_first_derivatives_of_values_are_numbers_and_second_ones_at_clusters_are_not(function):
+    def loss(a):
+        return jnp.sum(function(a) ** 2)
+
+    a = np.stack([np.zeros((4, 4)), np.eye(4), np.ones((4, 4))])
+    gradient, hessian = jax.jit(jax.vmap(lambda a: (jax.grad(loss)(a), jax.hessian(loss)(a))))(a)
     np.testing.assert_allclose(gradient, 2 * a, atol=1e-13)
+    assert np.all(np.isnan(hessian))
 
 
 def test_equivariance_under_orthogonal_factors():
@@ -291,18 +317,22 @@ def test_equivariance_under_orthogonal_factors():
 
 
 def test_jit_and_vmap_change_nothing():
+    """Also the batch of the decomposition itself, in which one matrix has a cluster."""
     stack = jnp.asarray(np.random.default_rng(8).normal(size=(3, 4, 3)))
     stack = stack.at[1].set(jnp.eye(4, 3))
-    gradient = jax.grad(lambda a: loss_of_all(svd(a, full_matrices=True), k=3))
+    gradient = jax.grad(lambda a: loss_of_all(svd(a, full_matrices=True), k=3, a=a))
     together = jax.jit(jax.vmap(gradient))(stack)
-    batched = jax.grad(
-        lambda s: sum(
-            loss_of_all(type(f)(*(x[k] for x in f)), k=3) for f in [svd(s)] for k in range(3)
-        )
-    )(stack)
+
+    @jax.jit
+    @jax.grad
+    def batched(stack):
+        found = svd(stack)
+        return sum(loss_of_all(SVD(*(x[k] for x in found)), k=3, a=stack[k]) for k in range(3))
+
+    alone = jax.jit(gradient)
     for k in range(3):
-        np.testing.assert_allclose(together[k], gradient(stack[k]), atol=1e-12)
-        np.testing.assert_allclose(batched[k], together[k], atol=1e-12)
+        np.testing.assert_allclose(together[k], alone(stack[k]), atol=1e-12)
+    np.testing.assert_allclose(batched(stack), together, atol=1e-12)
 
 
 @pytest.mark.parametrize("values", [[1.0, 1.0, 2.0, 3.0], [2.0] * 4, [-1.0, 0.0, 0.0, 4.0]])
@@ -324,28 +354,40 @@ def test_eigenprojectors_are_exact_where_eigenvalues_coincide(values):
             if i not in group:
                 turn[i, j] = c[i, j] / (values[j] - values[i])
     expected = v @ (turn + turn.T) @ v.T
-    _, found = jax.jvp(projector, (jnp.asarray(a),), (jnp.asarray(da),))
+
+    @jax.jit
+    def run(a, da):
+        summed = jax.grad(lambda a: jnp.sum(jnp.exp(eigh(a).eigenvalues)))(a)
+        return jax.jvp(projector, (a,), (da,))[1], summed
+
+    found, summed = run(jnp.asarray(a), jnp.asarray(da))
     np.testing.assert_allclose(found, expected, atol=1e-13)
-    summed = jax.grad(lambda a: jnp.sum(jnp.exp(eigh(a).eigenvalues)))(jnp.asarray(a))
     np.testing.assert_allclose(summed, v * np.exp(values) @ v.T, atol=1e-12)
 
 
 def test_eigh_agrees_with_differences_to_second_order_and_takes_the_hermitian_part():
     rng = np.random.default_rng(10)
-    a = rng.normal(size=(3, 3))
+    a, da = rng.normal(size=(2, 3, 3))
+    da = da + da.T
 
-    @jax.jit
-    def loss(a):
-        w, v = eigh(a)
-        return jnp.sum(jnp.sin(w)) + jnp.sum(WEIGHTS[:3, :3] * jnp.outer(v[:, 0], v[:, 0]))
+    def loss(decompose, a, xp=np):
+        w, v = decompose(a)
+        return xp.sum(xp.sin(w)) + xp.sum(WEIGHTS[:3, :3] * xp.outer(v[:, 0], v[:, 0]))
 
-    check_grads(loss, (jnp.asarray(a + a.T),), order=2, modes=["fwd", "rev"])
-    np.testing.assert_allclose(loss(a), loss((a + a.T) / 2))
     h, dh = rng.normal(size=(2, 3, 3)) + 1j * rng.normal(size=(2, 3, 3))
     h, dh = h + h.conj().T, dh + dh.conj().T
-    _, found = jax.jvp(lambda a: jnp.sum(jnp.abs(eigh(a).eigenvectors[0]) ** 4), (h,), (dh,))
+
+    @jax.jit
+    def run(t):
+        first = jax.jvp(lambda a: jnp.sum(jnp.abs(eigh(a).eigenvectors[0]) ** 4), (h,), (dh,))[1]
+        return two_orders(lambda t: loss(eigh, a + t * da, jnp))(t), loss(eigh, a, jnp), first
+
+    found, value, turned = run(0.0)
+    hermitian = (a + a.T) / 2
+    assert_two_orders(found, lambda t: loss(np.linalg.eigh, hermitian + t * da))
+    np.testing.assert_allclose(value, loss(np.linalg.eigh, hermitian))
     expected = derivative(lambda t: (abs(np.linalg.eigh(h + t * dh)[1][0]) ** 4).sum(), 1e-3)
-    np.testing.assert_allclose(found, expected, rtol=1e-8)
+    np.testing.assert_allclose(turned, expected, rtol=1e-8)
 
 
 @pytest.mark.parametrize("function", [svd, eigh])

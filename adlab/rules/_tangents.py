@@ -1,0 +1,126 @@
+"""Tangents of factors that refuse what they can't answer: with NaN, never with a finite number.
+
+Where values coincide, the factors of a matrix don't hold all that its derivatives need. Two faults
+can be seen from inside a rule. The first is a second derivative: `once` lets a tangent depend on
+the factors, and makes the derivative of that dependence NaN. The second shows in the cotangents of
+the factors, which a rule for tangents never meets: `watched` looks at them as they come back.
+
+JAX takes forward and reverse mode from one rule only if that rule is a `custom_jvp`, whose tangent
+it transposes. So `watched` sends the tangents through a linear solve with the identity, which a
+transposition of our own belongs to; `jax.custom_vjp` would give up forward mode.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from adlab.rules.matrices import COPIES, spread, top
+
+__all__ = ["once", "tells_apart", "watched"]
+
+Parts = tuple[jax.Array, ...]
+
+
+@jax.custom_jvp
+def once(parts: Parts, clustered: jax.Array) -> Parts:
+    """Return `parts`, whose derivatives are NaN where `clustered` (batch shape) is true."""
+    del clustered
+    return parts
+
+
+@once.defjvp
+def _once_jvp(primals: Any, tangents: Any) -> tuple[Parts, Parts]:
+    """A product, not a selection: the transpose of a selection would be 0, not NaN."""
+    (parts, clustered), (moved, _) = primals, tangents
+    return once(parts, clustered), _spoilt(moved, clustered)
+
+
+def watched(parts: Parts, refuse: Callable[[Parts], jax.Array]) -> Parts:
+    """Return tangents (..., *shape) of factors; their cotangents are NaN where `refuse` says so.
+
+    The first part holds values, the last one vectors. `refuse` gets the cotangents, and answers in
+    the shape of the values without their last axis. What it closes over counts as constant.
+
+    All parts travel in one array, of the dtype of the vectors: the transpose of the solve expects a
+    cotangent of each array, but one that nothing depends on has none.
+    """
+    values = parts[0]
+    batch = values.shape[:-1]
+    dtype = parts[-1].dtype  # that of vectors, complex or not
+    flat = [part.reshape(*batch, -1).astype(dtype) for part in parts]
+    cuts = [sum(part.shape[-1] for part in flat[:k]) for k in range(len(flat) + 1)]
+
+    def unpacked(packed: jax.Array) -> Parts:
+        pieces = (packed[..., cuts[k] : cuts[k + 1]] for k in range(len(parts)))
+        return tuple(
+            (piece if jnp.iscomplexobj(part) else jnp.real(piece))
+            .astype(part.dtype)
+            .reshape(part.shape)
+            for piece, part in zip(pieces, parts, strict=True)
+        )
+
+    def transposed(_: Any, cotangent: jax.Array) -> jax.Array:
+        return _spoilt((cotangent,), refuse(unpacked(cotangent)))[0]
+
+    packed = jnp.concatenate(flat, axis=-1)
+    solved = lax.custom_linear_solve(lambda x: x, packed, lambda _, b: b, transposed)
+    return unpacked(solved)
+
+
+def tells_apart(
+    s: jax.Array,
+    linked: jax.Array,
+    cotangents: jax.Array,
+    sizes: jax.Array,
+    *,
+    void: jax.Array | None = None,
+) -> jax.Array:
+    """Return whether cotangents tell apart coinciding values whose vectors have cotangents too.
+
+    A loss that rebuilds the matrix, <W, v diag(s) v^H>, hands s_i the cotangent v_i^H W v_i, and
+    what W holds between v_i and v_j is lost: different cotangents within a cluster give it away. A
+    loss of values alone may have such ones at a kink: it has a subgradient, and no vectors.
+
+    Two exceptions. In products such as v diag(s) the vectors of a cluster at 0 meet that 0, so that
+    the vectors of all clusters count there. And a differentiable loss of singular factors is even
+    in the singular values of a null space with a choice of bases: there any cotangent is different.
+
+    Cotangents are different beyond sqrt(eps) of the largest ones (those of vectors over the largest
+    |s|), since copies that round-off sets apart by 24 eps may enter steep functions. A vector has a
+    cotangent if this isn't mere round-off, 24 eps, on the same scale.
+
+    Args:
+      s: values (..., k).
+      linked: which pairs of them coincide, (..., k, k).
+      cotangents: those of the values, (..., k).
+      sizes: largest entries of the cotangents of vectors, (..., >= k), a value's in its place.
+      void: values 0 that leave a choice of bases, (..., k).
+    """
+    eps, height = float(jnp.finfo(s.dtype).eps), top(s)
+    sizes = sizes / jnp.where(height > 0, height, jnp.ones((), s.dtype))
+    largest = jnp.max(sizes, axis=-1, keepdims=True)
+    scale = top(cotangents) + largest
+    distance = jnp.abs(cotangents[..., :, None] - cotangents[..., None, :])
+    furthest = jnp.max(jnp.where(linked, distance, jnp.zeros((), s.dtype)), axis=-1)
+    if void is not None:
+        furthest = jnp.where(void, jnp.maximum(furthest, jnp.abs(cotangents)), furthest)
+    threshold = COPIES * eps * scale
+    zero = jnp.abs(s) <= spread(s, linked.shape)
+    seen = (sizes[..., : s.shape[-1]] > threshold) | (zero & (largest > threshold))
+    seen = jnp.any(linked & seen[..., None, :], axis=-1)
+    return jnp.any(seen & (furthest > eps**0.5 * scale), axis=-1)
+
+
+def _spoilt(parts: Parts, where: jax.Array) -> Parts:
+    """Return the parts times 1, or times NaN where the condition, of their batch shape, holds."""
+
+    def product(part: jax.Array) -> jax.Array:
+        factor = jnp.where(where, jnp.nan, 1).astype(part.dtype)
+        return part * factor.reshape(*where.shape, *[1] * (part.ndim - where.ndim))
+
+    return tuple(map(product, parts))
