@@ -57,7 +57,9 @@ def test_too_few_steps_are_confessed(loop):
     assert np.any(wrong)
     assert not np.any(np.asarray(found.converged) & wrong)
     check_pairs(found, MATRIX)
-    np.testing.assert_array_equal(found.converged, np.asarray(found.residuals) <= 1e-3 * 9)
+    # The residual of one is small, but 8 steps can't tell whether there is an eigenvalue beyond it.
+    assert np.sum(np.asarray(found.residuals) <= 1e-3 * 9) == 1
+    assert not np.any(found.converged)
     assert "not converged" in str(found)
     assert f"({8 + 6} products)" in str(found)
 
@@ -87,12 +89,12 @@ def test_fewer_products_are_spent_where_they_suffice():
     np.testing.assert_allclose(tighter.values, [9], atol=ROUND_OFF)
 
 
-def test_auto_takes_at_most_40_steps_and_10_per_pair_or_the_dimension():
+def test_auto_takes_at_most_40_steps_and_20_per_pair_or_the_dimension():
     totals = []
     options = {"key": KEY, "rtol": 1e-12, "on_progress": lambda _, total: totals.append(total)}
     eigenpairs(MATRIX, k=2, **options)
     eigenpairs(MATRIX[:9, :9], k=2, **options)
-    assert totals[0] == 40 + 20 + 4
+    assert totals[0] == 40 + 40 + 4
     assert totals[-1] == 9 + 4
 
 
