@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-__all__ = ["deviation", "lengths", "unit_of"]
+__all__ = ["deviation", "hypotenuse", "lengths", "unit_of"]
 
 
 def unit_of(array: Any, xp: Any, axis: Any = None, keepdims: bool = False) -> Any:
@@ -43,3 +43,11 @@ def deviation(samples: Any, xp: Any) -> Any:
     unit = unit_of(rest, xp, axis=0)
     squares = xp.sum((rest / unit) ** 2, axis=0) / (samples.shape[0] - 1)
     return unit * xp.sqrt(squares)
+
+
+def hypotenuse(first: Any, second: Any, xp: Any) -> Any:
+    """Return sqrt(first^2 + second^2), whose derivative at (0, 0) is finite."""
+    first, second = abs(first), abs(second)
+    long, short = xp.maximum(first, second), xp.minimum(first, second)
+    ratio = short / xp.where(long > 0, long, xp.ones_like(long))
+    return long * xp.sqrt(1 + ratio**2)

@@ -6,11 +6,11 @@ before, and fills one growing basis Q, whose projection H = Q A Q^T gives the pa
 
 A run says itself what it can't have missed. Let A v = value v, with v orthogonal to the vectors
 before the run, and w = |v . q_1| its share of the run's first vector. Then v . q_j+1 = w p_j(value)
-with the polynomials of the recurrence, p_j = det(value - T_j) / (beta_1 ... beta_j), and since all
-of these are unit vectors, w <= 1 / |p_j(value)|. Above the eigenvalues of T_j the polynomial grows:
-a level at which p_j exceeds sqrt(d) / RISK is one above which a missed eigenvalue would need a share
-smaller than RISK / sqrt(d), which a random direction in dimension d has with probability under RISK.
-The pivots of level - T are the quotients beta_j p_j / p_j-1, and all positive just above T_j.
+with the polynomials of the recurrence, p_j = det(value - T_j) / (beta_1 ... beta_j). All of these
+are unit vectors, so that w <= 1 / |p_j(value)|. Above the eigenvalues of T_j the polynomial grows.
+Where it exceeds sqrt(d) / RISK, a missed eigenvalue would need a share smaller than RISK / sqrt(d),
+which a random direction in dimension d has with a probability under RISK. The pivots of level - T
+are the quotients beta_j p_j / p_j-1; all are positive just above the eigenvalues of T_j.
 
 Source: Parlett (1998), The Symmetric Eigenvalue Problem, doi:10.1137/1.9781611971163, chapters 3, 7
 and 12, for the pivots, the polynomials and the bound; the search built from them is our own.
@@ -132,7 +132,7 @@ def judge(basis: Basis, ends: tuple[int, int], dim: int, rtol: Any, xp: Any) -> 
 def _cleared(
     basis: Basis, off: Any, unit: Any, side: Any, levels: Any, dim: int, xp: Any
 ) -> tuple[Any, Any]:
-    """Tell which levels some run clears, and which lie above the eigenvalues of the last run's T."""
+    """Tell which levels some run clears, and which lie above the last run's eigenvalues."""
     dtype = basis.diagonal.dtype
     needed = xp.asarray(0.5 * np.log(dim) - np.log(RISK), dtype)
     diagonal = basis.diagonal / unit

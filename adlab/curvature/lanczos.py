@@ -53,9 +53,7 @@ def orthogonalize(vector: Any, basis: Any) -> tuple[Any, Any]:
     return vector - second @ basis, first + second
 
 
-def _recur(
-    product: np.ndarray, rows: np.ndarray, ends: list[int]
-) -> tuple[np.ndarray, np.ndarray]:
+def _recur(product: np.ndarray, rows: np.ndarray, ends: list[int]) -> tuple[np.ndarray, np.ndarray]:
     """Return the product with the last row less its components along all rows, and these.
 
     But for round-off it has components along the last two rows and along those at which earlier
