@@ -50,7 +50,8 @@ class Basis(NamedTuple):
 
     def first(self, count: int) -> Basis:
         """Return what belongs to the first `count` steps alone."""
-        return Basis(self.projected[:count, :count], *(row[:count] for row in self[1:4]), count)
+        diagonal, off_diagonal, begins = (row[:count] for row in self[1:4])
+        return Basis(self.projected[:count, :count], diagonal, off_diagonal, begins, count)
 
 
 class State(NamedTuple):

@@ -233,8 +233,9 @@ def spectral_density(
         return summary(jax.tree.map(np.asarray, found), np)
 
     def enough(part: lanczos.Tridiagonal) -> bool:
-        several = rtol is not None and len(part.diagonal) >= _FEWEST_PROBES
-        return several and _integrated(summary(part, np)) <= rtol
+        if rtol is None or len(part.diagonal) < _FEWEST_PROBES:
+            return False
+        return _integrated(summary(part, np)) <= rtol
 
     path = None if resume is None else Path(resume)
     return drive(host, loop, lambda: summary(run.host(path, on_progress, enough), np), fused)

@@ -120,18 +120,14 @@ def eigenpairs(
             f"with which={which!r}"
         )
     announce(operator, steps, 1, 1)
-    return drive(
-        host,
-        loop,
-        lambda: _host(operator, key, ends, steps, rtol, on_progress),
-        lambda: _checked(*_fused(operator, key, rtol, ends=ends, steps=steps), operator, steps),
-    )
 
+    def fused() -> Eigenpairs:
+        pairs, found = _fused(operator, key, rtol, ends=ends, steps=steps)
+        if checks.concrete(found):
+            lanczos.check(found, trees.common_dtype(operator.like), steps)
+        return pairs
 
-def _checked(pairs: Eigenpairs, found: Tridiagonal, operator: Operator, steps: int) -> Eigenpairs:
-    if checks.concrete(found):
-        lanczos.check(found, trees.common_dtype(operator.like), steps)
-    return pairs
+    return drive(host, loop, lambda: _host(operator, key, ends, steps, rtol, on_progress), fused)
 
 
 def _host(

@@ -66,7 +66,7 @@ class Estimate:
 
     def __str__(self) -> str:
         products = f"{self.num_matvecs} product{'s' * (self.num_matvecs != 1)}"
-        if not jax.tree_util.all_leaves([self.estimate]) or getattr(self.estimate, "ndim", 0):
+        if not jax.tree_util.all_leaves([self.estimate]) or np.ndim(self.estimate) > 0:
             return f"a tree of {len(jax.tree.leaves(self.estimate))} arrays ({products})"
         estimate, error = float(self.estimate), float(self.standard_error)
         if self.degrees or np.isnan(error):

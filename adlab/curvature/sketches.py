@@ -13,6 +13,7 @@ from adlab.curvature._lengths import lengths, unit_of
 
 __all__ = ["dots", "hutchpp", "whole", "xtrace"]
 
+_LEFT = 0.01  # length; a probe's own is sqrt(d) or so, round-off far below
 _BLOCK = 2**16  # entries that are converted to float64 at a time
 
 
@@ -66,10 +67,10 @@ def hutchpp(
     del basis
     left = products(rest)
     round_off = 64 * dim**0.5 * float(xp.finfo(rest.dtype).eps)
-    return (
-        (exact + dots(rest, left, xp)).astype(rest.dtype),
-        xp.all(lengths(left, xp) <= round_off * size),
-    )
+    # Where little is left of the probes themselves, that their products vanish says nothing.
+    said = (lengths(left, xp) <= round_off * size) & (lengths(rest, xp) > _LEFT)
+    known = xp.all(said) | (sketches >= dim)
+    return (exact + dots(rest, left, xp)).astype(rest.dtype), known
 
 
 def whole(

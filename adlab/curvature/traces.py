@@ -326,11 +326,15 @@ def diagonal(
         return Estimate(mean, error, count, None, count - 1)
 
     def fused() -> Estimate:
-        found = _diagonal_fused(run)
-        require_finite(found)
-        return result(*found, num_matvecs, jnp)
+        mean, root = _diagonal_fused(run)
+        require_finite((mean, root))
+        return result(mean, root, num_matvecs, jnp)
 
-    return drive(host, loop, lambda: result(*_diagonal_host(run, rtol, on_progress), np), fused)
+    def on_host() -> Estimate:
+        mean, root, count = _diagonal_host(run, rtol, on_progress)
+        return result(mean, root, count, np)
+
+    return drive(host, loop, on_host, fused)
 
 
 def _diagonal_host(run: _Hutchinson, rtol: float | None, on_progress: Any) -> tuple[Any, Any, int]:
