@@ -26,7 +26,6 @@ import numpy as np
 
 from adlab.curvature._lengths import lengths, unit_of
 from adlab.curvature.lanczos import orthogonalize, vanishing
-from adlab.curvature.operators import Operator, products_and_sizes
 
 __all__ = ["CHECKED_EVERY", "Basis", "State", "Which", "judge", "places", "search"]
 
@@ -170,9 +169,12 @@ def _cleared(
 
 
 def search(
-    operator: Operator, start: Any, key: Any, rtol: Any, *, ends: tuple[int, int], steps: int
+    products: Any, start: Any, key: Any, rtol: Any, *, ends: tuple[int, int], steps: int
 ) -> Run:
-    """Search from a random `start` (d,) in at most so many steps, in one program."""
+    """Search from a random `start` (d,) in at most so many steps, in one program.
+
+    `products` returns the products with rows (k, d), and the lengths of their terms (k,).
+    """
     dtype, count = start.dtype, sum(ends)
     none, zero, no = jnp.zeros(steps, dtype), jnp.zeros((), dtype), jnp.zeros((), bool)
     vectors = jnp.zeros((steps, start.size), dtype)
@@ -183,9 +185,9 @@ def search(
     def several(run: Run) -> Run:
         last = jnp.minimum(run.basis.taken + CHECKED_EVERY, steps)
         run = jax.lax.fori_loop(
-            run.basis.taken, last, lambda _, run: _advance(operator, key, run), run
+            run.basis.taken, last, lambda _, run: _advance(products, key, run), run
         )
-        state = judge(run.basis, ends, operator.dim, rtol, jnp)
+        state = judge(run.basis, ends, start.size, rtol, jnp)
         enough = run.basis.taken >= count
         anew = run.anew | (enough & state.small.all() & state.stuck)
         return run._replace(state=state._replace(cleared=state.cleared & enough), anew=anew)
@@ -197,7 +199,7 @@ def search(
     return jax.lax.while_loop(going_on, several, run)
 
 
-def _advance(operator: Operator, key: Any, run: Run) -> Run:
+def _advance(products: Any, key: Any, run: Run) -> Run:
     """Take one step: fill a row, and say what follows from the product with it."""
     (projected, diagonal, off_diagonal, begins, step), row = run.basis, jnp.arange(len(run.vectors))
     new = jax.lax.cond(
@@ -208,7 +210,7 @@ def _advance(operator: Operator, key: Any, run: Run) -> Run:
     )  # fmt: skip
     vectors = run.vectors.at[step].set(new)
     begins = begins.at[step].set(run.anew | (step == 0))
-    (product,), (length,) = products_and_sizes(operator, new[None])
+    (product,), (length,) = products(new[None])
     rest, components = orthogonalize(product, vectors)
     size, norm = jnp.maximum(run.size, length), lengths(rest)
     gone = norm <= vanishing(rest.dtype) * size

@@ -74,8 +74,9 @@ class SpectralDensity:
         samples = (self.weights * values).sum(axis=1)
         return self._estimate(samples)
 
-    def _estimate(self, samples: Any) -> Estimate:
-        return Estimate(*mean_and_error(samples), self.num_matvecs, samples, len(samples) - 1)
+    def _estimate(self, samples: Any, *, zeros: bool = True) -> Estimate:
+        mean, error = mean_and_error(samples, zeros=zeros)
+        return Estimate(mean, error, self.num_matvecs, samples, len(samples) - 1)
 
     def moment(self, order: int) -> Estimate:
         """Estimate tr A^order / d; exact in the quadrature for order < 2m."""
@@ -115,8 +116,7 @@ class SpectralDensity:
             rows = np.stack([one(each) for each in zip(self.nodes, self.weights, strict=True)])
         else:
             rows = jax.lax.map(one, (self.nodes, self.weights))
-        samples = rows / (broadening * (2 * np.pi) ** 0.5)
-        return self._estimate(samples)
+        return self._estimate(rows / (broadening * (2 * np.pi) ** 0.5), zeros=False)
 
     def bounds(self) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
         """Return the smallest and the largest Ritz value, each with its residual.
@@ -176,7 +176,7 @@ def spectral_density(
       operator: an Operator, a symmetric array, or whatever has `matvec` and `like`.
       key: a random key. Probe i depends on the key and on i alone.
       num_matvecs: number of steps m per probe, at most the dimension.
-      num_probes: number of runs; errors need 2 at least.
+      num_probes: number of runs; errors need 2 at least, and 4 where samples agree.
       law: of the starting vectors, which are normalised.
       broadening: standard deviation of the Gaussian on every node, in units of the eigenvalues;
         "auto" is a hundredth of the range of the nodes, and at least 1e-4 of the largest |node|.

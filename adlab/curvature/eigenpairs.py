@@ -19,7 +19,7 @@ from adlab.curvature._search import CHECKED_EVERY, Basis, Which, judge, places, 
 from adlab.curvature.density import announce, check_steps
 from adlab.curvature.drive import Loop, OnProgress, Products, draw, draw_on_host, drive, prepare
 from adlab.curvature.lanczos import Tridiagonal
-from adlab.curvature.operators import Operator, flat_products
+from adlab.curvature.operators import Operator, flat_products, products_and_sizes
 
 __all__ = ["Eigenpairs", "eigenpairs"]
 
@@ -166,10 +166,14 @@ def _host(
 def _fused(
     operator: Operator, key: Any, rtol: Any, *, ends: tuple[int, int], steps: int
 ) -> tuple[Eigenpairs, Tridiagonal]:
-    # Only the values have derivatives, by the products below: at vectors that are held fast.
-    fixed = jax.lax.stop_gradient(operator)
     start = draw(probes.sphere, operator.like, key, jnp.arange(1))[0]
-    run = search(fixed, start, key, jax.lax.stop_gradient(rtol), ends=ends, steps=steps)
+    # Only the values have derivatives, by the products below, at vectors that are held fast. What a
+    # function closes over has to be held fast as well.
+    products, arrays = jax.closure_convert(
+        functools.partial(products_and_sizes, operator), start[None]
+    )
+    arrays, rtol = jax.lax.stop_gradient((arrays, rtol))
+    run = search(lambda v: products(v, *arrays), start, key, rtol, ends=ends, steps=steps)
     state = run.state
     vectors = state.coordinates.T @ run.vectors
     vectors = vectors / lengths(vectors)[:, None]

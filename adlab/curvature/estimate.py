@@ -43,8 +43,10 @@ class Estimate:
         """Return the ends, shaped as the estimate, between which the truth lies this often.
 
         estimate -+ t standard_error, t the quantile of Student's law with `degrees` degrees of
-        freedom: exact for normal samples, and near it where many terms are summed. NaN where
-        `degrees` is 0 or the standard error NaN.
+        freedom: exact for normal samples, and near it where many terms are summed. Where few
+        outliers make up the sum, samples are skewed, and few of them cover less: 91 % was measured
+        for 8 of a matrix with one eigenvalue far above all others. NaN where `degrees` is 0 or the
+        standard error is.
 
         Raises:
           ValueError: level isn't between 0 and 1.
@@ -80,11 +82,12 @@ def _quantile(degrees: int, level: float) -> float:
     return float(scipy.special.stdtrit(degrees, (1 + level) / 2))
 
 
-def mean_and_error(samples: Any, fewest: int = 2) -> tuple[Any, Any]:
+def mean_and_error(samples: Any, fewest: int = 2, *, zeros: bool = True) -> tuple[Any, Any]:
     """Return the mean of samples along the first axis, and its standard error.
 
     The error is NaN for fewer than `fewest` samples, and for fewer than 4 that agree to round-off:
-    that two are equal is no evidence.
+    that two are equal is no evidence. `zeros` says whether zeros count as agreeing: where they
+    are what underflows they don't.
     """
     xp, count = jnp if isinstance(samples, jax.Array) else np, samples.shape[0]
     mean = xp.mean(samples, axis=0)
@@ -92,7 +95,8 @@ def mean_and_error(samples: Any, fewest: int = 2) -> tuple[Any, Any]:
         return mean, mean * np.nan
     error = deviation(samples, xp) / count**0.5
     if count < FEWEST_SAMPLES:
-        error = xp.where(agreeing(samples, xp), xp.asarray(np.nan, error.dtype), error)
+        equal = agreeing(samples, xp) & (zeros | xp.any(samples != 0, axis=0))
+        error = xp.where(equal, xp.asarray(np.nan, error.dtype), error)
     return mean, error.astype(mean.dtype)
 
 

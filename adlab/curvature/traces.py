@@ -60,12 +60,17 @@ def trace(
       multiples of I in the last. Any other A has the variance of its symmetric part.
     * "hutch++": the exact trace on the range of A S, S of m/3 probes, plus Hutchinson on the rest.
       Unbiased; its error falls as 1/m where the spectrum decays, and is worse than Hutchinson's
-      where it is flat.
+      where it is flat. Its samples are the probes of the rest, m/3 or more: no error is stated
+      where they agree by chance, though their products don't vanish.
     * "xtrace": the mean over the m/2 probes of what each gives with the range of the others; the
       most exact where the spectrum decays. Unbiased. What is left of a probe is rescaled to the
       length expected, with sphere and Gaussian probes, whose direction doesn't depend on it. Its
       samples depend on one another, and its standard error is too small: by a factor from 1.1
-      where the spectrum is flat to 3 where it decays fast.
+      where the spectrum is flat to 3 where it decays fast; there is no interval. From m >= d
+      products on it is exact: it takes d products with the unit vectors, and no probe.
+
+    Samples of signs often agree. A standard error is therefore NaN below 4 samples, which are m for
+    Hutchinson; `Estimate.interval` is Student's, and what is printed as +- its half width at 95 %.
 
     All of them take any square A. Memory, as measured at the peak: up to eight vectors per probe of
     a chunk, of which drawing takes the most; for "hutch++" 2 m vectors, for "xtrace" 2.2 m.
@@ -163,7 +168,7 @@ def _sketched(samples: Any, known: Any, method: Callable, num_matvecs: int) -> E
     """Return the estimate, without an error where samples agree by chance: not `known` exact."""
     found = _summary(samples, num_matvecs)
     if method is whole:
-        return replace(found, standard_error=found.standard_error * 0)
+        return replace(found, standard_error=abs(found.estimate) * 0)
     xp = jnp if isinstance(samples, jax.Array) else np
     by_chance = agreeing(samples, xp) & ~known
     error = xp.where(by_chance, xp.asarray(np.nan, samples.dtype), found.standard_error)
@@ -287,8 +292,8 @@ def diagonal(
     """Estimate the diagonal of A from m = `num_matvecs` products with Rademacher probes.
 
     The mean of u * (A u), entry by entry. Unbiased; the variance of entry i is
-    (1/m) sum_{j != i} a_ij^2. Memory, as measured at the peak: up to eight vectors
-    per probe of a chunk, of which drawing takes the most.
+    (1/m) sum_{j != i} a_ij^2. Standard errors are NaN for m < 4. Memory, as measured at the peak: up
+    to eight vectors per probe of a chunk, of which drawing takes the most.
 
     Args:
       operator: an Operator, a square array, or whatever has `matvec` and `like`.

@@ -199,13 +199,14 @@ def test_pairs_beyond_the_dimension_come_once():
 def test_pairs_scale_with_the_operator(loop):
     """By powers of 2 near 1e-22 and 1e18, whose squares float32 can't hold or can only just."""
     plain, *others = (
-        eigenpairs(MATRIX[:12, :12] * scale, key=KEY, loop=loop)
+        eigenpairs(MATRIX[:12, :12] * scale, key=KEY, rtol=1e-4, loop=loop)
         for scale in (1.0, 2.0**-73, 2.0**60)
     )
     for found, scale in zip(others, (2.0**-73, 2.0**60), strict=True):
-        np.testing.assert_allclose(np.float64(found.values) / scale, plain.values, atol=1e-5)
+        np.testing.assert_allclose(np.float64(found.values) / scale, plain.values, atol=1e-4)
         assert np.all(found.converged)
-        assert np.all(np.float64(found.residuals) / scale <= 1e-5)  # 12 steps: round-off
+        size = np.abs(plain.values).max()
+        assert np.all(np.float64(found.residuals) / scale <= 1e-4 * size)
 
 
 def test_values_have_derivatives_and_vectors_say_that_they_have_none():
