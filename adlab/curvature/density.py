@@ -16,6 +16,7 @@ import numpy as np
 from adlab.core import checks, probes, trees
 from adlab.core.nodes import register
 from adlab.curvature import lanczos
+from adlab.curvature._lengths import lengths
 from adlab.curvature.drive import (
     ChunkSize,
     Loop,
@@ -25,10 +26,11 @@ from adlab.curvature.drive import (
     chunk_length,
     draw,
     draw_on_host,
+    drive,
     prepare,
     resolve_law,
 )
-from adlab.curvature.estimate import Estimate
+from adlab.curvature.estimate import Estimate, mean_and_error
 from adlab.curvature.operators import Operator, as_operator
 from adlab.curvature.resume import Kept, entries
 
@@ -47,8 +49,8 @@ class SpectralDensity:
     weights that sum to 1. residuals: (p, m), |A y - node y| of each Ritz vector y, within which of
     the node an eigenvalue lies: estimated by the recurrence, not below the round-off of products.
     grid, density, standard_error: (g,), the mean over probes of the
-    quadrature smoothed by Gaussians of standard deviation `broadening`, and its error. num_matvecs:
-    products that were spent.
+    quadrature smoothed by Gaussians of standard deviation `broadening`, and its standard error:
+    `smoothed` gives the same with intervals. num_matvecs: products that were spent.
     """
 
     nodes: Any
@@ -64,11 +66,17 @@ class SpectralDensity:
     def mean(self, function: Callable[[Any], Any]) -> Estimate:
         """Estimate the mean of a function over the eigenvalues, (1/d) sum_i function(lambda_i).
 
-        Exact in the quadrature for polynomials of degree up to 2m - 1; `function` maps arrays.
+        Exact in the quadrature for polynomials of degree up to 2m - 1; `function` maps arrays. Each
+        probe is a sample: `Estimate.interval` is Student's with one degree of freedom less than
+        probes. Two or three samples that agree to round-off state no error.
         """
         values = function(self.nodes)
         samples = (self.weights * values).sum(axis=1)
-        return Estimate(*_mean_and_error(samples), self.num_matvecs, samples)
+        return self._estimate(samples)
+
+    def _estimate(self, samples: Any, *, zeros: bool = True) -> Estimate:
+        mean, error = mean_and_error(samples, zeros=zeros)
+        return Estimate(mean, error, self.num_matvecs, samples, len(samples) - 1)
 
     def moment(self, order: int) -> Estimate:
         """Estimate tr A^order / d; exact in the quadrature for order < 2m."""
@@ -93,7 +101,7 @@ class SpectralDensity:
         below = self.nodes[:, :, None] <= xp.reshape(xp.asarray(x), (1, 1, -1))
         samples = xp.where(below, self.weights[:, :, None], 0).sum(axis=1)
         samples = samples.reshape(-1, *np.shape(x))
-        return Estimate(*_mean_and_error(samples), self.num_matvecs, samples)
+        return self._estimate(samples)
 
     def smoothed(self, grid: Any, broadening: Any) -> Estimate:
         """Estimate the density at the points of `grid`, (g,), with Gaussians of this width."""
@@ -108,8 +116,7 @@ class SpectralDensity:
             rows = np.stack([one(each) for each in zip(self.nodes, self.weights, strict=True)])
         else:
             rows = jax.lax.map(one, (self.nodes, self.weights))
-        samples = rows / (broadening * (2 * np.pi) ** 0.5)
-        return Estimate(*_mean_and_error(samples), self.num_matvecs, samples)
+        return self._estimate(rows / (broadening * (2 * np.pi) ** 0.5), zeros=False)
 
     def bounds(self) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
         """Return the smallest and the largest Ritz value, each with its residual.
@@ -169,7 +176,7 @@ def spectral_density(
       operator: an Operator, a symmetric array, or whatever has `matvec` and `like`.
       key: a random key. Probe i depends on the key and on i alone.
       num_matvecs: number of steps m per probe, at most the dimension.
-      num_probes: number of runs; errors need 2 at least.
+      num_probes: number of runs; errors need 2 at least, and 4 where samples agree.
       law: of the starting vectors, which are normalised.
       broadening: standard deviation of the Gaussian on every node, in units of the eigenvalues;
         "auto" is a hundredth of the range of the nodes, and at least 1e-4 of the largest |node|.
@@ -218,22 +225,20 @@ def spectral_density(
     def summary(found: lanczos.Tridiagonal, xp: Any) -> SpectralDensity:
         return _summary(found, operator, broadening, grid, xp)
 
-    if not host:
+    def fused() -> SpectralDensity:
         found = run.fused()
         if not checks.concrete(found):
             return summary(found, jnp)
         lanczos.check(found, trees.common_dtype(operator.like), num_matvecs)
         return summary(jax.tree.map(np.asarray, found), np)
-    found = run.host(
-        None if resume is None else Path(resume),
-        on_progress,
-        lambda part: (
-            rtol is not None
-            and len(part.diagonal) >= _FEWEST_PROBES
-            and _integrated(summary(part, np)) <= rtol
-        ),
-    )
-    return summary(found, np)
+
+    def enough(part: lanczos.Tridiagonal) -> bool:
+        if rtol is None or len(part.diagonal) < _FEWEST_PROBES:
+            return False
+        return _integrated(summary(part, np)) <= rtol
+
+    path = None if resume is None else Path(resume)
+    return drive(host, loop, lambda: summary(run.host(path, on_progress, enough), np), fused)
 
 
 def _check_grid(grid: Any) -> None:
@@ -273,14 +278,6 @@ def _integrated(found: SpectralDensity) -> float:
 
 def _namespace(array: Any) -> Any:
     return jnp if isinstance(array, jax.Array) else np
-
-
-def _mean_and_error(samples: Any) -> tuple[Any, Any]:
-    xp, count = _namespace(samples), samples.shape[0]
-    mean = xp.mean(samples, axis=0)
-    if count == 1:
-        return mean, mean * np.nan
-    return mean, xp.std(samples, axis=0, ddof=1) / count**0.5
 
 
 def _summary(
@@ -377,6 +374,6 @@ class _Run:
         }  # fmt: skip
         start = draw_on_host(self.law, self.operator, self.key, np.arange(1))
         (product,), (size,) = Products(self.operator, 1).with_sizes(start)
-        length, eps = float(np.linalg.norm(product)), _coarsest(self.operator)
+        length, eps = float(lengths(product, np)), _coarsest(self.operator)
         tolerance = (1e3 if eps < 1e-5 else 8) * eps  # 16-bit types must still tell operators apart
         return Kept(path, identity, entries(product), tolerance * float(size) / (length or 1.0))

@@ -20,13 +20,17 @@ import numpy as np
 from adlab.core import checks, probes, trees
 from adlab.curvature.operators import Operator, as_operator, products_and_sizes
 
-__all__ = ["ChunkSize", "Loop", "Products", "prepare"]
+__all__ = ["ChunkSize", "ClosedOver", "Loop", "Products", "drive", "prepare"]
 
 Loop = Literal["auto", "host", "fused"]
 ChunkSize = int | Literal["auto"]
 OnProgress = Callable[[int, int], None]
 _FILLING = 2**14  # numbers that are worth a product
 _VECTORS_LIMIT = 2**30  # bytes that blocks of probes may take
+
+
+class ClosedOver(TypeError):
+    """An operator depends on traced arrays that aren't among its data."""
 
 
 class Products:
@@ -44,6 +48,7 @@ class Products:
 
         Raises:
           ValueError: one isn't finite.
+          ClosedOver: they are traced.
         """
         return self.with_sizes(vectors)[0]
 
@@ -53,6 +58,12 @@ class Products:
         sums: Any = None
         for weight, part in self.operator.parts():
             sums = _accumulate(sums, weight, part, rows)
+        if not checks.concrete(sums):
+            raise ClosedOver(
+                "operator must hold arrays that are traced (by grad, vmap or jit) as data to be "
+                "driven from the host, got a function that closes over one; pass "
+                'loop="fused" without options of the host\'s, or jax.tree_util.Partial(fun, array)'
+            )
         out, sizes = map(np.asarray, sums)
         finite = np.isfinite(out.sum(axis=1))
         if not finite.all():
@@ -116,6 +127,22 @@ def prepare(operator: Any, loop: Loop, key: Any, **host_only: Any) -> tuple[Oper
         return operator, not traced
     on_cpu = jax.default_backend() == "cpu"
     return operator, loop == "host" or (loop == "auto" and (bool(given) or on_cpu))
+
+
+def drive(host: bool, loop: Loop, on_host: Callable[[], Any], fused: Callable[[], Any]) -> Any:
+    """Run an algorithm from the host or fused.
+
+    The host's loop can't know that a function closes over traced arrays before the first product;
+    where nobody has asked for that loop, the fused one then takes over.
+    """
+    if not host:
+        return fused()
+    try:
+        return on_host()
+    except ClosedOver:
+        if loop == "host":
+            raise
+    return fused()
 
 
 def chunk_length(chunk_size: ChunkSize, dim: int, count: int, kept: int, dtype: Any) -> int:

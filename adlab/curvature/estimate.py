@@ -6,10 +6,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.special
 
 from adlab.core.nodes import register
+from adlab.curvature._lengths import deviation
 
-__all__ = ["Estimate"]
+__all__ = ["FEWEST_SAMPLES", "Estimate", "agreeing", "mean_and_error"]
+
+FEWEST_SAMPLES = 4  # before discrete probes, which often give one sample twice, state an error
 
 
 @register("estimate", "standard_error", "samples")
@@ -18,17 +24,83 @@ class Estimate:
     """An estimate from random probes.
 
     estimate: a number, or a tree. standard_error: of the same shape, from the scatter of the
-    samples; NaN where there is one alone. num_matvecs: products that were spent. samples: (m,), the
-    numbers whose mean the estimate is, or None where they aren't kept.
+    samples; NaN where they are too few to state one. num_matvecs: products that were spent.
+    samples: (m,), the numbers whose mean the estimate is, or None where they aren't kept. degrees:
+    degrees of freedom of the standard error, one less than independent samples; 0 where it has no
+    known law.
+
+    Printed as `estimate ± half the width of the 95 % interval`, or with its standard error where
+    there is no interval.
     """
 
     estimate: Any
     standard_error: Any
     num_matvecs: int
     samples: Any = None
+    degrees: int = 0
+
+    def interval(self, level: float = 0.95) -> tuple[Any, Any]:
+        """Return the ends, shaped as the estimate, between which the truth lies this often.
+
+        estimate -+ t standard_error, t the quantile of Student's law with `degrees` degrees of
+        freedom: exact for normal samples, and near it where many terms are summed. Where few
+        outliers make up the sum, samples are skewed, and few of them cover less: 91 % was measured
+        for 8 of a matrix with one eigenvalue far above all others. NaN where `degrees` is 0 or the
+        standard error is.
+
+        Raises:
+          ValueError: level isn't between 0 and 1.
+
+        Source: Student (1908), doi:10.1093/biomet/6.1.1.
+        """
+        if not 0 < level < 1:
+            raise ValueError(f"level must be between 0 and 1, got {level!r}")
+        factor = _quantile(self.degrees, level)
+        low, high = (
+            jax.tree.map(
+                lambda mean, error, sign=sign: mean + error.dtype.type(sign * factor) * error,
+                self.estimate,
+                self.standard_error,
+            )
+            for sign in (-1, 1)
+        )
+        return low, high
 
     def __str__(self) -> str:
         products = f"{self.num_matvecs} product{'s' * (self.num_matvecs != 1)}"
-        if jax.tree_util.all_leaves([self.estimate]) and getattr(self.estimate, "ndim", 0) == 0:
-            return f"{float(self.estimate):.4g} ± {float(self.standard_error):.2g} ({products})"
-        return f"a tree of {len(jax.tree.leaves(self.estimate))} arrays ({products})"
+        if not jax.tree_util.all_leaves([self.estimate]) or np.ndim(self.estimate) > 0:
+            return f"a tree of {len(jax.tree.leaves(self.estimate))} arrays ({products})"
+        estimate, error = float(self.estimate), float(self.standard_error)
+        if self.degrees or np.isnan(error):
+            return f"{estimate:.4g} ± {_quantile(self.degrees, 0.95) * error:.2g} ({products})"
+        return f"{estimate:.4g}, standard error {error:.2g} or more ({products})"
+
+
+def _quantile(degrees: int, level: float) -> float:
+    if degrees < 1:
+        return float("nan")
+    return float(scipy.special.stdtrit(degrees, (1 + level) / 2))
+
+
+def mean_and_error(samples: Any, fewest: int = 2, *, zeros: bool = True) -> tuple[Any, Any]:
+    """Return the mean of samples along the first axis, and its standard error.
+
+    The error is NaN for fewer than `fewest` samples, and for fewer than 4 that agree to round-off:
+    that two are equal is no evidence. `zeros` says whether zeros count as agreeing: where they
+    are what underflows they don't.
+    """
+    xp, count = jnp if isinstance(samples, jax.Array) else np, samples.shape[0]
+    mean = xp.mean(samples, axis=0)
+    if count < fewest:
+        return mean, mean * np.nan
+    error = deviation(samples, xp) / count**0.5
+    if count < FEWEST_SAMPLES:
+        equal = agreeing(samples, xp) & (zeros | xp.any(samples != 0, axis=0))
+        error = xp.where(equal, xp.asarray(np.nan, error.dtype), error)
+    return mean, error.astype(mean.dtype)
+
+
+def agreeing(samples: Any, xp: Any) -> Any:
+    """Tell whether the samples along the first axis are one number, to round-off."""
+    spread = xp.max(samples, axis=0) - xp.min(samples, axis=0)
+    return spread <= 64 * float(jnp.finfo(samples.dtype).eps) * xp.max(abs(samples), axis=0)

@@ -14,10 +14,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from adlab.curvature._lengths import lengths, unit_of
 from adlab.curvature.drive import Products
 from adlab.curvature.operators import Operator, products_and_sizes
 
-__all__ = ["Recurrence", "Tridiagonal", "check", "check_symmetry", "fused", "host", "ritz"]
+__all__ = [
+    "Recurrence",
+    "Tridiagonal",
+    "check",
+    "check_symmetry",
+    "fused",
+    "host",
+    "orthogonalize",
+    "ritz",
+    "vanishing",
+]
 
 
 class Tridiagonal(NamedTuple):
@@ -42,66 +53,83 @@ def orthogonalize(vector: Any, basis: Any) -> tuple[Any, Any]:
     return vector - second @ basis, first + second
 
 
-def _recur(product: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _recur(product: np.ndarray, rows: np.ndarray, ends: list[int]) -> tuple[np.ndarray, np.ndarray]:
     """Return the product with the last row less its components along all rows, and these.
 
-    But for round-off it has components along the last two rows alone: after these, one pass over
-    all rows does what two do for an arbitrary vector, at half the memory traffic.
+    But for round-off it has components along the last two rows and along those at which earlier
+    runs were left, `ends`: after these, one pass over all rows does what two do for an arbitrary
+    vector, at half the memory traffic.
     """
+    last = range(max(0, len(rows) - 2), len(rows))
+    near: Any = sorted({*ends, *last}) if ends else slice(last[0], None)  # a slice isn't copied
     components = np.zeros(len(rows), product.dtype)
-    components[-2:] = rows[-2:] @ product
-    rest = product - components[-2:] @ rows[-2:]
+    components[near] = rows[near] @ product
+    rest = product - components[near] @ rows[near]
     second = rows @ rest
     rest -= second @ rows
     return rest, components + second
 
 
 class Recurrence:
-    """One recurrence in the host's memory; its basis (m, d) is filled row by row."""
+    """One recurrence in the host's memory; its basis (m, d) is filled row by row.
+
+    projected: (m, m), Q A Q^T, of which the upper triangle is filled. begins: (m,), whether a row
+    is a random direction, orthogonal to all before: the first, one after an invariant subspace, and
+    where `renew` was called.
+    """
 
     def __init__(self, start: np.ndarray, num_matvecs: int, rng: np.random.Generator) -> None:
         self.basis = np.empty((num_matvecs, start.size), start.dtype)
-        self.basis[0] = start / _norm(start)
+        self.basis[0] = start / lengths(start, np)
         self.diagonal, self.off_diagonal = np.zeros((2, num_matvecs))
+        self.projected = np.zeros((num_matvecs, num_matvecs))
+        self.begins = np.zeros(num_matvecs, bool)
+        self.begins[0] = True
+        self.ends: list[int] = []  # rows at which a run was left though its space hadn't ended
         self.scale, self.asymmetry, self.rng = 0.0, 0.0, rng
 
     def advance(self, step: int, product: np.ndarray, size: float) -> None:
         """Take the product with row `step`, whose terms have length `size`; fill the next row."""
         rows = self.basis[: step + 1]
         self.scale = max(self.scale, float(size))
-        rest, components = _recur(product, rows)
+        rest, components = _recur(product, rows, self.ends)
         self.diagonal[step] = components[step]
-        expected = np.zeros(step)
-        expected[-1:] = self.off_diagonal[step - 1 : step]
-        if step:
-            self.asymmetry = max(self.asymmetry, float(abs(components[:step] - expected).max()))
-        norm = _norm(rest)
-        ended = norm <= _vanishing(self.basis.dtype) * self.scale
+        self.projected[: step + 1, step] = components
+        outside = abs(components[:step])
+        outside[self.ends] = 0.0
+        if step and not self.begins[step]:
+            outside[-1] = abs(components[step - 1] - self.off_diagonal[step - 1])
+        self.asymmetry = max(self.asymmetry, float(outside.max(initial=0.0)))
+        norm = float(lengths(rest, np))
+        ended = norm <= vanishing(self.basis.dtype) * self.scale
         self.off_diagonal[step] = 0.0 if ended else norm
         if step + 1 < len(self.basis):
-            rest = self._fresh(rows) if ended else rest / norm
-            self.basis[step + 1] = rest
+            self.begins[step + 1] = ended
+            self.basis[step + 1] = self._fresh(rows) if ended else rest / norm
+
+    def renew(self, step: int) -> None:
+        """Leave the run, though its space hasn't ended: let row `step` begin another one."""
+        if not self.begins[step]:
+            self.ends.append(step - 1)
+            self.begins[step] = True
+            self.basis[step] = self._fresh(self.basis[:step])
 
     def found(self, taken: int) -> Tridiagonal:
-        """Return T after so many steps, without the basis."""
+        """Return T after so many steps of one run, without the basis."""
         relative = self.asymmetry / (self.scale or 1.0)
         return Tridiagonal(
             self.diagonal[None, :taken], self.off_diagonal[None, :taken], np.array([relative])
         )
 
     def _fresh(self, rows: np.ndarray) -> np.ndarray:
-        """Return a random direction outside of the invariant subspace that was found."""
+        """Return a random direction outside of the space of these rows."""
         fresh = self.rng.standard_normal((1, rows.shape[1])).astype(rows.dtype)
         rest, _ = orthogonalize(fresh[0], rows)
-        return rest / _norm(rest)
+        return rest / lengths(rest, np)
 
 
-def _norm(vector: np.ndarray) -> float:
-    """Return the length, summed in float64: a long sum of squares in float32 loses digits."""
-    return float(np.sqrt(np.sum(np.square(vector), dtype=np.float64)))
-
-
-def _vanishing(dtype: Any) -> float:
+def vanishing(dtype: Any) -> float:
+    """Return what is nothing beside the length of a product's terms: round-off."""
     return 16 * float(jnp.finfo(dtype).eps)
 
 
@@ -155,11 +183,11 @@ def fused(
         before = jnp.where(step > 0, off_diagonal[step - 1], 0)
         expected = jnp.where(row == step - 1, before, 0)
         outside = jnp.abs(jnp.where(row < step, components - expected, 0))
-        norm = jnp.linalg.norm(rest, axis=1)
-        gone = norm <= _vanishing(starts.dtype) * scale
+        norm = lengths(rest)
+        gone = norm <= vanishing(starts.dtype) * scale
         rest = jax.lax.cond(jnp.any(gone), _replace, lambda r, *_: r, rest, gone, basis, step)
         following = jnp.minimum(step + 1, num_matvecs - 1)  # of the last step nothing is kept
-        rest = rest / jnp.linalg.norm(rest, axis=1, keepdims=True)
+        rest = rest / lengths(rest)[:, None]
         rest = jnp.where(step + 1 < num_matvecs, rest, basis[:, following])
         basis = jax.lax.dynamic_update_index_in_dim(basis, rest, following, axis=1)
         return (
@@ -200,4 +228,7 @@ def ritz(found: Tridiagonal, xp: Any = np) -> tuple[Any, Any]:
     size, dtype = found.diagonal.shape[1], found.diagonal.dtype
     above = found.off_diagonal[:, :, None] * xp.eye(size, k=1, dtype=dtype)
     full = found.diagonal[:, :, None] * xp.eye(size, dtype=dtype)
-    return xp.linalg.eigh(full + above + xp.swapaxes(above, 1, 2))
+    full = full + above + xp.swapaxes(above, 1, 2)
+    unit = unit_of(full, xp, axis=(1, 2), keepdims=True)
+    values, vectors = xp.linalg.eigh(full / unit)
+    return unit[:, :, 0] * values, vectors

@@ -15,6 +15,7 @@ import numpy as np
 
 from adlab.core import checks, trees
 from adlab.core.nodes import as_data, register
+from adlab.curvature._lengths import lengths
 from adlab.curvature.products import vector
 
 __all__ = ["DenseMatrix", "Linear", "Matrix", "Operator", "as_operator"]
@@ -163,7 +164,7 @@ def products_and_sizes(operator: Operator, vectors: jax.Array) -> tuple[jax.Arra
         products = _flat_product(operator, vectors[0])[None]
     else:
         products = jax.vmap(lambda vector: _flat_product(operator, vector))(vectors)
-    return products, jnp.linalg.norm(products, axis=1)
+    return products, lengths(products)
 
 
 @functools.partial(jax.jit, static_argnums=1)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from adlab.curvature._lengths import lengths
 from adlab.curvature.lanczos import Tridiagonal
 
 __all__ = ["Kept", "entries"]
@@ -74,8 +75,8 @@ class Kept:
                     f"without {name}; name another file"
                 )
         same = kept["mark"].shape == self.mark.shape
-        apart = np.linalg.norm(self.mark - kept["mark"]) if same else np.inf
-        size = np.linalg.norm(self.mark)
+        apart = lengths(self.mark - kept["mark"], np) if same else np.inf
+        size = lengths(self.mark, np)
         if not apart <= self.tolerance * size:
             raise ValueError(
                 f"resume must name a file of this very operator, got {str(self.path)!r}, whose "

@@ -1,4 +1,4 @@
-"""Hutch++ and XTrace, written once for arrays of NumPy and for those of JAX."""
+"""Hutch++, XTrace and the trace itself, written once for arrays of NumPy and for those of JAX."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
 
-__all__ = ["dots", "hutchpp", "xtrace"]
+from adlab.curvature._lengths import lengths, unit_of
 
+__all__ = ["dots", "hutchpp", "whole", "xtrace"]
+
+_LEFT = 0.01  # length; a probe's own is sqrt(d) or so, round-off far below
 _BLOCK = 2**16  # entries that are converted to float64 at a time
 
 
@@ -43,45 +46,74 @@ def _basis(rows: Any, xp: Any) -> tuple[Any, Any]:
     return q.T, r
 
 
-def hutchpp(products: Any, starts: Any, num_matvecs: int, rotated: Any, xp: Any) -> Any:
-    """Return the samples of Hutch++: k sketches, k products with their basis, the rest probes."""
+def hutchpp(
+    products: Any, starts: Any, num_matvecs: int, dim: int, rotated: bool, xp: Any
+) -> tuple[Any, Any]:
+    """Return the samples of Hutch++: k sketches, k products with their basis, the rest probes.
+
+    And whether the products with the rest vanish: then samples that agree are exact.
+    """
     del rotated
     sketches = num_matvecs // 3
-    basis, _ = _basis(products(starts(np.arange(sketches))), xp)
-    exact = xp.sum(dots(basis, products(basis), xp))
+    image = products(starts(np.arange(sketches)))
+    image /= unit_of(image, xp)
+    basis, _ = _basis(image, xp)
+    del image
+    again = products(basis)
+    exact, size = xp.sum(dots(basis, again, xp)), xp.max(lengths(again, xp))
+    del again
     rest = starts(np.arange(sketches, num_matvecs - sketches))
     rest -= (rest @ basis.T) @ basis
     del basis
-    return (exact + dots(rest, products(rest), xp)).astype(rest.dtype)
+    left = products(rest)
+    round_off = 64 * dim**0.5 * float(xp.finfo(rest.dtype).eps)
+    # Where little is left of the probes themselves, that their products vanish says nothing.
+    said = (lengths(left, xp) <= round_off * size) & (lengths(rest, xp) > _LEFT)
+    known = xp.all(said) | (sketches >= dim)
+    return (exact + dots(rest, left, xp)).astype(rest.dtype), known
 
 
-def xtrace(products: Any, starts: Any, num_matvecs: int, rotated: int | None, xp: Any) -> Any:
+def whole(
+    products: Any, starts: Any, num_matvecs: int, dim: int, rotated: bool, xp: Any
+) -> tuple[Any, Any]:
+    """Return the trace itself, from d products, as often as XTrace has samples."""
+    del rotated
+    basis = xp.eye(dim, dtype=starts(np.arange(1)).dtype)
+    found = xp.sum(dots(basis, products(basis), xp)).astype(basis.dtype)
+    return xp.full(num_matvecs // 2, found), xp.asarray(True)
+
+
+def xtrace(
+    products: Any, starts: Any, num_matvecs: int, dim: int, rotated: bool, xp: Any
+) -> tuple[Any, Any]:
     """Return the samples of XTrace, one per probe, each with the range of the other probes.
 
     With Y = A Omega = Q R, the range of all columns of Y but the i-th is that of Q (I - s s^T),
     where s is the normalised i-th column of R^-T: no second factorisation is needed. The rest w of
-    a probe outside of that range has E[w w^T] = I there. `rotated`, the dimension d, is given for
-    laws that no rotation changes: their w has a uniform direction, and is made as long as expected.
+    a probe outside of that range has E[w w^T] = I there. `rotated` says that no rotation
+    changes the law of the probes: their w has a uniform direction, and is made as long as expected.
     """
     count = num_matvecs // 2
     omega = starts(np.arange(count))
     image = products(omega)
     whole = dots(omega, image, xp)
+    unit = unit_of(image, xp)
+    image /= unit
     basis, r = _basis(image, xp)
     del image
     again = products(basis)
     inner, mixed = basis @ again.T, again @ omega.T  # Q^T A Q, and (A Q)^T Omega
-    s = _left_out(r, xp)
+    s, r = _left_out(r, xp), unit * r
     along = basis @ omega.T
     p = along - s * xp.sum(s * along, axis=0)  # coordinates of the projected probes
     quadratic = (
         whole - xp.sum(p * r, axis=0) - xp.sum(p * mixed, axis=0) + xp.sum(p * (inner @ p), axis=0)
     )
-    if rotated is not None:
+    if rotated:
         outside = dots(omega, omega, xp) - xp.sum(p**2, axis=0)
-        quadratic = quadratic * (rotated - count + 1) / xp.where(outside > 0, outside, 1)
+        quadratic = quadratic * (dim - count + 1) / xp.where(outside > 0, outside, 1)
     samples = xp.trace(inner) - xp.sum(s * (inner @ s), axis=0) + quadratic
-    return samples.astype(omega.dtype)
+    return samples.astype(omega.dtype), xp.asarray(True)
 
 
 def _left_out(r: Any, xp: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import jax
@@ -13,6 +13,7 @@ import numpy as np
 
 from adlab.core import checks, probes, trees
 from adlab.core.nodes import register
+from adlab.curvature._lengths import hypotenuse, lengths
 from adlab.curvature.drive import (
     ChunkSize,
     Loop,
@@ -22,19 +23,20 @@ from adlab.curvature.drive import (
     chunk_length,
     draw,
     draw_on_host,
+    drive,
     prepare,
     require_finite,
     resolve_law,
 )
-from adlab.curvature.estimate import Estimate
+from adlab.curvature.estimate import FEWEST_SAMPLES, Estimate, agreeing, mean_and_error
 from adlab.curvature.operators import Operator, flat_products
-from adlab.curvature.sketches import dots, hutchpp, xtrace
+from adlab.curvature.sketches import dots, hutchpp, whole, xtrace
 
 __all__ = ["diagonal", "trace"]
 
 PyTree = Any
 Estimator = Literal["hutchinson", "hutch++", "xtrace"]
-_FEWEST_SAMPLES = 8  # before the scatter of samples is trusted to stop a run
+_SAMPLES_TO_STOP = 8  # before the scatter of samples is trusted to stop a run
 _ROTATION_INVARIANT = (probes.sphere, probes.gaussian)
 
 
@@ -58,12 +60,17 @@ def trace(
       multiples of I in the last. Any other A has the variance of its symmetric part.
     * "hutch++": the exact trace on the range of A S, S of m/3 probes, plus Hutchinson on the rest.
       Unbiased; its error falls as 1/m where the spectrum decays, and is worse than Hutchinson's
-      where it is flat.
+      where it is flat. Its samples are the probes of the rest, m/3 or more: no error is stated
+      where they agree by chance, though their products don't vanish.
     * "xtrace": the mean over the m/2 probes of what each gives with the range of the others; the
       most exact where the spectrum decays. Unbiased. What is left of a probe is rescaled to the
       length expected, with sphere and Gaussian probes, whose direction doesn't depend on it. Its
       samples depend on one another, and its standard error is too small: by a factor from 1.1
-      where the spectrum is flat to 3 where it decays fast.
+      where the spectrum is flat to 3 where it decays fast; there is no interval. From m >= d
+      products on it is exact: it takes d products with the unit vectors, and no probe.
+
+    Samples of signs often agree. A standard error is therefore NaN below 4 samples, which are m for
+    Hutchinson; `Estimate.interval` is Student's, and what is printed as +- its half width at 95 %.
 
     All of them take any square A. Memory, as measured at the peak: up to eight vectors per probe of
     a chunk, of which drawing takes the most; for "hutch++" 2 m vectors, for "xtrace" 2.2 m.
@@ -106,6 +113,7 @@ def trace(
         law = "sphere" if estimator == "xtrace" else "rademacher"
     law = resolve_law(law)
     _check_budget(estimator, num_matvecs, operator.dim)
+    exact = estimator == "xtrace" and num_matvecs >= operator.dim
     if rtol is not None:
         checks.positive("rtol", rtol)
         if estimator != "hutchinson":
@@ -115,42 +123,57 @@ def trace(
             )
     if estimator == "hutchinson":
         run = _hutchinson(operator, law, key, num_matvecs, chunk_size, rtol)
-        if host:
-            return run.host(rtol, on_progress)
-        samples = _hutchinson_fused(run)
-        require_finite(samples)
-        return _summary(samples, num_matvecs, jnp)
-    method, peak = (hutchpp, 2.0) if estimator == "hutch++" else (xtrace, 2.2)
-    itemsize = trees.common_dtype(operator.like).itemsize
-    check_memory(f"the vectors of {estimator}", int(peak * num_matvecs * operator.dim * itemsize))
+        return drive(host, loop, lambda: run.host(rtol, on_progress), run.fused)
+    dtype, dim = trees.common_dtype(operator.like), operator.dim
+    peak = 2.0 if estimator == "hutch++" else 2.2
+    check_memory(f"the vectors of {estimator}", int(peak * num_matvecs * dim * dtype.itemsize))
+    method = hutchpp
     if estimator == "xtrace":
         num_matvecs -= num_matvecs % 2
-    if host:
-        products = Products(operator, num_matvecs, on_progress)
+        method = whole if exact else xtrace
+    spent = dim if exact else num_matvecs
+    rotated = law in _ROTATION_INVARIANT
+
+    def on_host() -> Estimate:
+        products = Products(operator, spent, on_progress)
         starts = functools.partial(_drawn, law, operator, key, chunk_size)
-        rotated = operator.dim if law in _ROTATION_INVARIANT else None
-        samples = method(_chunked(products, chunk_size), starts, num_matvecs, rotated, np)
-    else:
-        samples = _fused(operator, key, law, method, num_matvecs)
+        found = method(_chunked(products, chunk_size), starts, num_matvecs, dim, rotated, np)
+        return _sketched(*found, method, spent)
+
+    def fused() -> Estimate:
+        samples, known = _fused(operator, key, law, method, num_matvecs, rotated)
         require_finite(samples)
-    return _summary(samples, num_matvecs, np if host else jnp)
+        return _sketched(samples, known, method, spent)
+
+    return drive(host, loop, on_host, fused)
 
 
 def _check_budget(estimator: str, num_matvecs: int, dim: int) -> None:
     least = {"hutchinson": 1, "hutch++": 3, "xtrace": 4}[estimator]
     checks.at_least(f"num_matvecs of {estimator}", num_matvecs, least)
     basis = num_matvecs // {"hutchinson": 1, "hutch++": 3, "xtrace": 2}[estimator]
-    if estimator != "hutchinson" and basis > dim:
+    if estimator != "hutchinson" and basis > max(dim, least // 2):
         raise ValueError(
             f"num_matvecs of {estimator} must leave a basis of at most d = {dim} vectors, got "
             f"{num_matvecs}; the trace itself costs {dim} products: to_dense()"
         )
 
 
-def _summary(samples: Any, num_matvecs: int, xp: Any) -> Estimate:
-    count = samples.shape[0]
-    error = xp.std(samples, ddof=1) / count**0.5 if count > 1 else xp.asarray(np.nan)
-    return Estimate(xp.mean(samples), error, num_matvecs, samples)
+def _summary(samples: Any, num_matvecs: int) -> Estimate:
+    mean, error = mean_and_error(samples, FEWEST_SAMPLES)
+    return Estimate(mean, error, num_matvecs, samples, samples.shape[0] - 1)
+
+
+def _sketched(samples: Any, known: Any, method: Callable, num_matvecs: int) -> Estimate:
+    """Return the estimate, without an error where samples agree by chance: not `known` exact."""
+    found = _summary(samples, num_matvecs)
+    if method is whole:
+        return replace(found, standard_error=abs(found.estimate) * 0)
+    xp = jnp if isinstance(samples, jax.Array) else np
+    by_chance = agreeing(samples, xp) & ~known
+    error = xp.where(by_chance, xp.asarray(np.nan, samples.dtype), found.standard_error)
+    # XTrace's samples depend on one another: their scatter has no known law.
+    return replace(found, standard_error=error, degrees=0 if method is xtrace else found.degrees)
 
 
 @register("operator", "key")
@@ -173,12 +196,17 @@ class _Hutchinson:
         samples = np.zeros(0)
         for vectors, product in probe_products(self, products):
             samples = np.concatenate([samples, dots(vectors, product, np)])
-            if rtol is not None and len(samples) >= _FEWEST_SAMPLES:
-                found = _summary(samples, len(samples), np)
+            if rtol is not None and len(samples) >= _SAMPLES_TO_STOP:
+                found = _summary(samples, len(samples))
                 if found.standard_error <= rtol * abs(found.estimate):
                     break
-        found = _summary(samples, len(samples), np)
+        found = _summary(samples, len(samples))
         return jax.tree.map(products.dtype.type, found)
+
+    def fused(self) -> Estimate:
+        samples = _hutchinson_fused(self)
+        require_finite(samples)
+        return _summary(samples, self.num_matvecs)
 
 
 @jax.jit
@@ -204,7 +232,7 @@ def _hutchinson(
     """
     dtype = trees.common_dtype(operator.like)
     if rtol is not None and chunk_size == "auto":
-        chunk_size = chunk_length("auto", operator.dim, _FEWEST_SAMPLES, 2, dtype)
+        chunk_size = chunk_length("auto", operator.dim, _SAMPLES_TO_STOP, 2, dtype)
     run = _Hutchinson(operator, key, law, num_matvecs, chunk_size)
     size = 2 * run.chunk() * operator.dim * dtype.itemsize
     check_memory("a chunk of probes and their products", size)
@@ -220,14 +248,13 @@ def probe_products(run: Any, products: Products) -> Any:
         yield vectors, products(vectors)
 
 
-@functools.partial(jax.jit, static_argnames=("law", "method", "num_matvecs"))
+@functools.partial(jax.jit, static_argnames=("law", "method", "num_matvecs", "rotated"))
 def _fused(
-    operator: Operator, key: jax.Array, law: Any, method: Callable, num_matvecs: int
-) -> jax.Array:
+    operator: Operator, key: Any, law: Any, method: Callable, num_matvecs: int, rotated: bool
+) -> tuple[jax.Array, jax.Array]:
     products = functools.partial(flat_products, operator)
     starts = functools.partial(draw, law, operator.like, key)
-    rotated = operator.dim if law in _ROTATION_INVARIANT else None
-    return method(products, starts, num_matvecs, rotated, jnp)
+    return method(products, starts, num_matvecs, operator.dim, rotated, jnp)
 
 
 def _chunked(products: Products, chunk_size: ChunkSize) -> Callable[[np.ndarray], np.ndarray]:
@@ -265,8 +292,8 @@ def diagonal(
     """Estimate the diagonal of A from m = `num_matvecs` products with Rademacher probes.
 
     The mean of u * (A u), entry by entry. Unbiased; the variance of entry i is
-    (1/m) sum_{j != i} a_ij^2. Memory, as measured at the peak: up to eight vectors
-    per probe of a chunk, of which drawing takes the most.
+    (1/m) sum_{j != i} a_ij^2. Standard errors are NaN for m < 4. Memory, as measured at the peak:
+    up to eight vectors per probe of a chunk, of which drawing takes the most.
 
     Args:
       operator: an Operator, a square array, or whatever has `matvec` and `like`.
@@ -294,48 +321,68 @@ def diagonal(
     if rtol is not None:
         checks.positive("rtol", rtol)
     run = _hutchinson(operator, probes.rademacher, key, num_matvecs, chunk_size, rtol)
-    if host:
-        mean, squares, count = _diagonal_host(run, rtol, on_progress)
-    else:
-        (mean, squares), count = _diagonal_fused(run), num_matvecs
-        require_finite((mean, squares))
-    like, xp = trees.probe_like(operator.like), np if host else jnp
-    error = xp.sqrt(squares / (max(count - 1, 1) * count)) if count > 1 else squares + np.nan
-    mean, error = (trees.unravel(jnp.asarray(flat), like) for flat in (mean, error))
-    return Estimate(mean, error, count)
+    like = trees.probe_like(operator.like)
+
+    def result(mean: Any, root: Any, count: int, xp: Any) -> Estimate:
+        error = root + np.nan
+        if count >= FEWEST_SAMPLES:
+            error = root / xp.asarray(((count - 1) * count) ** 0.5, root.dtype)
+        mean, error = (trees.unravel(jnp.asarray(flat), like) for flat in (mean, error))
+        return Estimate(mean, error, count, None, count - 1)
+
+    def fused() -> Estimate:
+        mean, root = _diagonal_fused(run)
+        require_finite((mean, root))
+        return result(mean, root, num_matvecs, jnp)
+
+    def on_host() -> Estimate:
+        mean, root, count = _diagonal_host(run, rtol, on_progress)
+        return result(mean, root, count, np)
+
+    return drive(host, loop, on_host, fused)
 
 
 def _diagonal_host(run: _Hutchinson, rtol: float | None, on_progress: Any) -> tuple[Any, Any, int]:
-    """Return the mean, the sum of squared deviations from it, and the number of probes."""
+    """Return the mean, the root of the sum of squared deviations, and the number of probes."""
     products = Products(run.operator, run.num_matvecs, on_progress)
     mean = np.zeros(run.operator.dim, products.dtype)
-    squares, count = np.zeros_like(mean), 0
+    root, count = np.zeros_like(mean), 0
     for vectors, product in probe_products(run, products):
         for vector, row in zip(vectors, product, strict=True):
             row = vector * row
             count += 1
             change = row - mean
             mean += change / count
-            squares += change * (row - mean)
-        if rtol is not None and count >= _FEWEST_SAMPLES:
-            error = np.sqrt(squares.sum() / ((count - 1) * count))
-            if error <= rtol * np.linalg.norm(mean):
+            root = _add(root, change, count, np)
+        if rtol is not None and count >= _SAMPLES_TO_STOP:
+            error = lengths(root, np) / ((count - 1) * count) ** 0.5
+            if error <= rtol * lengths(mean, np):
                 break
-    return mean, squares, count
+    return mean, root, count
+
+
+def _add(root: Any, change: Any, count: Any, xp: Any) -> Any:
+    """Return the root of the sum of squares after `change` from the mean of count - 1 numbers.
+
+    Welford's recurrence adds change^2 (count - 1) / count to the sum; the squares themselves would
+    underflow in float32 for entries of 1e-22.
+    """
+    count = xp.asarray(count, change.dtype)
+    return hypotenuse(root, change * xp.sqrt((count - 1) / count), xp)
 
 
 @jax.jit
 def _diagonal_fused(run: _Hutchinson) -> tuple[Any, Any]:
-    """Return the mean, and the sum of squared deviations from it."""
+    """Return the mean, and the root of the sum of squared deviations from it."""
 
     def add(state: tuple[Any, Any], index: jax.Array) -> tuple[tuple[Any, Any], None]:
-        mean, squares = state
+        mean, root = state
         vector = draw(run.law, run.operator.like, run.key, index[None])
         row = (vector * flat_products(run.operator, vector))[0]
         change = row - mean
         mean = mean + change / (index + 1).astype(mean.dtype)
-        return (mean, squares + change * (row - mean)), None
+        return (mean, _add(root, change, index + 1, jnp)), None
 
     zeros = jnp.zeros(run.operator.dim, trees.common_dtype(run.operator.like))
-    (mean, squares), _ = jax.lax.scan(add, (zeros, zeros), jnp.arange(run.num_matvecs))
-    return mean, squares
+    (mean, root), _ = jax.lax.scan(add, (zeros, zeros), jnp.arange(run.num_matvecs))
+    return mean, root

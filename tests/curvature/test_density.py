@@ -321,6 +321,68 @@ def test_one_probe_has_no_error():
     assert np.all(np.isfinite(found.density))
 
 
+def test_intervals_of_few_probes_cover_as_often_as_they_say():
+    """Student's t with 7 degrees of freedom, at 95 %, over 1000 keys; at 2 steps of 8 probes."""
+    count, dense = 1000, with_spectrum(np.linspace(-1, 2, 30))  # sums of many terms
+    matrix = jnp.asarray(dense, jnp.float32)
+
+    def once(key):
+        found = spectral_density(matrix, key=key, num_matvecs=2, num_probes=8, grid=2)
+        return jnp.stack(found.trace().interval() + found.moment(2).interval())
+
+    keys = jax.random.split(KEY, count)
+    rows = np.asarray(jax.jit(lambda keys: jax.lax.map(once, keys, batch_size=100))(keys))
+    for (low, high), exact in zip(
+        (rows[:, :2].T, rows[:, 2:].T), (np.trace(dense), np.sum(dense**2) / 30), strict=True
+    ):
+        holding = np.sum((low <= exact) & (exact <= high))
+        assert abs(holding - 0.95 * count) <= 5 * math.sqrt(count * 0.95 * 0.05)
+
+
+@LOOPS
+def test_densities_scale_with_the_operator(loop):
+    """By powers of 2 near 1e-22 and 1e18, whose squares float32 can't hold or can only just."""
+    options = {"key": KEY, "num_matvecs": 4, "num_probes": 4, "grid": 16, "loop": loop}
+    plain = spectral_density(jnp.asarray(SMALL, jnp.float32), **options)
+    for scale in (2.0**-73, 2.0**60):
+        found = spectral_density(jnp.asarray(SMALL * scale, jnp.float32), **options)
+        for name, unit in (("nodes", scale), ("residuals", scale), ("density", 1 / scale)):
+            ours = np.float64(getattr(found, name)) / unit
+            np.testing.assert_allclose(ours, getattr(plain, name), rtol=1e-3, atol=1e-4)
+        for name in ("density", "trace"):  # round-off of differences
+            ours, theirs = (
+                each.standard_error if name == "density" else each.trace().standard_error
+                for each in (found, plain)
+            )
+            unit = 1 / scale if name == "density" else scale
+            np.testing.assert_allclose(np.float64(ours) / unit, theirs, rtol=1e-2, atol=1e-5)
+            assert np.any(np.asarray(theirs) > 0)
+
+
+def test_gradients_are_those_of_the_quadrature():
+    """The first moment is q.Aq in any number of steps: its gradient is the mean of q q^T."""
+    matrix, like = jnp.asarray(SMALL, jnp.float32), jax.ShapeDtypeStruct((30,), jnp.float32)
+
+    @jax.grad
+    def gradient(a):
+        operator = Linear(lambda v: a @ v, like)
+        return (
+            spectral_density(operator, key=KEY, num_matvecs=3, num_probes=2, grid=2)
+            .moment(1)
+            .estimate
+        )
+
+    q = np.stack([np.asarray(start(index, jnp.float32)) for index in range(2)])
+    np.testing.assert_allclose(gradient(matrix), q.T @ q / 2, atol=1e-4)  # float32, through 3 steps
+
+
+def test_two_samples_that_agree_state_no_error():
+    found = spectral_density(jnp.eye(6), key=KEY, num_matvecs=1, num_probes=2)
+    np.testing.assert_allclose(found.trace().estimate, 6, rtol=1e-6)
+    assert np.isnan(found.trace().standard_error)
+    assert np.all(np.isnan(found.trace().interval()))
+
+
 @pytest.mark.usefixtures("x64")
 @LOOPS
 def test_chunk_size_changes_nothing(loop):
