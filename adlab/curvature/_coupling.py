@@ -5,10 +5,10 @@ B and w(B) its weight. Every batch B is joined with the same part A of the first
 
     w(A + B) L(A + B) = w(A) L(A) + w(B) L(B)
 
-must hold, for the loss and for its derivative along one fixed direction: at an initialisation that
-ignores its inputs, all losses are equal whatever couples them, but the derivatives aren't. Since A
-is the same for all, a loss that passes on every batch is weighed alike in all of them, too: one
-that divides by a number of valid tokens passes within batches of like padding.
+must hold, at the parameters and at others nearby: at an initialisation that ignores its inputs, all
+losses are equal whatever couples them, but nearby they aren't. Since A is the same for all, a loss
+that passes on every batch is weighed alike in all of them, too: one that divides by a number of
+valid tokens would pass within batches of like padding.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adlab.core import checks
+from adlab.core import trees
 from adlab.curvature._weights import Weights
 
 if TYPE_CHECKING:
@@ -30,47 +30,56 @@ __all__ = ["check_batches", "holds"]
 
 PyTree = Any
 _TOLERANCE = 1e-4  # relative: above the round-off of float32, below what couples examples
-_SLOPES = 10  # times as much for slopes, in whose sums examples cancel
+_NEARBY = 0.1  # relative to the size of a leaf
 
 
 @jax.jit
-def _measure(operator: Network) -> tuple[jax.Array, jax.Array]:
-    """Return loss, slope and the gradient's length, (3,), and the loss traced a second time."""
-    return operator.value_and_slope(), operator.mean()
+def _losses(operator: Network) -> tuple[jax.Array, jax.Array]:
+    """Return the loss, and the loss traced a second time."""
+    return operator.mean(), operator.mean()
+
+
+@jax.jit
+def _nearby(params: PyTree) -> PyTree:
+    """Return parameters whose entries differ from these by a tenth of their size."""
+
+    def moved(leaf: jax.Array) -> jax.Array:
+        direction = jnp.cos(jnp.arange(leaf.size, dtype=jnp.float32)).reshape(leaf.shape)
+        size = jnp.sqrt(jnp.mean(jnp.square(leaf.astype(trees.wide_dtype(leaf)))))
+        step = jnp.where(size == 0, jnp.ones_like(size), size) * direction.astype(size.dtype)
+        return leaf + (_NEARBY * step).astype(leaf.dtype)
+
+    return jax.tree.map(moved, params)
 
 
 class _Gauge:
     """Measures the loss on batches, with float32 in place of 16 bits where the loss takes it."""
 
     def __init__(self, operator: Network, weights: Weights, first: Any) -> None:
-        self.operator, self.weights = operator, weights
-        on_batch = operator.with_data(first, 0)
-        self.widened = _takes_float32(on_batch)
-        size = _size(first)
-        self.part = _slice(first, slice(0, -(-size // 4)))
-        self.on_part = self.loss(self.part), self.weight(self.part)
-        self.dtype = jax.eval_shape(_measure, self._on(first))[0].dtype
+        self.operators = (operator, operator.at(_nearby(operator.params)))
+        self.weights, self.widened = weights, _takes_float32(operator.with_data(first, 0))
+        self.dtype = jax.eval_shape(_losses, self._on(operator, first))[0].dtype
+        self.part = _slice(first, slice(0, -(-_size(first) // 4)))
+        self.on_part = self._loss(self.part), self._weight(self.part)
 
-    def _on(self, batch: Any) -> Network:
-        on_batch = self.operator.with_data(batch, 0)
+    def _on(self, operator: Network, batch: Any) -> Network:
+        on_batch = operator.with_data(batch, 0)
         return _widened(on_batch) if self.widened else on_batch
 
-    def loss(self, batch: Any) -> jax.Array:
-        """Return loss, slope, and the gradient's length on a batch."""
-        return _measure(self._on(batch))[0]
+    def _loss(self, batch: Any) -> list[jax.Array]:
+        return [_losses(self._on(operator, batch))[0] for operator in self.operators]
 
-    def weight(self, batch: Any) -> Any:
-        """Return what a batch, or a part of one, counts."""
-        return self.weights.of(self.operator, batch, 0, _size(batch))
+    def _weight(self, batch: Any) -> Any:
+        return self.weights.of(self.operators[0], batch, 0, _size(batch))
 
-    def joined(self, batch: Any) -> tuple[Any, Any, Any]:
-        """Return losses (3, 3) of the batch with the part, of it alone, and of the part; weights.
+    def joined(self, batch: Any) -> tuple[list[Any], list[Any], int]:
+        """Return losses (3, 2) and weights (3,) of the batch with the part, alone, and of the part.
 
         Also the number of examples of the first.
         """
         both = _concatenated(self.part, batch)
-        losses = self.loss(both), self.loss(batch), self.on_part[0]
-        weights = self.weight(both), self.weight(batch), self.on_part[1]
+        losses = [self._loss(both), self._loss(batch), self.on_part[0]]
+        weights = [self._weight(both), self._weight(batch), self.on_part[1]]
         return losses, weights, _size(both)
 
     @property
@@ -80,7 +89,8 @@ class _Gauge:
 
     def require_deterministic(self, batch: Any) -> None:
         """Raise ValueError where two evaluations differ, as they were traced or as they ran."""
-        losses = [float(loss) for _ in range(2) for loss in self._evaluations(batch)]
+        on_batch = self._on(self.operators[0], batch)
+        losses = [float(loss) for _ in range(2) for loss in _losses(on_batch)]
         for other in losses[1:]:
             if abs(losses[0] - other) > self.tolerance * max(abs(losses[0]), abs(other)):
                 raise ValueError(
@@ -89,16 +99,12 @@ class _Gauge:
                     "mode"
                 )
 
-    def _evaluations(self, batch: Any) -> tuple[Any, Any]:
-        measured, again = _measure(self._on(batch))
-        return measured[0], again
-
 
 def check_batches(operator: Network, batches: Iterable[Any], weights: Weights) -> None:
     """Raise ValueError unless the losses of all batches combine, see above.
 
-    Costs the gradients of 2 1/4 times the data. Weights that are numbers are taken as they are: of
-    parts they aren't known. Then the loss of the first batch is evaluated, twice, and no more.
+    Costs the loss of 4 1/2 times the data. Weights that are numbers are taken as they are: of parts
+    they aren't known. Then the loss of the first batch is evaluated, and no more.
     """
     gauge: _Gauge | None = None
     for index, batch in enumerate(batches):
@@ -108,12 +114,11 @@ def check_batches(operator: Network, batches: Iterable[Any], weights: Weights) -
         if weights.numbers is not None:
             continue
         losses, weighed, count = gauge.joined(batch)
-        rows = np.array([np.asarray(loss, np.float64) for loss in losses])
-        shares = np.array([float(weight) for weight in weighed])
-        _require_finite(rows[1, 0], shares[1], index)
-        bad = _broken(np, rows, shares, gauge.tolerance, weights.reduction)
+        rows, each = np.asarray(losses, np.float64), np.asarray(weighed, np.float64)
+        _require_finite(rows[1, 0], each[1], index)
+        bad = _broken(np, rows, each, gauge.tolerance, weights.reduction)
         if bad.any():
-            raise ValueError(_told(rows, shares, bad, index, count, weights.reduction))
+            raise ValueError(_told(rows, each, bad, index, count, weights.reduction))
 
 
 def holds(operator: Network, batches: Any, weights: Weights) -> jax.Array:
@@ -122,26 +127,26 @@ def holds(operator: Network, batches: Any, weights: Weights) -> jax.Array:
 
     def broken(batch: Any) -> jax.Array:
         losses, weighed, _ = gauge.joined(batch)
-        rows = jnp.stack(losses)
-        shares = jnp.stack([jnp.asarray(weight, rows.dtype) for weight in weighed])
-        return jnp.any(_broken(jnp, rows, shares, gauge.tolerance, weights.reduction))
+        rows = jnp.array(losses)
+        each = jnp.stack([jnp.asarray(weight, rows.dtype) for weight in weighed])
+        return jnp.any(_broken(jnp, rows, each, gauge.tolerance, weights.reduction))
 
     return ~jnp.any(jax.lax.map(broken, batches))
 
 
 def _broken(xp: Any, rows: Any, weights: Any, tolerance: float, reduction: str) -> Any:
-    """Return whether losses, slopes, and weights break the sum, from joined, alone, and part.
+    """Return whether the losses here and nearby, and the weights, break the sum.
 
     A part of weight 0 counts as nothing, whatever its loss, which may be 0 / 0.
     """
     shares = weights / xp.where(weights[0] == 0, 1, weights[0])
-    terms = xp.where(shares[:, None] == 0, 0, shares[:, None] * rows)
-    sizes = xp.where(shares[:, None] == 0, 0, xp.abs(rows))
-    gaps = xp.abs(terms[0] - terms[1] - terms[2])
-    loss = gaps[0] <= tolerance * xp.max(sizes[:, 0])  # also False where a part isn't finite
-    slope = gaps[1] > _SLOPES * tolerance * xp.max(sizes[:, 1:])  # NaN is for the product to tell
+    counted = xp.where(shares[:, None] == 0, 0, rows)
+    gaps = xp.abs(shares @ (counted * xp.asarray([[1], [-1], [-1]], rows.dtype)))
+    sizes = xp.max(xp.abs(counted), axis=0)
+    here = ~(gaps[0] <= tolerance * sizes[0])  # also where a part isn't finite
+    nearby = gaps[1] > tolerance * sizes[1]  # the loss may end before the nearby parameters
     uneven = xp.abs(shares[0] - shares[1] - shares[2]) > tolerance
-    return xp.stack([~loss, slope, uneven & (reduction == "mean")])
+    return xp.stack([here, nearby, uneven & (reduction == "mean")])
 
 
 def _require_finite(loss: float, weight: float, index: int) -> None:
@@ -164,11 +169,11 @@ _KINDS = {
 def _told(rows: Any, weights: Any, bad: Any, index: int, count: int, reduction: str) -> str:
     on = f"on batch {index} with a part of batch 0, {count} examples"
     if bad[:2].any():
-        what = ("", "slopes ")[int(np.argmax(bad[:2]))]
-        column = rows[:, int(np.argmax(bad[:2]))]
+        column = int(np.argmax(bad[:2]))
+        place = ("", " at parameters nearby")[column]
         split = weights[1:] / (weights[0] or 1)
-        expected = np.where(split == 0, 0, split * column[1:]).sum()
-        got = f"{what}{column[0]:.6g} {on}, and {expected:.6g} from the two apart"
+        apart = np.where(split == 0, 0, split * rows[1:, column]).sum()
+        got = f"{rows[0, column]:.6g} {on}{place}, and {apart:.6g} from the two apart"
     else:
         got = f"weights {weights[0]:.6g} {on}, and {weights[1:].sum():.6g} from the two apart"
     return (
