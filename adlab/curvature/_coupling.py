@@ -141,7 +141,8 @@ def _broken(xp: Any, rows: Any, weights: Any, tolerance: float, reduction: str) 
     """
     shares = weights / xp.where(weights[0] == 0, 1, weights[0])
     counted = xp.where(shares[:, None] == 0, 0, rows)
-    gaps = xp.abs(shares @ (counted * xp.asarray([[1], [-1], [-1]], rows.dtype)))
+    terms = shares[:, None] * counted
+    gaps = xp.abs(terms[0] - terms[1] - terms[2])
     sizes = xp.max(xp.abs(counted), axis=0)
     here = ~(gaps[0] <= tolerance * sizes[0])  # also where a part isn't finite
     nearby = gaps[1] > tolerance * sizes[1]  # the loss may end before the nearby parameters

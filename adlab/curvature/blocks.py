@@ -140,9 +140,6 @@ class Network(Operator):
         """Return how many terms this matrix is the mean of by definition: 1 for that of a loss."""
         return 1
 
-    def require_labels(self, name: str = "labels") -> None:
-        """Raise where labels, or outputs, can't be those of the model, as far as can be read."""
-
 
 def choose(params: PyTree, where: Where | None) -> tuple[bool, ...] | None:
     """Return which leaves of `params` have a path that `where` accepts; None for all of them.
