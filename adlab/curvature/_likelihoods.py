@@ -159,7 +159,8 @@ class _Softmax(Predictive):
 
 def _index(labels: Any) -> Any:
     """Return labels as wide integers: as 8-bit ones, classes from 128 on would wrap around."""
-    return labels.astype(jnp.int32) if labels.dtype.itemsize < 4 else labels
+    floating = jnp.issubdtype(labels.dtype, jnp.floating)
+    return labels if floating or labels.dtype.itemsize >= 4 else labels.astype(jnp.int32)
 
 
 class _Gaussian(Predictive):
@@ -192,7 +193,8 @@ class _Bernoulli(Predictive):
 
     def _valid(self, labels: Any, outputs: Any) -> Any:
         del outputs
-        return (labels == 0) | (labels == 1)
+        number = _index(labels)
+        return (number == 0) | (number == 1)
 
     def _condition(self, outputs: Any) -> tuple[str, str]:
         del outputs

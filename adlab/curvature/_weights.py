@@ -30,8 +30,8 @@ class Weights:
         """Return the weight of a batch, or of a part of one where they aren't given as numbers."""
         if self.function is not None:
             weight = self.function(batch if len(batch) > 1 else batch[0])
-        elif self.numbers is not None:
-            weight = self.numbers[min(index, len(self.numbers) - 1)]  # a pass too long is refused
+        elif self.numbers is not None:  # a pass that is too long is refused at its end
+            weight = self.numbers[min(index, len(self.numbers) - 1)]
         elif self.reduction == "mean":
             return size
         else:
@@ -56,7 +56,10 @@ class Weights:
         if not traced:
             each = [at(index) for index in range(count)]
             return jnp.asarray(each, float), self.divisor(each)
-        each = jax.lax.map(lambda index: jnp.asarray(at(index), float), jnp.arange(count))
+        if self.numbers is not None:
+            each = jax.vmap(_checked)(jnp.asarray(self.numbers, float))
+        else:
+            each = jax.lax.map(lambda index: jnp.asarray(at(index), float), jnp.arange(count))
         return each, self.divisor(each)
 
     def require_count(self, count: int) -> None:
@@ -92,11 +95,11 @@ def _listed(given: Any) -> Any:
 
 
 def _real(value: Any) -> bool:
-    dtype = jnp.result_type(value) if hasattr(value, "dtype") else np.asarray(value).dtype
+    dtype = value.dtype if hasattr(value, "dtype") else np.asarray(value).dtype
     return any(jnp.issubdtype(dtype, kind) for kind in (jnp.floating, jnp.integer, jnp.bool_))
 
 
-def _checked(weight: Any, where: str) -> Any:
+def _checked(weight: Any, where: str = "") -> Any:
     if np.shape(weight) != () or not _real(weight):
         raise TypeError(f"weights must be one real number per batch, got {weight!r}{where}")
     if not checks.concrete(weight):

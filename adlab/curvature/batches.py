@@ -118,9 +118,9 @@ def _stacked_mean(operator: Network, data: Stacked, weights: Weights, coupled: b
         for index, batch in enumerate(_each(data.batches, count)):
             operator.with_data(batch, index).require_labels(f"labels of batch {index}")
     each, total = weights.of_stacked(operator, data.batches, count, size, traced)
-    if not coupled and traced:
+    if not coupled and traced and weights.numbers is None:
         total = jnp.where(holds(operator, data.batches, weights), total, jnp.nan)
-    elif not coupled:
+    elif not coupled and not traced:
         check_batches(operator, _each(data.batches, count), weights)
     return StackedMean(operator, data.batches, each, total, count)
 
