@@ -45,7 +45,7 @@ class Predictive(abc.ABC):
         """Return the shape that labels must have: that of the outputs."""
         return tuple(outputs.shape)
 
-    def encode(self, labels: Any, outputs: Any, name: str = "labels") -> jax.Array:
+    def encode(self, labels: Any, outputs: Any, where: str = "") -> jax.Array:
         """Return labels in the form of the outputs; a traced label that can't be is NaN.
 
         Raises:
@@ -55,28 +55,29 @@ class Predictive(abc.ABC):
         labels = labels if isinstance(labels, jax.Array) else np.asarray(labels)
         if labels.shape != self.labels_shape(outputs):
             raise ValueError(
-                f"{name} must be shaped as {self.labels_shape(outputs)}, by likelihood="
+                f"labels must be shaped as {self.labels_shape(outputs)}, by likelihood="
                 f"{self.name!r} for outputs of shape {tuple(outputs.shape)}, got {labels.shape}"
+                f"{where}"
             )
-        self._require_dtype(labels, name)
+        self._require_dtype(labels, where)
         labels = jnp.asarray(labels)
         valid = self._valid(labels, outputs)
         if checks.concrete((labels, valid)):
-            self._require_valid(np.asarray(labels), np.asarray(valid), outputs, name)
+            self._require_valid(np.asarray(labels), np.asarray(valid), outputs, where)
         return self._encoded(labels, valid, outputs)
 
-    def _require_dtype(self, labels: Any, name: str) -> None:
+    def _require_dtype(self, labels: Any, where: str) -> None:
         kinds = (jnp.floating, jnp.integer, jnp.bool_)
         if not any(jnp.issubdtype(labels.dtype, kind) for kind in kinds):
-            raise TypeError(f"{name} must be real numbers, got {labels.dtype}")
+            raise TypeError(f"labels must be real numbers, got {labels.dtype}{where}")
 
-    def _require_valid(self, labels: Any, valid: Any, outputs: Any, name: str) -> None:
+    def _require_valid(self, labels: Any, valid: Any, outputs: Any, where: str) -> None:
         if valid.all():
             return
         place = tuple(int(i) for i in np.argwhere(~valid)[0])
+        condition, remedy = self._condition(outputs)
         raise ValueError(
-            f"{name} must be {self._condition(outputs)[0]}, got {labels[place]} at "
-            f"{place}{self._condition(outputs)[1]}"
+            f"labels must be {condition}, got {labels[place]} at {place}{where}; {remedy}"
         )
 
     def _encoded(self, labels: Any, valid: Any, outputs: Any) -> jax.Array:
@@ -123,9 +124,9 @@ class _Softmax(Predictive):
     def labels_shape(self, outputs: Any) -> tuple[int, ...]:
         return tuple(outputs.shape[:-1])
 
-    def _require_dtype(self, labels: Any, name: str) -> None:
+    def _require_dtype(self, labels: Any, where: str) -> None:
         if not jnp.issubdtype(labels.dtype, jnp.integer):
-            raise TypeError(f"{name} must be integers, got {labels.dtype}")
+            raise TypeError(f"labels must be integers, got {labels.dtype}{where}")
 
     def _valid(self, labels: Any, outputs: Any) -> Any:
         index = _index(labels)
@@ -134,7 +135,7 @@ class _Softmax(Predictive):
     def _condition(self, outputs: Any) -> tuple[str, str]:
         classes = outputs.shape[-1]
         return f"from 0 to {classes - 1} for {classes} classes", (
-            "; leave out examples whose label is to be ignored, such as those of -100"
+            "leave out examples whose label is to be ignored, such as those of -100"
         )
 
     def _encoded(self, labels: Any, valid: Any, outputs: Any) -> jax.Array:
@@ -172,7 +173,7 @@ class _Gaussian(Predictive):
 
     def _condition(self, outputs: Any) -> tuple[str, str]:
         del outputs
-        return "finite", "; leave out examples whose label is missing"
+        return "finite", "leave out examples whose label is missing"
 
     def mean(self, outputs: jax.Array) -> jax.Array:
         return outputs
@@ -198,7 +199,7 @@ class _Bernoulli(Predictive):
 
     def _condition(self, outputs: Any) -> tuple[str, str]:
         del outputs
-        return "0 or 1", "; labels y of -1 and 1 are (y + 1) // 2"
+        return "0 or 1", "labels y of -1 and 1 are (y + 1) // 2"
 
     def mean(self, outputs: jax.Array) -> jax.Array:
         return jax.nn.sigmoid(outputs)

@@ -35,8 +35,8 @@ class Pass(NamedTuple):
         """Return the pass with one batch more."""
         hashes = list(_hashes(batch, size))
         contents = sum(hashes) % _MODULUS
-        arranged: Any = {
-            "free": 0,
+        key: Any = {
+            "free": None,
             "cut": contents,
             "batches": (index, contents),
             "examples": (index, tuple(hashes)),
@@ -44,7 +44,7 @@ class Pass(NamedTuple):
         return Pass(
             self.examples + size,
             (self.contents + contents) % _MODULUS,
-            (self.arranged + hash((arranged,))) % _MODULUS,
+            (self.arranged + (0 if key is None else hash((key,)))) % _MODULUS,
         )
 
 

@@ -71,6 +71,7 @@ class Weights:
 
     def divisor(self, weights: Any) -> Any:
         """Return what the weighted sum is divided by, of concrete weights or traced ones."""
+        total: Any
         if checks.concrete(weights):
             total = float(np.sum(np.asarray(weights, np.float64)))
             if not (np.isfinite(total) and total > 0):

@@ -116,7 +116,7 @@ def _stacked_mean(operator: Network, data: Stacked, weights: Weights, coupled: b
     traced = checks.in_trace((operator, data, weights.numbers))
     if not traced:
         for index, batch in enumerate(_each(data.batches, count)):
-            operator.with_data(batch, index).require_labels(f"labels of batch {index}")
+            operator.with_data(batch, index).require_labels(f" of batch {index}")
     each, total = weights.of_stacked(operator, data.batches, count, size, traced)
     if not coupled and traced and weights.numbers is None:
         total = jnp.where(holds(operator, data.batches, weights), total, jnp.nan)
@@ -171,7 +171,7 @@ def _survey(
                 f"batches must be alike but for their size, got {told(shape)} in batch "
                 f"{index} after {told(structure)}; {_REMEDY}"
             )
-        operator.with_data(batch, index).require_labels(f"labels of batch {index}")
+        operator.with_data(batch, index).require_labels(f" of batch {index}")
         each.append(weights.of(operator, batch, index, size))
         found = found.after(batch, index, size, arrangement)
     if not each:

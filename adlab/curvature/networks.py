@@ -320,12 +320,12 @@ class Fisher(OutputCurvature):
         self._predictive.require_outputs(outputs)
         return self._predictive.examples(outputs)
 
-    def require_labels(self, name: str = "labels") -> None:
+    def require_labels(self, where: str = "") -> None:
         """Raise where labels or outputs can't be those of the likelihood, if labels matter."""
         if self.kind == "empirical" and self.args and not checks.in_trace(self.args[-1]):
             outputs = jax.eval_shape(_outputs, self)
             self._predictive.require_outputs(outputs)
-            self._predictive.encode(self.args[-1], outputs, name)
+            self._predictive.encode(self.args[-1], outputs, where)
 
     @property
     def _predictive(self) -> Predictive:

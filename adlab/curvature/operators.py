@@ -61,9 +61,9 @@ class Operator(abc.ABC):
         """Yield (weight, operator) pairs whose weighted sum this operator is."""
         yield 1.0, self
 
-    def require_labels(self, name: str = "labels") -> None:
+    def require_labels(self, where: str = "") -> None:
         """Raise where labels, or outputs, can't be those of a model, as far as can be read now."""
-        del name  # matrices without labels have nothing to tell
+        del where  # matrices without labels have nothing to tell
 
     def shift(self, by: Any) -> Operator:
         """Return this operator plus `by` times the identity."""
@@ -275,9 +275,9 @@ class Scaled(Operator):
         """The operator's own."""
         return self.operator.traceable
 
-    def require_labels(self, name: str = "labels") -> None:
+    def require_labels(self, where: str = "") -> None:
         """Raise as the operator does."""
-        self.operator.require_labels(name)
+        self.operator.require_labels(where)
 
     def parts(self) -> Iterator[tuple[Any, Operator]]:
         """Yield the operator's parts, scaled."""
@@ -315,10 +315,10 @@ class Sum(Operator):
         """Whether both are."""
         return self.first.traceable and self.second.traceable
 
-    def require_labels(self, name: str = "labels") -> None:
+    def require_labels(self, where: str = "") -> None:
         """Raise as one of the operators does."""
-        self.first.require_labels(name)
-        self.second.require_labels(name)
+        self.first.require_labels(where)
+        self.second.require_labels(where)
 
     def parts(self) -> Iterator[tuple[Any, Operator]]:
         """Yield the parts of both."""

@@ -158,7 +158,7 @@ class TestWhatTheCheckSees:
     @pytest.mark.parametrize("kind", KINDS)
     def test_losses_that_are_equal_at_an_initialisation_of_zeros(self, kind):
         zeros = jax.tree.map(jnp.zeros_like, PARAMS)
-        with pytest.raises(ValueError, match="on batch 1 .*at parameters nearby"):
+        with pytest.raises(ValueError, match=r"on batch 1 .*at parameters nearby"):
             KINDS[kind]("mean", zeros).over(BATCHES)
 
     def test_outputs_of_zero_do_not_hide_batch_statistics_from_a_fisher_matrix(self):
@@ -173,7 +173,7 @@ class TestWhatTheCheckSees:
         with pytest.raises(ValueError, match=r"must be the sum over its examples.*leave reduction"):
             Hessian(CASE.fun, PARAMS).over(data, reduction="sum")
         with pytest.raises(ValueError, match="must be the mean over its examples"):
-            Hessian(CASE.fun, PARAMS).over(data, weights=lambda batch: 1.0)
+            Hessian(CASE.fun, PARAMS).over(data, weights=lambda _: 1.0)
 
 
 class TestWeights:
@@ -219,7 +219,7 @@ class Loader:
     def __iter__(self):
         rows = self.passes[min(self.done, len(self.passes) - 1)]
         self.done += 1
-        return iter([tuple(array[np.asarray(r)] for array in self.arrays) for r in rows])
+        yield from [tuple(array[np.asarray(r)] for array in self.arrays) for r in rows]
 
 
 ROWS = [np.arange(4), np.arange(4, 8), np.arange(8, 12)]
