@@ -310,3 +310,26 @@ class TestDataThatChange:
             other = Pass().after({**batch, "x": changed}, 0, 6, "free")
             with pytest.raises(ValueError, match="got others"):
                 require_same(other, first, "free")
+
+    @pytest.mark.parametrize("arrangement", ["cut", "batches", "examples"])
+    def test_every_change_of_the_arrangement_is_seen(self, arrangement):
+        rng = np.random.default_rng(1)
+
+        def passed(batches):
+            found = Pass()
+            for index, batch in enumerate(batches):
+                found = found.after(batch, index, 2, arrangement)
+            return found
+
+        for _ in range(300):
+            batches = list(rng.standard_normal((3, 2, 1)))
+            first = passed(batches)
+            recut = np.reshape(batches, (6, 1))[[0, 2, 1, 3, 4, 5]].reshape(3, 2, 1)
+            changed = {"cut": recut, "batches": batches[::-1], "examples": recut[:, ::-1]}
+            with pytest.raises(ValueError, match="at every pass, for"):
+                require_same(passed(changed[arrangement]), first, arrangement)
+            if arrangement == "cut":
+                require_same(passed(batches[::-1]), first, arrangement)
+            if arrangement != "examples":
+                within = [batch[::-1] for batch in batches]
+                require_same(passed(within), first, arrangement)
