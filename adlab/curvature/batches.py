@@ -12,6 +12,9 @@ import numpy as np
 
 from adlab.core import checks, trees
 from adlab.core.nodes import register
+from adlab.curvature._coupling import check_batches, holds
+from adlab.curvature._passes import Arrangement, Pass, require_same
+from adlab.curvature._weights import Reduction, Weights
 from adlab.curvature.operators import Operator
 
 if TYPE_CHECKING:
@@ -21,7 +24,6 @@ __all__ = ["Stacked", "mean_over", "stacked"]
 
 PyTree = Any
 _Item = TypeVar("_Item")
-_TOLERANCE = 1e-4  # relative: above the round-off of float32, below what couples examples
 
 
 @jax.tree_util.register_pytree_node_class
@@ -80,27 +82,55 @@ def stacked(*arrays: Any, batch_size: int | None = None) -> Stacked:
     )
 
 
-def mean_over(operator: Network, data: Any, *, coupled: bool) -> Operator:
+def mean_over(
+    operator: Network, data: Any, *, coupled: bool, weights: Any, reduction: Reduction
+) -> Operator:
     """See `Network.over`."""
+    weighed = Weights(weights, reduction)
     if isinstance(data, Stacked):
-        count = examples(data.batches, "stacked batches")
-        first = jax.tree.map(lambda leaf: leaf[0], data.batches)
-        examples(first, "every stacked batch")
-        if not coupled and checks.concrete((operator, data)) and not checks.in_trace():
-            check_uncoupled(operator, first)
-        return StackedMean(operator, data.batches, count)
+        return _stacked_mean(operator, data, weighed, coupled)
     _require_batches(data)
     if iter(data) is data:
         raise TypeError(
             f"batches must be iterable again and again, for every product passes over all of them, "
             f"got a one-shot {type(data).__name__}; pass a list of its items"
         )
-    sizes = _survey(data)
-    first = next(_tuples(data))
-    mean = HostMean(operator, data, tuple(sizes), _checksum(first) if operator.ordered else None)
+    mean = HostMean(operator, data, weighed, _arrangement(operator, weighed, coupled))
     if not coupled:
-        check_uncoupled(operator, first)
+        check_batches(operator, (batch for _, batch, _ in mean.batches()), weighed)
     return mean
+
+
+def _arrangement(operator: Network, weights: Weights, coupled: bool) -> Arrangement:
+    """Return what must stay from pass to pass, beside the set of examples."""
+    if operator.ordered:
+        return "examples"
+    if weights.numbers is not None:
+        return "batches"
+    return "cut" if coupled else "free"
+
+
+def _stacked_mean(operator: Network, data: Stacked, weights: Weights, coupled: bool) -> StackedMean:
+    count = examples(data.batches, "stacked batches")
+    size = examples(_batch(data.batches, 0), "every stacked batch")
+    traced = checks.in_trace((operator, data, weights.numbers))
+    if not traced:
+        for index, batch in enumerate(_each(data.batches, count)):
+            operator.with_data(batch, index).require_labels(f" of batch {index}")
+    each, total = weights.of_stacked(operator, data.batches, count, size, traced)
+    if not coupled and traced and weights.numbers is None:
+        total = jnp.where(holds(operator, data.batches, weights), total, jnp.nan)
+    elif not coupled and not traced:
+        check_batches(operator, _each(data.batches, count), weights)
+    return StackedMean(operator, data.batches, each, total, count)
+
+
+def _each(batches: PyTree, count: int) -> Iterator[PyTree]:
+    return (_batch(batches, index) for index in range(count))
+
+
+def _batch(batches: PyTree, index: int) -> PyTree:
+    return jax.tree.map(lambda leaf: leaf[index], batches)
 
 
 _REMEDY = (
@@ -125,18 +155,14 @@ def _is_array(value: Any) -> bool:
     return hasattr(value, "shape") and hasattr(value, "dtype")
 
 
-def _checksum(batch: tuple[Any, ...]) -> float:
-    """Return a number that tells one first batch from another."""
-    leaves = (leaf for leaf in jax.tree.leaves(batch) if jnp.issubdtype(leaf.dtype, jnp.number))
-    return float(np.sum(np.asarray(next(leaves, 0)).astype(complex)).real)
-
-
-def _survey(data: Iterable[Any]) -> list[int]:
-    """Return the sizes of all batches; raise ValueError where they are empty or unlike."""
-    sizes: list[int] = []
+def _survey(
+    operator: Network, data: Iterable[Any], weights: Weights, arrangement: Arrangement
+) -> tuple[Pass, list[float]]:
+    """Return what a first pass brings, and the weights; raise where batches are empty or unlike."""
+    found, each = Pass(), []
     structure: Any = None
     for index, batch in enumerate(_tuples(data)):
-        sizes.append(examples(batch, f"batch {index}"))
+        size = examples(batch, f"batch {index}")
         shape = jax.tree.structure(batch), [np.shape(leaf)[1:] for leaf in jax.tree.leaves(batch)]
         structure = structure or shape
         if shape != structure:
@@ -145,9 +171,12 @@ def _survey(data: Iterable[Any]) -> list[int]:
                 f"batches must be alike but for their size, got {told(shape)} in batch "
                 f"{index} after {told(structure)}; {_REMEDY}"
             )
-    if not sizes:
+        operator.with_data(batch, index).require_labels(f" of batch {index}")
+        each.append(weights.of(operator, batch, index, size))
+        found = found.after(batch, index, size, arrangement)
+    if not each:
         raise ValueError("batches must hold at least one batch, got none")
-    return sizes
+    return found, each
 
 
 def _described(shape: tuple[Any, list[tuple[int, ...]]]) -> str:
@@ -180,73 +209,15 @@ def examples(batch: PyTree, name: str) -> int:
     return int(count)
 
 
-def check_uncoupled(operator: Network, batch: tuple[Any, ...]) -> None:
-    """Raise ValueError unless the loss on a batch is the mean of those on its halves.
-
-    Also where two evaluations differ, be it in what was drawn when they were traced or when they
-    ran. Costs about four forward sweeps. A batch of one example can't tell. Numbers of 16 bits are
-    widened, for theirs are too coarse to tell BatchNorm from rounding.
-    """
-    on_batch = _widened(operator.with_data(batch, 0))
-    pieces = [_pieces(on_batch) for _ in range(2)]
-    relative = max(_TOLERANCE, 8 * float(jnp.finfo(pieces[0][0].dtype).eps))
-    whole, again, *halves = map(float, pieces[0])
-    for other in (again, float(pieces[1][0])):
-        same = abs(whole - other) <= relative * max(abs(whole), abs(other)) or whole == other
-        if not same and not (np.isnan(whole) and np.isnan(other)):
-            raise ValueError(
-                f"the loss must be deterministic, got {whole!r} and then {other!r} on the same "
-                "batch; fix its random key (dropout), or evaluate the model in inference mode"
-            )
-    if not halves:
-        return
-    count = examples(batch, "batch 0")
-    mean = (count // 2 * halves[0] + (count - count // 2) * halves[1]) / count
-    if abs(mean - whole) > relative * max(abs(whole), *map(abs, halves)):
-        raise ValueError(
-            f"the loss must be the mean over its examples for matrices of batches to be combined, "
-            f"got {whole:.6g} on a batch of {count} and {mean:.6g} as the mean of its halves. "
-            "Divide a sum by the number of examples; evaluate BatchNorm with its running averages, "
-            "and dropout in inference mode; or pass coupled=True to take the mean of the matrices "
-            "of the batches as they are cut"
-        )
-
-
-def _widened(operator: Network) -> Network:
-    """Return the operator with float32 in place of 16 bits, unless its loss insists on these."""
-
-    def narrow(leaf: Any) -> bool:
-        dtype = jnp.result_type(leaf)
-        return bool(jnp.issubdtype(dtype, jnp.floating)) and dtype.itemsize < 4
-
-    if not any(map(narrow, jax.tree.leaves(operator))):
-        return operator
-    wide = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32) if narrow(x) else x, operator)
-    try:
-        jax.eval_shape(lambda operator: operator.mean(), wide)
-    except (TypeError, ValueError):
-        return operator
-    return wide
-
-
-@jax.jit
-def _pieces(operator: Network) -> list[jax.Array]:
-    """Return the loss, the loss traced anew, and those of both halves of the batch."""
-    batch = operator.args
-    count = examples(batch, "batch 0")
-    cuts = (slice(None, count // 2), slice(count // 2, None)) if count > 1 else ()
-    parts = [jax.tree.map(lambda leaf, s=s: leaf[s] if leaf.ndim else leaf, batch) for s in cuts]
-    values = [operator.mean(), operator.mean()]
-    return [*values, *(operator.with_data(part, 0).mean() for part in parts)]
-
-
-@register("operator", "batches")
+@register("operator", "batches", "weights", "total")
 @dataclass(frozen=True, eq=False)
 class StackedMean(Operator):
-    """The mean over stacked batches of one size, whose arrays are data."""
+    """The weighted sum over stacked batches of one size, over `total`; all arrays are data."""
 
     operator: Any
     batches: tuple[Any, ...]
+    weights: Any  # (count,), or None for ones
+    total: Any
     count: int
 
     @property
@@ -255,31 +226,52 @@ class StackedMean(Operator):
         return self.operator.like
 
     def matvec(self, v: PyTree) -> PyTree:
-        """Return the mean of the products, summed in a scan."""
+        """Return the combination of the products, summed in a scan."""
 
-        def add(total: PyTree, item: tuple[Any, Any]) -> tuple[PyTree, None]:
-            index, batch = item
+        def add(total: PyTree, item: tuple[Any, Any, Any]) -> tuple[PyTree, None]:
+            index, batch, weight = item
             product = self.operator.with_data(batch, index).matvec(v)
-            return jax.tree.map(lambda a, b: a + b.astype(a.dtype), total, product), None
+            return jax.tree.map(
+                lambda a, b: a + _weighed(b.astype(a.dtype), weight), total, product
+            ), None
 
         zeros = jax.tree.map(lambda leaf: jnp.zeros(jnp.shape(leaf), trees.wide_dtype(leaf)), v)
-        total, _ = jax.lax.scan(add, zeros, (jnp.arange(self.count), self.batches))
-        return jax.tree.map(lambda a, b: (a / self.count).astype(jnp.result_type(b)), total, v)
+        items = jnp.arange(self.count), self.batches, self.weights
+        summed, _ = jax.lax.scan(add, zeros, items)
+
+        def divided(leaf: jax.Array, like: Any) -> jax.Array:
+            return (leaf / jnp.asarray(self.total, leaf.dtype)).astype(jnp.result_type(like))
+
+        return jax.tree.map(divided, summed, v)
 
     def parts(self) -> Iterator[tuple[Any, Operator]]:
-        """Yield the operator on each batch."""
-        for index in range(self.count):
-            batch = jax.tree.map(lambda leaf, i=index: leaf[i], self.batches)
-            yield 1.0 / self.count, self.operator.with_data(batch, np.int32(index))
+        """Yield the operator on each batch that counts, with its share."""
+        weights = np.ones(self.count) if self.weights is None else self.weights
+        for index, batch in enumerate(_each(self.batches, self.count)):
+            if not (checks.concrete(weights) and weights[index] == 0):
+                share = weights[index] / self.total
+                yield share, self.operator.with_data(batch, np.int32(index))
+
+
+def _weighed(product: jax.Array, weight: Any) -> jax.Array:
+    """Return the product times its weight; 0 where that is 0, though the loss be 0 / 0 there."""
+    if weight is None:
+        return product
+    weight = jnp.asarray(weight, product.dtype)
+    return jnp.where(weight == 0, jnp.zeros_like(product), weight * product)
 
 
 class HostMean(Operator):
-    """The mean over batches that Python iterates over, weighted by their size."""
+    """The weighted combination over batches that Python iterates over."""
 
     def __init__(
-        self, operator: Network, data: Iterable[Any], sizes: tuple[int, ...], first: float | None
+        self, operator: Network, data: Iterable[Any], weights: Weights, arrangement: Arrangement
     ) -> None:
-        self.operator, self.data, self.sizes, self.first = operator, data, sizes, first
+        self.operator, self.data, self.weights = operator, data, weights
+        self.arrangement = arrangement
+        self.first, each = _survey(operator, data, weights, arrangement)
+        weights.require_count(len(each))
+        self.total = weights.divisor(each)
 
     @property
     def like(self) -> PyTree:
@@ -292,7 +284,7 @@ class HostMean(Operator):
         return False
 
     def matvec(self, v: PyTree) -> PyTree:
-        """Return the weighted mean of the products, one compiled call per batch."""
+        """Return the weighted combination of the products, one compiled call per batch."""
         if checks.in_trace(v):
             raise ValueError(
                 "an operator over batches from the host must be applied outside jit, vmap and "
@@ -305,26 +297,29 @@ class HostMean(Operator):
         return trees.cast_like(total, v)
 
     def parts(self) -> Iterator[tuple[Any, Operator]]:
-        """Yield the operator on each batch with the batch's share of the examples.
+        """Yield the operator on each batch that counts, with the batch's share.
 
         Raises:
-          ValueError: the batches have other sizes in all than at the first pass; or they come in
-            another order, where labels are drawn for them.
+          ValueError: as `batches`, after the last.
         """
-        number, seen = sum(self.sizes), 0
+        for index, batch, size in self.batches():
+            weight = self.weights.of(self.operator, batch, index, size)
+            if weight:
+                yield weight / self.total, self.operator.with_data(batch, np.int32(index))
+
+    def batches(self) -> Iterator[tuple[int, tuple[Any, ...], int]]:
+        """Yield the position, the batch, and its size in one pass.
+
+        Raises:
+          ValueError: after the last, where the examples aren't those of the first pass, or come in
+            another arrangement where the matrix depends on that.
+        """
+        found = Pass()
         for index, batch in enumerate(_tuples(self.data)):
             size = examples(batch, f"batch {index}")
-            seen += size
-            if index == 0 and self.first not in (None, _checksum(batch)):
-                raise ValueError(
-                    "batches must come in the same order at every pass, for the labels drawn go by "
-                    "a batch's position, got another first batch; switch shuffling off"
-                )
-            yield size / number, self.operator.with_data(batch, np.int32(index))
-        if seen != number:
-            raise ValueError(
-                f"batches must hold the same examples at every pass, got {seen} after {number}"
-            )
+            found = found.after(batch, index, size, self.arrangement)
+            yield index, batch, size
+        require_same(found, self.first, self.arrangement)
 
 
 @jax.jit

@@ -11,6 +11,7 @@ import jax
 
 from adlab.core import checks
 from adlab.curvature import batches as batched
+from adlab.curvature._weights import Reduction
 from adlab.curvature.operators import Operator, path_name, shapes_of
 
 __all__ = ["Network", "choose", "merge", "select"]
@@ -31,8 +32,24 @@ class Network(Operator):
         """Shapes and dtypes of the chosen parameters, with None in place of the others."""
         return shapes_of(select(self.params, self.chosen))
 
-    def over(self, data: Iterable[Any], *, coupled: bool = False) -> Operator:
-        """Return the mean of this matrix over the batches of a data set, weighted by their size.
+    def over(
+        self,
+        data: Iterable[Any],
+        *,
+        coupled: bool = False,
+        weights: Any = None,
+        reduction: Reduction = "mean",
+    ) -> Operator:
+        """Return the matrix of a data set from those of its batches, the mean over the examples.
+
+        H = sum_b w_b H_b / sum_b w_b for reduction="mean"; H = sum_b w_b H_b for "sum".
+
+        H_b is the matrix on batch b. Where `weights` isn't given, w_b is the number of examples of
+        the batch for "mean", and 1 for "sum", where the loss is a sum itself; a Fisher matrix is a
+        mean by definition, and counts its examples: its sum is sum_b N_b F_b. For a loss that
+        divides by the number of terms that a mask leaves, give that number as the weight:
+        weights=lambda batch: batch[-1].sum(). Equally, take the loss as the masked sum,
+        reduction="sum", and divide the operator by the number of terms in all.
 
         A batch is a tuple (or list) of the arguments after `params`, or the one argument; the first
         axis of every array counts its examples. `data` is either
@@ -43,29 +60,48 @@ class Network(Operator):
         * or batches stacked by `stacked`: arrays (batches, size, ...), over which `matvec` scans,
           also inside `jit`.
 
-        Every product passes over the whole of `data`, which must hold the same examples each time;
-        for a Monte-Carlo Fisher in the same batches and the same order, for the labels drawn depend
-        on a batch's position: its loader mustn't shuffle. That the first batch stays is checked.
+        Every product passes over the whole of `data`. From the host, each pass is compared with the
+        first: it must bring the same examples, in any order and cut into any batches; with
+        coupled=True the same batches in any order; with weights that are numbers the same batches
+        in the same order; for a Monte-Carlo Fisher, whose labels are drawn by position, the same
+        examples in the same order. They are compared by hashes of their bytes, which take about
+        0.4 ms per megabyte and 1 us per example, besides a copy to the host of what lies on another
+        device: little beside a network, half of the product of a linear model.
+
+        Whether the loss is a mean (a sum) over the examples is checked here on every batch, by the
+        loss of the batch alone and together with a part of the first one, at two places: about 4
+        1/2 times the loss over the data, once. From the host this is a second pass. Inside a trace
+        it is computed with the products, which are NaN where it fails.
 
         Args:
           data: the batches.
-          coupled: accept a loss that isn't the mean over its examples, such as one with BatchNorm
-            on batch statistics; the operator then is the mean of the matrices of the batches, which
-            depends on how the data are cut.
+          coupled: accept a loss that isn't the mean (the sum) over its examples, such as one with
+            BatchNorm on batch statistics, and skip the check; the operator then combines the
+            matrices of the batches, and depends on how the data are cut. The loss is taken not to
+            depend on the order within a batch.
+          weights: w_b >= 0: a number per batch; or a function of the batch, that is of the tuple of
+            arguments or of the one argument, which returns a number. A function must add up, too:
+            that of a batch is the sum over its parts. Numbers are taken as they are: the loss isn't
+            checked to be a mean, for the weights of parts aren't known. A batch of weight 0 is left
+            out, whatever its loss.
+          reduction: "mean" or "sum".
 
         Raises:
           ValueError: no batches, an empty one, one of unlike structure, or sizes that disagree;
-            this operator has data already; the loss of one batch isn't the mean over its two
-            halves, or differs from call to call, while `coupled` is False.
+            this operator has data already; the loss isn't the mean (the sum) over its examples,
+            isn't finite, or differs from call to call, while `coupled` is False; weights that are
+            negative, not finite, not as many as the batches, or 0 in all; an unknown reduction;
+            another pass brings other examples, here or at a later product.
           TypeError: a one-shot iterator; something that isn't an iterable of batches, such as an
-            array, a pair of arrays or a dict; batches without labels where they are needed.
+            array, a pair of arrays or a dict; batches without labels where they are needed; weights
+            that aren't real numbers.
         """
         if self.args:
             raise ValueError(
                 "over(batches) gives the operator its data: build it without any, got "
                 f"{len(self.args)} argument(s) after params"
             )
-        return batched.mean_over(self, data, coupled=coupled)
+        return batched.mean_over(self, data, coupled=coupled, weights=weights, reduction=reduction)
 
     @property
     def ordered(self) -> bool:
@@ -96,6 +132,14 @@ class Network(Operator):
     def mean(self) -> jax.Array:
         """Return what must be a mean over examples for matrices of batches to be combined."""
         return self.value()
+
+    def at(self, params: PyTree) -> Self:
+        """Return this matrix at other parameters of the same shapes."""
+        return self._changed(params=params)
+
+    def terms(self) -> int:
+        """Return how many terms this matrix is the mean of by definition: 1 for that of a loss."""
+        return 1
 
 
 def choose(params: PyTree, where: Where | None) -> tuple[bool, ...] | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import abc
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, Self, get_args
@@ -13,6 +12,7 @@ import jax.numpy as jnp
 
 from adlab.core import checks, trees
 from adlab.core.nodes import as_data, register
+from adlab.curvature._likelihoods import LIKELIHOODS, Likelihood, Predictive
 from adlab.curvature.blocks import Network, Where, merge, select
 from adlab.curvature.operators import Operator, shapes_of
 from adlab.curvature.products import Mode, hvp, linearize_hvp, scalar, vector
@@ -160,8 +160,8 @@ class GaussNewton(OutputCurvature):
     G = J^T H_L J: J is the Jacobian of the outputs in the parameters, H_L the Hessian of the loss
     in the outputs. Positive semi-definite where the loss is convex in the outputs; the Hessian
     without the curvature of the model, and equal to it where the model is linear. Normalised as
-    the loss: a mean over examples gives a mean. A product costs about as much as a gradient and a
-    forward sweep.
+    the loss: a mean over examples gives a mean, over whatever the loss counts as one. A product
+    costs about as much as a gradient and a forward sweep.
 
     Args:
       model: model(params, *inputs) -> outputs.
@@ -201,7 +201,6 @@ class GaussNewton(OutputCurvature):
         return hvp(self.loss)(tangents, outputs, self.args[-1])
 
 
-Likelihood = Literal["softmax", "gaussian"]
 FisherKind = Literal["exact", "monte_carlo", "empirical"]
 
 
@@ -218,26 +217,41 @@ class Fisher(OutputCurvature):
       unbiased. Over batches they go by a batch's position: see `over`;
     * "empirical" takes the labels given, which isn't an estimate of the other two.
 
-    For "softmax", outputs are logits (..., classes) and every position before the last axis is one
-    of the N examples; for "gaussian", p = N(outputs, I) and the first axis counts the examples.
-    The exact matrix equals the Gauss-Newton matrix of the mean negative log-likelihood.
+    One convention holds for all likelihoods. Outputs are (..., K): the last axis holds the K
+    numbers that predict one label, and every position before it is one of the N examples. For
+    outputs (sequences, T, K), then, N = sequences * T, and each token is an example, in the
+    empirical matrix too; for images (images, H, W, K) each pixel is. Outputs (examples,) are
+    (examples, 1). By likelihood:
+
+    * "softmax": K >= 2 logits of one class out of K; labels are integers from 0 to K - 1, (...);
+    * "gaussian": p = N(outputs, I), K numbers; labels (..., K);
+    * "bernoulli": K independent logits of p(y = 1); labels are 0 or 1, (..., K). For one binary
+      label per token give the outputs a last axis of 1: (sequences, T, 1).
+
+    The exact matrix equals the Gauss-Newton matrix of the mean over the N examples of the negative
+    log-likelihood, which is summed over K. It costs about what that does; the others differ in the
+    outputs alone.
 
     Args:
       model: model(params, *inputs) -> outputs, one array.
-      likelihood: "softmax" or "gaussian".
+      likelihood: "softmax", "gaussian" or "bernoulli".
       params: a tree of real floating-point arrays.
-      *args: the inputs, then the labels (integers for softmax, shaped as the outputs for gaussian);
-        the labels serve "empirical" alone, but are there always, as in a batch: the others take
-        any array in their place. Leave all away where `over` gives them.
+      *args: the inputs, then the labels; the labels serve "empirical" and `value` alone, but are
+        there always, as in a batch: the others take any array in their place. Leave all away where
+        `over` gives them.
       kind: which expectation.
       num_samples: labels drawn per example for "monte_carlo".
       key: a random key for "monte_carlo".
       where: see `Hessian`.
 
     Raises:
-      ValueError: an unknown likelihood or kind; num_samples < 1; `where` accepts no path.
+      ValueError: an unknown likelihood or kind; num_samples < 1; `where` accepts no path. When
+        applied: outputs that can't be those of the likelihood, such as (N,) or (N, 1) under
+        "softmax"; for "empirical", labels that aren't shaped as they must be, or are none of the
+        classes. The product is NaN where such a label is traced.
       TypeError: "monte_carlo" without a key; a leaf of `params` isn't real floating-point. When
-        applied, both for labels that don't fit the outputs.
+        applied: outputs that aren't one array of real floating-point numbers; labels of a dtype
+        that can't be.
 
     Source: Martens (2020), jmlr.org/papers/v21/17-678.html; on the empirical one: Kunstner, Balles
     & Hennig (2019), arXiv:1905.12558.
@@ -282,71 +296,68 @@ class Fisher(OutputCurvature):
         return self.kind == "monte_carlo"
 
     def value(self) -> jax.Array:
-        """Return the mean negative log-likelihood, up to a constant."""
-        outputs = self.model(self.params, *self._inputs())
-        if self.likelihood == "gaussian":
-            return jnp.sum((outputs - self._labels(outputs)) ** 2) / (2 * self._examples(outputs))
-        logs = jax.nn.log_softmax(outputs)
-        return -jnp.sum(logs * self._labels(outputs)) / self._examples(outputs)
+        """Return the mean over examples of the negative log-likelihood, up to a constant."""
+        outputs = self._outputs(select(self.params, self.chosen))
+        encoded = self._encoded(outputs)
+        return self._predictive.loss(outputs, encoded) / self._predictive.examples(outputs)
 
     def mean(self) -> jax.Array:
-        """Return half the mean square of the outputs where the labels given don't matter."""
+        """Return half a mean square of the outputs where the labels given don't matter.
+
+        They are shifted, so that outputs of zero, as at some initialisations, have a slope.
+        """
         if self.kind == "empirical":
             return self.value()
-        outputs = self.model(self.params, *self._inputs())
-        return jnp.sum(outputs**2) / (2 * self._examples(outputs))
+        outputs = self._outputs(select(self.params, self.chosen))
+        self._predictive.require_outputs(outputs)
+        shift = jnp.cos(jnp.arange(outputs.shape[-1], dtype=outputs.dtype))
+        shifted = outputs + (shift if outputs.ndim > 1 else jnp.ones_like(outputs))
+        return jnp.sum(shifted**2) / (2 * self._predictive.examples(outputs))
 
-    def _examples(self, outputs: jax.Array) -> int:
-        shape = outputs.shape[:-1] if self.likelihood == "softmax" else outputs.shape[:1]
-        return math.prod(shape)
+    def terms(self) -> int:
+        """Return the number of examples."""
+        outputs = jax.eval_shape(_outputs, self)
+        self._predictive.require_outputs(outputs)
+        return self._predictive.examples(outputs)
 
-    def _labels(self, outputs: jax.Array) -> jax.Array:
-        """Return the labels given in the form of the outputs, after a check that they fit them."""
-        labels = jnp.asarray(self.args[-1])
-        shape = outputs.shape[:-1] if self.likelihood == "softmax" else outputs.shape
-        if labels.shape != shape:
-            raise ValueError(
-                f"labels must be shaped as {shape}, by likelihood={self.likelihood!r} for outputs "
-                f"of shape {outputs.shape}, got {labels.shape}"
-            )
-        if self.likelihood == "gaussian":
-            return labels.astype(outputs.dtype)
-        if not jnp.issubdtype(labels.dtype, jnp.integer):
-            raise TypeError(f"labels must be integers, got {labels.dtype}")
-        return self._one_hot(labels, outputs)
+    def require_labels(self, where: str = "") -> None:
+        """Raise where labels or outputs can't be those of the likelihood, if labels matter."""
+        if self.kind == "empirical" and self.args and not checks.in_trace(self.args[-1]):
+            outputs = jax.eval_shape(_outputs, self)
+            self._predictive.require_outputs(outputs)
+            self._predictive.encode(self.args[-1], outputs, where)
 
-    def _one_hot(self, labels: Any, outputs: jax.Array) -> jax.Array:
-        return jax.nn.one_hot(labels, outputs.shape[-1], dtype=outputs.dtype)
+    @property
+    def _predictive(self) -> Predictive:
+        return LIKELIHOODS[self.likelihood]
+
+    def _encoded(self, outputs: jax.Array) -> jax.Array:
+        """Return the labels given in the form of the outputs, after a check of both."""
+        self._predictive.require_outputs(outputs)
+        return self._predictive.encode(self.args[-1], outputs)
 
     def _weigh(self, outputs: PyTree, tangents: PyTree) -> PyTree:
-        if not jax.tree_util.all_leaves([outputs]):
-            got = jax.tree.structure(outputs)
-            raise TypeError(f"model must return one array of outputs, got {got}")
+        predictive = self._predictive
+        predictive.require_outputs(outputs)
         if self.kind == "exact":
-            weighted = self._covariance(outputs, tangents)
-        else:
-            softmax = self.likelihood == "softmax"
-            axes = (-1,) if softmax else tuple(range(1 - outputs.ndim, 0))
+            weighted = predictive.covariance(outputs, tangents)
+        elif outputs.ndim > 1:
             scores = self._scores(outputs)
-            weighted = jnp.sum(scores * tangents, axis=axes, keepdims=True) * scores
-            if self.kind == "monte_carlo":
-                weighted = jnp.mean(weighted, axis=0)
-        return weighted / self._examples(outputs)
-
-    def _covariance(self, outputs: jax.Array, tangents: jax.Array) -> jax.Array:
-        """Return E[s s^T] t per example: (diag p - p p^T) t, or t itself."""
-        if self.likelihood == "gaussian":
-            return tangents
-        p = jax.nn.softmax(outputs)
-        return p * (tangents - jnp.sum(p * tangents, axis=-1, keepdims=True))
+            weighted = jnp.sum(scores * tangents, axis=-1, keepdims=True) * scores
+        else:
+            weighted = self._scores(outputs) ** 2 * tangents
+        if self.kind == "monte_carlo":
+            weighted = jnp.mean(weighted, axis=0)
+        return weighted / predictive.examples(outputs)
 
     def _scores(self, outputs: jax.Array) -> jax.Array:
         """Return the scores s of the labels given, or (num_samples, ...) of labels drawn."""
         if self.kind == "empirical":
-            mean = outputs if self.likelihood == "gaussian" else jax.nn.softmax(outputs)
-            return self._labels(outputs) - mean
-        if self.likelihood == "gaussian":
-            return jax.random.normal(self.key, (self.num_samples, *outputs.shape), outputs.dtype)
-        shape = (self.num_samples, *outputs.shape[:-1])
-        labels = jax.random.categorical(self.key, outputs, shape=shape)
-        return self._one_hot(labels, outputs) - jax.nn.softmax(outputs)
+            return self._encoded(outputs) - self._predictive.mean(outputs)
+        return self._predictive.draw(outputs, self.key, self.num_samples)
+
+
+@jax.jit
+def _outputs(operator: Fisher) -> PyTree:
+    """Return the outputs; jit remembers their shapes, so that the model isn't traced again."""
+    return operator._outputs(select(operator.params, operator.chosen))

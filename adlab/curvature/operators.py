@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import abc
 import functools
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,20 +14,14 @@ import numpy as np
 
 from adlab.core import checks, trees
 from adlab.core.nodes import as_data, register
+from adlab.curvature._dense import DenseMatrix, path_name, path_slices, require_finite
 from adlab.curvature._lengths import lengths
 from adlab.curvature.products import vector
 
-__all__ = ["DenseMatrix", "Linear", "Matrix", "Operator", "as_operator"]
+__all__ = ["DenseMatrix", "Linear", "Matrix", "Operator", "as_operator", "path_name"]
 
 PyTree = Any
 _DENSE_LIMIT = 8 * 2**30  # bytes
-
-
-class DenseMatrix(NamedTuple):
-    """A matrix (d, d), and the slice of its rows that belongs to each parameter path."""
-
-    matrix: jax.Array
-    blocks: dict[str, slice]
 
 
 class Operator(abc.ABC):
@@ -69,6 +62,10 @@ class Operator(abc.ABC):
         """Yield (weight, operator) pairs whose weighted sum this operator is."""
         yield 1.0, self
 
+    def require_labels(self, where: str = "") -> None:
+        """Raise where labels, or outputs, can't be those of a model, as far as can be read now."""
+        del where  # matrices without labels have nothing to tell
+
     def shift(self, by: Any) -> Operator:
         """Return this operator plus `by` times the identity."""
         return self + by * Identity(self.like)
@@ -80,7 +77,8 @@ class Operator(abc.ABC):
         host, and d^2 numbers more.
 
         Raises:
-          ValueError: the matrix would take more than 8 GiB; chunk_size < 1.
+          ValueError: the matrix would take more than 8 GiB; chunk_size < 1; an entry is NaN or
+            infinite, unless traced.
         """
         checks.at_least("chunk_size", chunk_size, 1)
         dtype = trees.common_dtype(self.like)
@@ -89,13 +87,17 @@ class Operator(abc.ABC):
                 f"the dense matrix must fit into {_DENSE_LIMIT / 2**30:.0f} GiB, got {self.dim}^2 "
                 f"numbers of {dtype.itemsize} bytes; choose a block of it by where="
             )
+        self.require_labels()
         chunk = min(chunk_size, self.dim)
         if self.traceable:
-            return DenseMatrix(_dense(self, chunk), path_slices(self.like))
-        total = jnp.zeros((self.dim, self.dim), dtype)
-        for weight, part in self.parts():
-            total = total + jnp.asarray(weight, dtype) * _dense(part, chunk)
-        return DenseMatrix(total, path_slices(self.like))
+            matrix, finite = _dense(self, chunk)
+        else:
+            matrix, finite = jnp.zeros((self.dim, self.dim), dtype), None
+            for weight, part in self.parts():
+                matrix = matrix + jnp.asarray(weight, dtype) * _dense(part, chunk)[0]
+        blocks = path_slices(self.like)
+        require_finite(matrix, finite, blocks)
+        return DenseMatrix(matrix, blocks)
 
     def __add__(self, other: Any) -> Operator:
         return Sum(self, other) if isinstance(other, Operator) else NotImplemented
@@ -118,21 +120,6 @@ def _is_real_number(factor: Any) -> bool:
     if not isinstance(factor, np.generic | np.ndarray | jax.Array) or factor.ndim:
         return False
     return any(jnp.issubdtype(factor.dtype, kind) for kind in (jnp.floating, jnp.integer))
-
-
-def path_slices(like: PyTree) -> dict[str, slice]:
-    """Return the slice that each leaf of `like` fills when the tree is laid out as one vector."""
-    index, start = {}, 0
-    for path, leaf in jax.tree_util.tree_leaves_with_path(like):
-        stop = start + math.prod(np.shape(leaf))
-        index[path_name(path)] = slice(start, stop)
-        start = stop
-    return index
-
-
-def path_name(path: Any) -> str:
-    """Spell a parameter path: `stage1.block0.conv1.kernel`."""
-    return jax.tree_util.keystr(path, simple=True, separator=".")
 
 
 def _flat_product(operator: Operator, vector: jax.Array) -> jax.Array:
@@ -168,14 +155,15 @@ def products_and_sizes(operator: Operator, vectors: jax.Array) -> tuple[jax.Arra
 
 
 @functools.partial(jax.jit, static_argnums=1)
-def _dense(operator: Operator, chunk_size: int) -> jax.Array:
+def _dense(operator: Operator, chunk_size: int) -> tuple[jax.Array, jax.Array]:
+    """Return the matrix, and which of its columns are finite."""
     dtype = trees.common_dtype(operator.like)
     columns = jax.lax.map(
         lambda i: _flat_product(operator, (jnp.arange(operator.dim) == i).astype(dtype)),
         jnp.arange(operator.dim),
         batch_size=chunk_size,
     )
-    return columns.T
+    return columns.T, jnp.isfinite(columns).all(axis=1)
 
 
 def shapes_of(tree: PyTree) -> PyTree:
@@ -288,6 +276,10 @@ class Scaled(Operator):
         """The operator's own."""
         return self.operator.traceable
 
+    def require_labels(self, where: str = "") -> None:
+        """Raise as the operator does."""
+        self.operator.require_labels(where)
+
     def parts(self) -> Iterator[tuple[Any, Operator]]:
         """Yield the operator's parts, scaled."""
         for weight, part in self.operator.parts():
@@ -324,6 +316,11 @@ class Sum(Operator):
         """Whether both are."""
         return self.first.traceable and self.second.traceable
 
+    def require_labels(self, where: str = "") -> None:
+        """Raise as one of the operators does."""
+        self.first.require_labels(where)
+        self.second.require_labels(where)
+
     def parts(self) -> Iterator[tuple[Any, Operator]]:
         """Yield the parts of both."""
         yield from self.first.parts()
@@ -346,8 +343,10 @@ def as_operator(operator: Any) -> Operator:
 
     Raises:
       TypeError: none of these.
+      ValueError: labels that can't be those of the model, see `Fisher`.
     """
     if isinstance(operator, Operator):
+        operator.require_labels()
         return operator
     if hasattr(operator, "matvec") and hasattr(operator, "like"):
         if jax.tree_util.all_leaves([operator]):

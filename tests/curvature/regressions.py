@@ -44,6 +44,11 @@ def mean_cross_entropy(logits, labels):
     return -jnp.mean(jnp.take_along_axis(logs, labels[:, None], axis=1))
 
 
+def mean_binary_entropy(logits, labels):
+    signs = 1 - 2 * jnp.asarray(labels, logits.dtype)
+    return jnp.mean(jnp.sum(jnp.logaddexp(0.0, signs * logits), axis=-1))
+
+
 def weighted_gram(jacobians, weights):
     """sum_n J_n^T W_n J_n / N."""
     return np.einsum("nai,nab,nbj->ij", jacobians, weights, jacobians) / len(jacobians)
@@ -91,6 +96,19 @@ def softmax(examples=EXAMPLES, features=2, classes=3, seed=2):
     hessian = weighted_gram(jacobians, covariances)
     params = {"bias": jnp.asarray(bias), "kernel": jnp.asarray(kernel)}
     return Regression(affine, mean_cross_entropy, params, x, labels, gradients, hessian, hessian)
+
+
+def bernoulli(examples=EXAMPLES, features=2, outputs=3, seed=5):
+    """Logits x K + b of several binary labels: H = sum_n J_n^T diag(p_n (1 - p_n)) J_n / N."""
+    rng = np.random.default_rng(seed)
+    x, y = rng.standard_normal((examples, features)), rng.integers(0, 2, (examples, outputs))
+    kernel, bias = rng.standard_normal((features, outputs)), rng.standard_normal(outputs)
+    jacobians = affine_jacobians(x, outputs)
+    p = 1 / (1 + np.exp(-x @ kernel - bias))
+    gradients = np.einsum("nai,na->ni", jacobians, p - y)
+    hessian = weighted_gram(jacobians, (p * (1 - p))[:, :, None] * np.eye(outputs))
+    params = {"bias": jnp.asarray(bias), "kernel": jnp.asarray(kernel)}
+    return Regression(affine, mean_binary_entropy, params, x, y, gradients, hessian, hessian)
 
 
 def gaussian(examples=EXAMPLES, features=2, outputs=3, seed=3):

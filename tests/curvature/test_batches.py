@@ -338,12 +338,13 @@ class TestLossesThatAreNoMeans:
             kernel = params["kernel"].astype(dtype)
             return CASE.fun({**params, "kernel": kernel}, x, y)
 
+        def summed(params, x, y):
+            return jnp.asarray(12, dtype) * fun(params, x, y) * len(y) / 12
+
         for tree in (params, mixed):
             Hessian(fun, tree).over([(x, Y)])
             with pytest.raises(ValueError, match="must be the mean over its examples"):
-                Hessian(
-                    lambda p, x, y: jnp.asarray(12, dtype) * fun(p, x, y) * len(y) / 12, tree
-                ).over([(x, Y)])
+                Hessian(summed, tree).over([(x, Y)])
 
     def test_batch_statistics_are_refused_with_the_reason_and_taken_as_they_are_when_asked(self):
         def model(params, x):

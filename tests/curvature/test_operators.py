@@ -7,7 +7,8 @@ import pytest
 import regressions
 from oracles import assert_mean_is, quickly_compiled
 
-from adlab.curvature import Fisher, GaussNewton, Hessian, Linear, Matrix
+from adlab.curvature import Fisher, GaussNewton, Hessian, Linear, Matrix, stacked, trace
+from adlab.curvature._likelihoods import LIKELIHOODS as LIKELIHOODS_OF
 from adlab.curvature.operators import as_operator
 
 A = np.array([[2.0, 1.0, 0.0], [1.0, -1.0, 3.0], [0.0, 3.0, 0.5]], np.float32)
@@ -27,8 +28,28 @@ def _made(make, _, options):
     return make(**dict(options))
 
 
+@quickly_compiled
+def _matrix(operator):
+    return operator.to_dense().matrix
+
+
+@quickly_compiled
+def _product(operator, v):
+    return operator.matvec(v)
+
+
 def _dense(operator):
-    return np.asarray(operator.to_dense().matrix)
+    return np.asarray(_matrix(operator))
+
+
+def _reached(likelihood, place):
+    """Which entries of bias and kernel one label reaches: alone its own output, but by softmax."""
+    outputs = np.arange(9) % 3
+    return (outputs == place[-1]) | (likelihood == "softmax")
+
+
+def _flat(tree):
+    return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)])
 
 
 def _operator(kind, case, *data, params=None, **options):
@@ -205,6 +226,24 @@ class TestMatrixAndLinear:
             operator.scale = jnp.float32(by)
             np.testing.assert_array_equal(apply(as_operator(operator), V), by * V)
 
+    def test_dense_matrices_that_are_not_finite_are_refused_by_parameter_and_column(self):
+        like = {"a": jnp.zeros(2), "b": jnp.zeros(2)}
+
+        def fun(v):  # infinite in the third column alone, at the second row
+            return {"a": v["a"].at[1].add(jnp.exp(100 * v["b"][0]) - 1), "b": v["b"]}
+
+        bad = Linear(fun, like)
+        match = r"got inf in column 2, number 0 of b, row 1, number 1 of a \(1 of 4 columns"
+        for operator in (bad, 2 * bad):
+            with pytest.raises(ValueError, match=match):
+                operator.to_dense()
+        found = np.asarray(jax.jit(lambda: bad.to_dense().matrix)())  # there it can't be read
+        assert np.argwhere(~np.isfinite(found)).tolist() == [[1, 2]]
+        with pytest.raises(ValueError, match="got nan in column 0, number 0 of the vector, row 0"):
+            Hessian(lambda w, x: jnp.sum(w**2 * x), jnp.ones(3)).over(
+                [np.full((1, 3), np.nan, np.float32)], coupled=True
+            ).to_dense()
+
     def test_dense_matrices_that_cannot_be_held_are_refused_before_anything_runs(self):
         operator = Linear(lambda v: v, jax.ShapeDtypeStruct((10**6,), jnp.float32))
         with pytest.raises(ValueError, match=r"must fit into 8 GiB, got 1000000\^2 .*where="):
@@ -300,7 +339,11 @@ class TestWhere:
             Hessian(jnp.sum, PARAMS, where="stage1")
 
 
-LIKELIHOODS = {"softmax": regressions.softmax, "gaussian": regressions.gaussian}
+LIKELIHOODS = {
+    "softmax": regressions.softmax,
+    "gaussian": regressions.gaussian,
+    "bernoulli": regressions.bernoulli,
+}
 
 
 @pytest.mark.usefixtures("x64")
@@ -370,18 +413,61 @@ class TestFisher:
         np.testing.assert_array_equal(first, _dense(operators[0]))
         assert np.abs(first - other).max() >= 0.01
 
-    def test_positions_before_the_last_axis_are_examples_of_their_own(self):
-        case = _case(regressions.softmax)
+    @pytest.mark.parametrize("likelihood", LIKELIHOODS)
+    def test_positions_before_the_last_axis_are_examples_of_their_own(self, likelihood):
+        case = _case(LIKELIHOODS[likelihood])
 
         def model(params, x):
             return case.model(params, x).reshape(3, 4, 3)
 
-        labels = case.targets.reshape(3, 4)
-        exact = _dense(Fisher(model, "softmax", case.params, case.inputs, labels))
+        labels = case.targets.reshape(3, 4, *case.targets.shape[1:])
+        args = model, likelihood, case.params, case.inputs, labels
+        exact = _dense(Fisher(*args))
         assert np.abs(exact - case.hessian).max() <= ROUND_OFF
-        found = _dense(Fisher(model, "softmax", case.params, case.inputs, labels, kind="empirical"))
+        empirical = Fisher(*args, kind="empirical")
         expected = case.gradients.T @ case.gradients / 12
-        assert np.abs(found - expected).max() <= ROUND_OFF
+        assert np.abs(_dense(empirical) - expected).max() <= ROUND_OFF
+        loss = float(case.fun(case.params, *case.data))
+        assert float(empirical.value()) == pytest.approx(loss, rel=1e-12)  # float64, 36 terms
+
+        def mean_of_tokens(outputs, labels):
+            flat = labels.reshape(12, *labels.shape[2:])
+            return case.loss(outputs.reshape(12, 3), flat)
+
+        found = _dense(GaussNewton(model, mean_of_tokens, case.params, case.inputs, labels))
+        assert np.abs(found - exact).max() <= ROUND_OFF
+
+    def test_drawn_binary_labels_have_the_mean_and_variance_of_theory(self):
+        case = _case(regressions.logistic, examples=4)
+        v = jnp.linspace(-1.0, 2.0, 4)
+
+        def product(key):
+            options = {"kind": "monte_carlo", "key": key}
+            return Fisher(case.model, "bernoulli", case.params, *case.data, **options).matvec(v)
+
+        found = quickly_compiled(jax.vmap(product))(jax.random.split(jax.random.key(2), 4000))
+        assert_mean_is(case.hessian @ v, found)
+        # (1/N) sum_i s_i^2 (x_i.v) x_i, and s = y - p has Var[s^2] = p (1 - p) (1 - 2p)^2
+        p = 1 / (1 + np.exp(-case.inputs @ np.asarray(case.params)))
+        rows = (case.inputs @ np.asarray(v))[:, None] * case.inputs
+        variance = (p * (1 - p) * (1 - 2 * p) ** 2) @ rows**2 / 4**2
+        assert_mean_is(variance, (np.asarray(found) - case.hessian @ v) ** 2)
+
+    @pytest.mark.parametrize("kind", ["exact", "empirical"])
+    def test_one_logit_per_example_in_closed_form_with_and_without_an_axis(self, kind):
+        case = _case(regressions.logistic)
+        labels = (case.targets > 0).astype(int)
+        squares = case.gradients.T @ case.gradients / len(case.gradients)
+        expected = case.hessian if kind == "exact" else squares
+
+        def column(w, x):
+            return case.model(w, x)[:, None]
+
+        for model, y in ((case.model, labels), (column, labels[:, None] == 1)):
+            operator = Fisher(model, "bernoulli", case.params, case.inputs, y, kind=kind)
+            assert np.abs(_dense(operator) - expected).max() <= ROUND_OFF
+            loss = float(case.fun(case.params, *case.data))
+            assert float(operator.value()) == pytest.approx(loss, rel=1e-12)  # float64, 12 terms
 
     @pytest.mark.parametrize("kind", ["exact", "empirical"])
     def test_one_number_per_example_is_an_output_too(self, kind):
@@ -416,6 +502,75 @@ class TestFisher:
             operator.matvec(case.params)
         with pytest.raises(ValueError, match="labels must be shaped as"):
             operator.value()
+
+    @pytest.mark.parametrize(
+        ("likelihood", "place", "label", "match"),
+        [
+            ("softmax", (5,), 3, r"from 0 to 2 for 3 classes, got 3 at \(5,\){}; leave"),
+            (
+                "softmax",
+                (11,),
+                -100,
+                r"from 0 to 2 .* -100 at \(11,\){}; leave out examples whose",
+            ),
+            ("bernoulli", (2, 1), -1, r"0 or 1, got -1 at \(2, 1\){}; .*\(y \+ 1\) // 2"),
+            ("gaussian", (3, 0), np.nan, r"finite, got nan at \(3, 0\){}; leave out"),
+        ],
+    )
+    def test_labels_that_cannot_be_are_refused_and_nan_under_a_trace(
+        self, likelihood, place, label, match
+    ):
+        case = _case(LIKELIHOODS[likelihood])
+        labels = np.array(case.targets)
+        labels[place] = label
+        args, options = (case.model, likelihood, case.params), {"kind": "empirical"}
+        operator = Fisher(*args, case.inputs, labels, **options)
+        for apply in (
+            lambda: operator.matvec(case.params),
+            operator.value,
+            lambda: (2 * operator.shift(1.0)).to_dense(),
+            lambda: trace(operator, key=jax.random.key(0), num_matvecs=2),
+        ):
+            with pytest.raises(ValueError, match="labels must be " + match.format("")):
+                apply()
+        with pytest.raises(ValueError, match="labels must be " + match.format(" of batch 1")):
+            Fisher(*args, **options).over([case.data, (case.inputs, labels)])
+        pair = stacked(np.stack([case.inputs] * 2), np.stack([case.targets, labels]))
+        with pytest.raises(ValueError, match="labels must be " + match.format(" of batch 1")):
+            Fisher(*args, **options).over(pair)
+        traced = quickly_compiled(
+            lambda y: Fisher(*args, case.inputs, y, **options).matvec(case.params)
+        )
+        assert np.isfinite(_flat(traced(case.targets))).all()
+        assert not np.isfinite(_flat(traced(labels))).any(where=_reached(likelihood, place))
+        Fisher(*args, case.inputs, labels).matvec(case.params)  # exact: labels don't matter
+
+    def test_outputs_that_cannot_be_those_of_the_likelihood_are_refused_traced_or_not(self):
+        case = _case(regressions.softmax)
+        for cut in (lambda z: z[:, :1], lambda z: z[:, 0], lambda z: z[0, 0]):
+
+            def model(params, x, cut=cut):
+                return cut(case.model(params, x))
+
+            operator = Fisher(model, "softmax", case.params, *case.data)
+            for apply in (operator.matvec, jax.jit(operator.matvec)):
+                with pytest.raises(ValueError, match=r"outputs must .* got shape \((12, 1|12,|)\)"):
+                    apply(case.params)
+        with pytest.raises(ValueError, match=r"got shape \(12, 1\); .*likelihood='bernoulli'"):
+            Fisher(lambda p, x: x[:, :1] * p, "softmax", jnp.ones(1)).over([case.data])
+
+        def integers(params, x):
+            return jnp.argmax(case.model(params, x), axis=1)
+
+        with pytest.raises(TypeError, match="outputs must be real floating-point, got int"):
+            Fisher(integers, "gaussian", case.params, *case.data).matvec(case.params)
+        with pytest.raises(ValueError, match=r"at least one example, got shape \(0, 3\)"):
+            Fisher(case.model, "gaussian", case.params, case.inputs[:0], 0).matvec(case.params)
+
+    def test_narrow_labels_of_many_classes(self):
+        labels = np.array([5, 100], np.uint8)
+        found = LIKELIHOODS_OF["softmax"].encode(labels, jnp.zeros((2, 300)))
+        np.testing.assert_array_equal(found, np.eye(300)[labels])
 
     def test_refusals(self):
         case = _case(regressions.softmax)
@@ -457,7 +612,7 @@ def test_bfloat16_parameters(kind):
     else:
         operator = _operator(kind, case, *data, params=params)
     assert operator.like["kernel"].dtype == jnp.bfloat16
-    product = operator.matvec(jax.tree.map(jnp.ones_like, params))
+    product = _product(operator, jax.tree.map(jnp.ones_like, params))
     assert product["kernel"].dtype == jnp.bfloat16
     found = _dense(operator)
     assert found.dtype == np.float32
@@ -487,7 +642,7 @@ def test_networks_cross_jit_and_vmap():
     total = Hessian(case.fun, params, *data) + 2 * fisher
     eye = jax.vmap(lambda row: {"bias": row[:3], "kernel": row[3:].reshape(2, 3)})(jnp.eye(9))
 
-    @jax.jit
+    @quickly_compiled
     def rows(operator, vectors):
         return jax.vmap(operator.matvec)(vectors)
 
