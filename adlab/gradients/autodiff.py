@@ -29,6 +29,7 @@ class ReverseMode(GradientFn):
     """See `reverse_mode`."""
 
     _aux_cost = 0
+    _reverse = True
 
     def _cost(self, dim: int) -> Cost:
         del dim

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adlab.core import checks, trees
+from adlab.core import _devices, _layout, checks, trees
 from adlab.core.cost import Cost
 
 __all__ = ["GradientFn"]
@@ -42,8 +42,10 @@ class GradientFn(abc.ABC):
             (_, aux), gradient = self.value_and_grad(*args, key=key, **kwargs)
             return gradient, aux
         fun, x = self._bind(args, kwargs)
-        gradient = self._gradient(lambda x: fun(x)[0], x, key, None)
-        return trees.cast_like(gradient, x)
+        self._check_devices(fun, x)
+        with _layout.on_mesh(x):
+            gradient = self._gradient(lambda x: fun(x)[0], x, key, None)
+            return trees.cast_like(gradient, x)
 
     def value_and_grad(self, *args: Any, key: jax.Array | None = None, **kwargs: Any) -> Any:
         """Return (value, gradient), or ((value, aux), gradient): the value is that of `fun` at x.
@@ -51,8 +53,10 @@ class GradientFn(abc.ABC):
         Costs one evaluation more than the gradient, where that doesn't evaluate `fun` at x itself.
         """
         fun, x = self._bind(args, kwargs)
-        value, aux, gradient = self._value_aux_gradient(fun, x, key)
-        return ((value, aux) if self.has_aux else value), trees.cast_like(gradient, x)
+        self._check_devices(fun, x)
+        with _layout.on_mesh(x):
+            value, aux, gradient = self._value_aux_gradient(fun, x, key)
+            return ((value, aux) if self.has_aux else value), trees.cast_like(gradient, x)
 
     def cost(self, *args: Any, **kwargs: Any) -> Cost:
         """Return what one call costs: known before running, from shapes alone."""
@@ -116,6 +120,11 @@ class GradientFn(abc.ABC):
 
     def _check_step(self, fun: Callable, x: PyTree, key: jax.Array) -> None:
         del fun, x, key
+
+    _reverse = False  # whether cotangents alone are passed through fun
+
+    def _check_devices(self, fun: Callable, x: PyTree) -> None:
+        _devices.require_one_derivative(self._name, lambda x: fun(x)[0], x, reverse=self._reverse)
 
     def _argument(self, args: tuple[Any, ...]) -> PyTree:
         numbers = self.argnums if isinstance(self.argnums, tuple) else (self.argnums,)

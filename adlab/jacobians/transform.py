@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable
 from typing import Any, Literal, get_args
 
-from adlab.core import checks
+from adlab.core import _devices, _layout, checks
 from adlab.jacobians import sweeps
 from adlab.jacobians.costs import ChunkSize, chunk_length, table
 from adlab.jacobians.mixed import mixed
@@ -84,16 +84,27 @@ def jacobian(
     @functools.wraps(fun, updated=())
     def jacobian_of_fun(*args: PyTree, **kwargs: Any) -> Any:
         chosen = select(fun, argnums, has_aux, args, kwargs)
+        _check_devices(chosen, mode)
         if mode == "sparse":
             chunk = None if chunk_size == "auto" else chunk_size
             matrix, aux = sparse(fun, chosen, (argnums, args, kwargs), chunk, plans)
         else:
             key = call_key(argnums, args, kwargs, values=False)
-            way, chunk = _remembered(plans, chosen, mode, chunk_size, key)
-            matrix, aux = _dense(chosen, way, chunk)
+            with _layout.on_mesh(chosen.x):
+                way, chunk = _remembered(plans, chosen, mode, chunk_size, key)
+                matrix, aux = _dense(chosen, way, chunk)
         return (matrix, aux) if has_aux else matrix
 
     return jacobian_of_fun
+
+
+def _check_devices(chosen: Selection, mode: str) -> None:
+    _devices.require_one_derivative("jacobian", chosen.fun, chosen.x, reverse=mode == "reverse")
+    if mode in ("mixed", "sparse") and (axes := _devices.checked_axes()):
+        raise ValueError(
+            'jacobian: mode must be "forward", "reverse" or "auto" inside jax.shard_map, along '
+            f"the axes {sorted(axes)}, got {mode!r}"
+        )
 
 
 def _dense(chosen: Selection, mode: str, chunk: int) -> tuple[PyTree, Any]:
@@ -117,7 +128,8 @@ def _remembered(
 
 def _plan(chosen: Selection, mode: Any, chunk_size: ChunkSize) -> tuple[str, int]:
     if mode == "auto":
-        whole = chunk_size == "auto" and not checks.concrete(chosen.x)
+        traced = not checks.concrete(chosen.x) and not _devices.checked_axes()
+        whole = chunk_size == "auto" and traced
         costs = table(chosen, elimination=whole)
         mode = costs.best
         if chunk_size == "auto":
