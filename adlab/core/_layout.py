@@ -16,7 +16,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from adlab.core import checks
 
-__all__ = ["explicit", "gathered", "like_type", "on_mesh", "struct", "varying"]
+__all__ = ["all_gathered", "explicit", "gathered", "like_type", "on_mesh", "struct", "varying"]
 
 PyTree = Any
 
@@ -56,7 +56,7 @@ def like_type(leaf: jax.Array, other: Any) -> jax.Array:
     sharding = explicit(other)
     if sharding is None or jax.typeof(leaf).sharding == sharding:
         return leaf
-    return jax.sharding.reshard(leaf, sharding)
+    return jax.sharding.reshard(leaf, NamedSharding(_mesh(other, sharding), sharding.spec))
 
 
 def gathered(leaf: jax.Array) -> jax.Array:
@@ -64,7 +64,21 @@ def gathered(leaf: jax.Array) -> jax.Array:
     sharding = explicit(leaf)
     if sharding is None or not any(sharding.spec):
         return leaf
-    return jax.sharding.reshard(leaf, NamedSharding(sharding.mesh, PartitionSpec()))
+    return jax.sharding.reshard(leaf, NamedSharding(_mesh(leaf, sharding), PartitionSpec()))
+
+
+def _mesh(leaf: Any, sharding: NamedSharding) -> Any:
+    """Return the mesh of a leaf: with its devices where the leaf is an array, not a type."""
+    return (
+        leaf.sharding.mesh
+        if isinstance(leaf, jax.Array) and checks.concrete(leaf)
+        else sharding.mesh
+    )
+
+
+def all_gathered(tree: PyTree) -> PyTree:
+    """Return `tree` with every array on all devices of its explicit mesh."""
+    return jax.tree.map(lambda leaf: gathered(leaf) if isinstance(leaf, jax.Array) else leaf, tree)
 
 
 def on_mesh(tree: PyTree) -> contextlib.AbstractContextManager[Any]:
@@ -73,7 +87,8 @@ def on_mesh(tree: PyTree) -> contextlib.AbstractContextManager[Any]:
     Outside of any trace, and without one, JAX makes the cotangent of a value on one device, and
     then refuses to combine it with what is on all.
     """
-    leaves = [leaf for leaf in jax.tree.leaves(tree) if explicit(leaf) is not None]
+    arrays = [leaf for leaf in jax.tree.leaves(tree) if isinstance(leaf, jax.Array)]
+    leaves = [leaf for leaf in arrays if explicit(leaf) is not None]
     current = jax.sharding.get_abstract_mesh()
     if not leaves or not current.empty or checks.in_trace(leaves):
         return contextlib.nullcontext()

@@ -11,7 +11,7 @@ from typing import Any, Literal, Self, get_args
 import jax
 import jax.numpy as jnp
 
-from adlab.core import checks, trees
+from adlab.core import _layout, checks, trees
 from adlab.core.nodes import as_data, register
 from adlab.curvature.blocks import Network, Where, merge, select
 from adlab.curvature.operators import Operator, shapes_of
@@ -129,11 +129,12 @@ class OutputCurvature(Network):
         """Return J^T M J v."""
         block = select(self.params, self.chosen)
         v = vector(v, block, "the parameters")
-        tangent = trees.cast_like(v, block)
-        outputs, tangents = jax.jvp(self._outputs, (block,), (tangent,))
-        weighted = trees.cast_like(self._weigh(outputs, tangents), outputs)
-        _, pull = jax.vjp(self._outputs, block)
-        return trees.cast_like(pull(weighted)[0], v)
+        with _layout.on_mesh(block):
+            tangent = trees.cast_like(v, block)
+            outputs, tangents = jax.jvp(self._outputs, (block,), (tangent,))
+            weighted = trees.cast_like(self._weigh(outputs, tangents), outputs)
+            _, pull = jax.vjp(self._outputs, block)
+            return trees.cast_like(pull(weighted)[0], v)
 
     def _outputs(self, block: PyTree) -> PyTree:
         params = merge(block, self.params, self.chosen)

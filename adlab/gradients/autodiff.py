@@ -17,6 +17,7 @@ from adlab.gradients.base import (
     GradientFn,
     PyTree,
     check_arguments,
+    check_derivatives,
 )
 from adlab.gradients.chunks import check_chunk_size, chunk_length
 
@@ -38,6 +39,9 @@ class ReverseMode(GradientFn):
     def _gradient(self, fun: Callable, x: PyTree, key: Any, value: Any) -> PyTree:
         del key, value
         return jax.grad(fun)(x)
+
+    def _check_step(self, fun: Callable, x: PyTree, key: jax.Array) -> None:
+        check_derivatives(self._name, self._gradient(fun, x, key, None))
 
     def _value_aux_gradient(self, fun: Callable, x: PyTree, key: Any) -> tuple[Any, Any, PyTree]:
         del key
@@ -96,6 +100,9 @@ class ForwardMode(GradientFn):
         chunk = chunk_length(self.chunk_size, fun, x, dim)
         slopes = jax.lax.map(slope, jnp.arange(dim), batch_size=chunk if chunk > 1 else None)
         return trees.unravel(slopes, like)
+
+    def _check_step(self, fun: Callable, x: PyTree, key: jax.Array) -> None:
+        check_derivatives(self._name, self._gradient(fun, x, key, None))
 
 
 def forward_mode(

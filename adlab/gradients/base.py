@@ -77,7 +77,8 @@ class GradientFn(abc.ABC):
 
         Raises:
           ValueError: x or `fun` isn't finite there, or the step is under the noise floor: x + h u
-            rounds to x in most coordinates. The message names a step that works.
+            rounds to x in most coordinates. The message names a step that works. From automatic
+            differentiation: a derivative isn't finite there; the message names the leaf.
           TypeError: `fun` doesn't return a real scalar, or x isn't real floating-point.
         """
         fun, x = self._bind(args, kwargs)
@@ -87,10 +88,11 @@ class GradientFn(abc.ABC):
             if not np.all(np.isfinite(np.asarray(leaf, np.float64))):
                 place = jax.tree_util.keystr(path) or "x"
                 raise ValueError(f"{self._name}: {place} must be finite, got NaN or infinity in it")
-        value = float(fun(x)[0])
-        if not np.isfinite(value):
-            raise ValueError(f"{self._name}: fun must be finite at x, got {value}")
-        self._check_step(lambda x: fun(x)[0], x, jax.random.key(0) if key is None else key)
+        with _layout.on_mesh(x):
+            value = float(fun(x)[0])
+            if not np.isfinite(value):
+                raise ValueError(f"{self._name}: fun must be finite at x, got {value}")
+            self._check_step(lambda x: fun(x)[0], x, jax.random.key(0) if key is None else key)
 
     # What a kind of gradient defines: its estimate, its cost, and where they differ from these
     # defaults its second moment, its joint value and the check of its step.
@@ -190,6 +192,21 @@ def check_arguments(argnums: Any, has_aux: Any) -> None:
         raise TypeError(f"argnums must be an integer or a tuple of integers, got {argnums!r}")
     if not isinstance(has_aux, bool):
         raise TypeError(f"has_aux must be True or False, got {has_aux!r}")
+
+
+def check_derivatives(name: str, derivatives: PyTree) -> None:
+    """Raise ValueError unless all derivatives are finite; name the leaf that they are taken in."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(derivatives):
+        bad = ~np.isfinite(np.asarray(leaf, np.float64))
+        if np.any(bad):
+            place = jax.tree_util.keystr(path) or "x"
+            raise ValueError(
+                f"{name}: the derivative of fun must be finite at x, got "
+                f"{np.asarray(leaf, np.float64)[bad][0]} in {place}: an operation has none there, "
+                "or its rule gives none, though the value is finite (a power or a root at 0?); "
+                "move x, choose the argument of that operation by jnp.where, or take "
+                "finite_difference, which needs values alone"
+            )
 
 
 ChunkSize = int | Literal["auto"]

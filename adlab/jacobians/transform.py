@@ -6,6 +6,8 @@ import functools
 from collections.abc import Callable
 from typing import Any, Literal, get_args
 
+import jax
+
 from adlab.core import _devices, _layout, checks
 from adlab.jacobians import sweeps
 from adlab.jacobians.costs import ChunkSize, chunk_length, table
@@ -47,7 +49,8 @@ def jacobian(
 
     Args:
       fun: differentiable by JAX; arguments and results are pytrees.
-      mode: one of the above.
+      mode: one of the above. On a mesh with explicit axes "mixed" and "sparse" gather the arguments
+        on all devices first, and inside of `jax.shard_map` with checked axes they are refused.
       chunk_size: how many products are taken at a time in forward, reverse and sparse mode; "auto":
         all, or as many as keep the widest intermediate within 64 MiB.
       argnums: which positional argument to differentiate, or a tuple of several.
@@ -83,14 +86,16 @@ def jacobian(
 
     @functools.wraps(fun, updated=())
     def jacobian_of_fun(*args: PyTree, **kwargs: Any) -> Any:
-        chosen = select(fun, argnums, has_aux, args, kwargs)
-        _check_devices(chosen, mode)
-        if mode == "sparse":
-            chunk = None if chunk_size == "auto" else chunk_size
-            matrix, aux = sparse(fun, chosen, (argnums, args, kwargs), chunk, plans)
-        else:
-            key = call_key(argnums, args, kwargs, values=False)
-            with _layout.on_mesh(chosen.x):
+        with _layout.on_mesh(args):
+            if mode in ("mixed", "sparse"):
+                args, kwargs = _layout.all_gathered((args, kwargs))
+            chosen = select(fun, argnums, has_aux, args, kwargs)
+            _check_devices(chosen, mode)
+            if mode == "sparse":
+                chunk = None if chunk_size == "auto" else chunk_size
+                matrix, aux = sparse(fun, chosen, (argnums, args, kwargs), chunk, plans)
+            else:
+                key = call_key(argnums, args, kwargs, values=False)
                 way, chunk = _remembered(plans, chosen, mode, chunk_size, key)
                 matrix, aux = _dense(chosen, way, chunk)
         return (matrix, aux) if has_aux else matrix
@@ -126,11 +131,16 @@ def _remembered(
     return found
 
 
+def _on_devices(x: PyTree) -> bool:
+    """Tell whether types say where x is, which graphs of a function don't keep."""
+    leaves = jax.tree.leaves(x)
+    return bool(_devices.checked_axes()) or any(map(_layout.explicit, leaves))
+
+
 def _plan(chosen: Selection, mode: Any, chunk_size: ChunkSize) -> tuple[str, int]:
     if mode == "auto":
-        traced = not checks.concrete(chosen.x) and not _devices.checked_axes()
-        whole = chunk_size == "auto" and traced
-        costs = table(chosen, elimination=whole)
+        whole = chunk_size == "auto" and not checks.concrete(chosen.x)
+        costs = table(chosen, elimination=whole and not _on_devices(chosen.x))
         mode = costs.best
         if chunk_size == "auto":
             return mode, costs[mode].chunk

@@ -16,6 +16,7 @@ from adlab.gradients import custom
 from adlab.jacobians import jacobian
 
 MESH = jax.make_mesh((4,), ("i",), devices=jax.devices()[:4], axis_types=(AxisType.Auto,))
+EVERYWHERE = P()
 KEY = jax.random.key(0)
 X = jnp.array([1.0, 2.0])
 DATA = jnp.arange(1.0, 9.0)  # 3, 7, 11 and 15 on the four devices, 36 in all
@@ -69,7 +70,7 @@ FORWARD = {
 }
 ALL = REVERSE | FORWARD
 OTHERS = {
-    "custom": lambda f: custom(f, _exact, cost=lambda d: gradients.Cost(vjps=1)),
+    "custom": lambda f: custom(f, _exact, cost=lambda _: gradients.Cost(vjps=1)),
     "jacobian mixed": lambda f: jacobian(f, mode="mixed"),
 }
 MEASURED = {
@@ -83,7 +84,7 @@ FEW = {name: ALL[name] for name in ("reverse_mode", "forward_mode", "jacobian au
 EACH = pytest.mark.parametrize("name", [*ALL, *OTHERS])
 
 
-def _on_devices(fun, *, x_spec=P(), check_vma=True, own=False, quantities=ALL):
+def _on_devices(fun, *, x_spec=EVERYWHERE, check_vma=True, own=False, quantities=ALL):
     """Return x -> the quantities on every device, stacked."""
 
     @functools.partial(
