@@ -88,10 +88,10 @@ def everything(x):
     return found | others(x)
 
 
-def _assert_close(found, expected, name):
+def _assert_close(found, expected):
     for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         # sums in another order: round-off of values up to 10, over a step of 1/4
-        np.testing.assert_allclose(a, b, rtol=1e-5, atol=2e-5, err_msg=name)
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=2e-5)
 
 
 def _assert_kept(found, x, name):
@@ -106,26 +106,32 @@ def test_the_sharding_is_a_part_of_the_type_of_every_derivative():
         assert jax.tree.map(lambda leaf: leaf.sharding, found) == types, name
 
 
-COMPILED = ("reverse_mode", "forward_mode", "finite_difference central", "two_point", "hvp")
-
-
 def some(x):
-    found = {name: GRADIENTS[name](x, key=KEY) for name in COMPILED[:-1]}
+    found = {
+        name: GRADIENTS[name](x, key=KEY) for name in ("finite_difference central", "two_point")
+    }
     return found | {"hvp": hvp(loss, mode="reverse_over_reverse")(x, x)}
 
 
-@pytest.fixture(scope="module")
-def expected():
-    return oracles.quickly_compiled(some)(X)
+def test_values_are_those_without_a_mesh():
+    x = placed(X)
+    found = oracles.quickly_compiled(some)(x)
+    # a central difference of a cube is off by the square of its step
+    gradient = {name: 3 * np.square(X[name]) + 0.25**2 for name in X}
+    product = {name: 6 * np.square(X[name]) for name in X}
+    for known in (gradient, product):
+        known["one"] = known["one"] + X["none"]
+        known["none"] = known["none"] + np.sum(X["one"])
+    _assert_close(found["finite_difference central"], gradient)
+    _assert_close(found["hvp"], product)
+    _assert_close(found["two_point"], oracles.quickly_compiled(GRADIENTS["two_point"])(X, key=KEY))
+    for name, value in found.items():
+        _assert_kept(value, x, name)
 
 
-@pytest.mark.parametrize("mesh", [MESH, AUTO], ids=["explicit", "auto"])
-def test_values_are_those_without_a_mesh(mesh, expected):
-    x = placed(X, mesh)
-    for name, found in oracles.quickly_compiled(some)(x).items():
-        _assert_close(found, expected[name], name)
-        if mesh is MESH:
-            _assert_kept(found, x, name)
+def test_a_mesh_that_leaves_it_to_the_compiler_changes_no_value():
+    found = oracles.quickly_compiled(GRADIENTS["forward_gradient sphere"])(placed(X, AUTO), key=KEY)
+    _assert_close(found, oracles.quickly_compiled(GRADIENTS["forward_gradient sphere"])(X, key=KEY))
 
 
 @pytest.mark.parametrize("set_mesh", [False, True], ids=["no mesh set", "mesh set"])
@@ -153,14 +159,11 @@ def test_outside_of_jit_as_well(set_mesh):
         np.testing.assert_allclose(result, right, rtol=1e-6, err_msg=name)  # a few roundings
 
 
-@pytest.mark.parametrize("mode", ["forward", "reverse", "mixed", "sparse"])
+@pytest.mark.parametrize("mode", ["forward", "reverse", "mixed"])
 def test_jacobians(mode):
     x = placed(X)
     rows = jacobian(outputs, mode=mode)
     found = oracles.quickly_compiled(rows)(x)
-    if mode == "sparse":
-        with jax.set_mesh(MESH):
-            found = jax.tree.map(lambda m: m.todense(), found, is_leaf=lambda m: hasattr(m, "nse"))
     one, none, two = (np.asarray(X[name]) for name in ("one", "none", "two"))
     # a few roundings of float32
     np.testing.assert_allclose(found["sine"]["one"], np.diag(np.cos(one) * none), rtol=1e-6)
