@@ -31,8 +31,8 @@ def checkpointed_chain(
 
     For steps that differ, in their states' shapes too; the program grows with the schedule, so that
     equal steps are better off with `checkpointed_scan`. A function may close over arrays, traced
-    ones too; what it computes from them alone isn't computed again, and their derivatives are summed
-    in at least float32. Works under the same transformations as `checkpointed_scan`.
+    ones too; what it computes from them alone isn't computed again, and their derivatives are added
+    up in at least float32. Works under the same transformations as `checkpointed_scan`.
 
     A state that is restored is multiplied by a one that comes out of a loop, which would run only
     if a NaN came along. Without it the compiler would see that the same is computed twice, keep the

@@ -69,11 +69,8 @@ def gathered(leaf: jax.Array) -> jax.Array:
 
 def _mesh(leaf: Any, sharding: NamedSharding) -> Any:
     """Return the mesh of a leaf: with its devices where the leaf is an array, not a type."""
-    return (
-        leaf.sharding.mesh
-        if isinstance(leaf, jax.Array) and checks.concrete(leaf)
-        else sharding.mesh
-    )
+    array = isinstance(leaf, jax.Array) and checks.concrete(leaf)
+    return leaf.sharding.mesh if array else sharding.mesh
 
 
 def all_gathered(tree: PyTree) -> PyTree:
@@ -87,7 +84,7 @@ def on_mesh(tree: PyTree) -> contextlib.AbstractContextManager[Any]:
     Outside of any trace, and without one, JAX makes the cotangent of a value on one device, and
     then refuses to combine it with what is on all.
     """
-    arrays = [leaf for leaf in jax.tree.leaves(tree) if isinstance(leaf, jax.Array)]
+    arrays: list[Any] = [leaf for leaf in jax.tree.leaves(tree) if isinstance(leaf, jax.Array)]
     leaves = [leaf for leaf in arrays if explicit(leaf) is not None]
     current = jax.sharding.get_abstract_mesh()
     if not leaves or not current.empty or checks.in_trace(leaves):

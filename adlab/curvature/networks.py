@@ -11,7 +11,8 @@ from typing import Any, Literal, Self, get_args
 import jax
 import jax.numpy as jnp
 
-from adlab.core import _layout, checks, trees
+from adlab.core import checks, trees
+from adlab.core._calls import calling
 from adlab.core.nodes import as_data, register
 from adlab.curvature.blocks import Network, Where, merge, select
 from adlab.curvature.operators import Operator, shapes_of
@@ -129,7 +130,7 @@ class OutputCurvature(Network):
         """Return J^T M J v."""
         block = select(self.params, self.chosen)
         v = vector(v, block, "the parameters")
-        with _layout.on_mesh(block):
+        with calling(type(self).__name__, block):
             tangent = trees.cast_like(v, block)
             outputs, tangents = jax.jvp(self._outputs, (block,), (tangent,))
             weighted = trees.cast_like(self._weigh(outputs, tangents), outputs)

@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adlab.core import _devices, _layout, checks, trees
+from adlab.core import _devices, checks, trees
+from adlab.core._calls import calling
 
 __all__ = ["Mode", "hvp", "linearize_hvp"]
 
@@ -67,7 +68,7 @@ def hvp(
         bound, x = bind(fun, args, argnums, has_aux)
         v = vector(v, x, "the argument")
         _devices.require_one_derivative("hvp", lambda x: bound(x)[0], x, reverse=True)
-        with _layout.on_mesh(x):
+        with calling("hvp", x):
             result, aux = _COMPOSITIONS[mode](bound, x, trees.cast_like(v, x))
         result = _cast(result, v)
         return (result, aux) if has_aux else result
@@ -109,7 +110,7 @@ def linearize_hvp(
     """
     bound, x = bind(fun, args, argnums, has_aux)
     _devices.require_one_derivative("linearize_hvp", lambda x: bound(x)[0], x, reverse=True)
-    with _layout.on_mesh(x):
+    with calling("linearize_hvp", x):
         gradient, product, aux = jax.linearize(jax.grad(bound, has_aux=True), x, has_aux=True)
     matvec = jax.tree_util.Partial(_linear, product, x)
     return (gradient, matvec, aux) if has_aux else (gradient, matvec)
@@ -201,7 +202,7 @@ _COMPOSITIONS: dict[str, Callable[[Callable, PyTree, PyTree], tuple[PyTree, Any]
 
 def _linear(product: Callable, x: PyTree, v: PyTree) -> PyTree:
     v = vector(v, x, "the argument")
-    with _layout.on_mesh(x):
+    with calling("linearize_hvp", x):
         return _cast(product(trees.cast_like(v, x)), v)
 
 

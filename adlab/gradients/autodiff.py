@@ -71,6 +71,9 @@ def reverse_mode(
 
     Raises:
       TypeError: `fun` isn't scalar; a leaf isn't real floating-point (when called).
+      ValueError: outside of jit, `fun` calls a jitted function that donates an array which its
+        derivative needs; inside of `jax.shard_map`, the derivative of the sum over devices may be
+        meant, or that of each device's value (when called).
 
     Source: Baur & Strassen (1983), doi:10.1016/0304-3975(83)90110-X.
     """

@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adlab.core import _devices, _layout, checks, trees
+from adlab.core import _devices, checks, trees
+from adlab.core._calls import calling
 from adlab.core.cost import Cost
 
 __all__ = ["GradientFn"]
@@ -43,7 +44,7 @@ class GradientFn(abc.ABC):
             return gradient, aux
         fun, x = self._bind(args, kwargs)
         self._check_devices(fun, x)
-        with _layout.on_mesh(x):
+        with calling(self._name, x):
             gradient = self._gradient(lambda x: fun(x)[0], x, key, None)
             return trees.cast_like(gradient, x)
 
@@ -54,7 +55,7 @@ class GradientFn(abc.ABC):
         """
         fun, x = self._bind(args, kwargs)
         self._check_devices(fun, x)
-        with _layout.on_mesh(x):
+        with calling(self._name, x):
             value, aux, gradient = self._value_aux_gradient(fun, x, key)
             return ((value, aux) if self.has_aux else value), trees.cast_like(gradient, x)
 
@@ -88,7 +89,7 @@ class GradientFn(abc.ABC):
             if not np.all(np.isfinite(np.asarray(leaf, np.float64))):
                 place = jax.tree_util.keystr(path) or "x"
                 raise ValueError(f"{self._name}: {place} must be finite, got NaN or infinity in it")
-        with _layout.on_mesh(x):
+        with calling(self._name, x):
             value = float(fun(x)[0])
             if not np.isfinite(value):
                 raise ValueError(f"{self._name}: fun must be finite at x, got {value}")

@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 import jax
 
 from adlab.core import _devices, _layout, checks
+from adlab.core._calls import calling
 from adlab.jacobians import sweeps
 from adlab.jacobians.costs import ChunkSize, chunk_length, table
 from adlab.jacobians.mixed import mixed
@@ -86,7 +87,7 @@ def jacobian(
 
     @functools.wraps(fun, updated=())
     def jacobian_of_fun(*args: PyTree, **kwargs: Any) -> Any:
-        with _layout.on_mesh(args):
+        with calling("jacobian", args):
             if mode in ("mixed", "sparse"):
                 args, kwargs = _layout.all_gathered((args, kwargs))
             chosen = select(fun, argnums, has_aux, args, kwargs)

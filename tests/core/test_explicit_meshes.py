@@ -106,6 +106,12 @@ def test_the_sharding_is_a_part_of_the_type_of_every_derivative():
         assert jax.tree.map(lambda leaf: leaf.sharding, found) == types, name
 
 
+def _ones(like, *, key):
+    """Along this probe the derivatives in all coordinates add up."""
+    del key
+    return jnp.ones(like.shape)
+
+
 def some(x):
     found = {
         name: GRADIENTS[name](x, key=KEY) for name in ("finite_difference central", "two_point")
@@ -141,8 +147,7 @@ def test_outside_of_jit_as_well(set_mesh):
     with jax.set_mesh(MESH) if set_mesh else contextlib.nullcontext():
         value, gradient = gradients.reverse_mode(cubes).value_and_grad(one)
         gradients.reverse_mode(cubes).check(one)
-        # the probes are all coordinates, so that the directional derivatives add up
-        estimate = gradients.forward_gradient(cubes, law=lambda like, *, key: jnp.ones(like.shape))
+        estimate = gradients.forward_gradient(cubes, law=_ones)
         found = {
             "forward_gradient": (estimate(one, key=KEY), np.sum(3 * np.square(X["one"]))),
             "hvp": (hvp(cubes)(X["one"], one), 6 * np.square(X["one"])),
