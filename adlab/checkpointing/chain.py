@@ -16,7 +16,7 @@ from jax.extend import core as jex
 from adlab.checkpointing.actions import Action, Advance, Backward, Restore, Store, validate
 from adlab.checkpointing.scan import refuse_forward_mode
 from adlab.checkpointing.schedules import resolve
-from adlab.core import checks, trees
+from adlab.core import _layout, checks, trees
 
 __all__ = ["checkpointed_chain"]
 
@@ -198,9 +198,14 @@ def _anew(state: Leaves, state_bar: Leaves) -> Leaves:
     for leaves in (state, state_bar):
         some = next((leaf for leaf in leaves if leaf.size), None)
         if some is not None:
-            times = times | jnp.isnan(some.ravel()[0]).astype(jnp.int32)
+            times = times | jnp.isnan(_number(some)).astype(jnp.int32)
     one = lax.fori_loop(0, times, lambda k, one: one * (k + 1), jnp.ones((), jnp.int32))
     return [leaf * one.astype(leaf.dtype) for leaf in state]
+
+
+def _number(leaf: jax.Array) -> jax.Array:
+    """Return one number that isn't known before the leaf; the first may lie on one device."""
+    return leaf.ravel()[0] if _layout.explicit(leaf) is None else jnp.sum(leaf)
 
 
 _run.defvjp(_forward, _backward)

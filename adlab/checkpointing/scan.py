@@ -196,13 +196,16 @@ def _forward(chain: _Chain, consts: Leaves, init: Leaves, xs: Leaves) -> tuple[A
         carry, y = chain(consts, carry, x)
         return (carry, slots, last), y
 
-    start = (init, slots, [jnp.zeros_like(leaf) for leaf in init])
+    start = (init, slots, trees.zeros_like(init))
     (carry, slots, last), ys = lax.scan(step, start, (kept, final, xs), length=chain.length)
     return (carry, ys), (consts, last, slots, xs)
 
 
 def _slots(chain: _Chain, init: Leaves) -> Leaves:
-    return [jnp.zeros((chain.program.num_slots, *leaf.shape), leaf.dtype) for leaf in init]
+    rows = chain.program.num_slots
+    return [
+        jnp.broadcast_to(zeros, (rows, *zeros.shape)) for zeros in trees.zeros_like(init)
+    ]  # each where its leaf lies
 
 
 def _write(slots: Leaves, slot: Any, carry: Leaves) -> Leaves:
@@ -252,7 +255,7 @@ def _backward(chain: _Chain, kept: Any, cotangents: Any) -> tuple[Leaves, Leaves
 
     dtypes = [leaf.dtype for leaf in carry_bar]
     carry_bar = [_wide(leaf) if k in chain.kept else leaf for k, leaf in enumerate(carry_bar)]
-    zeros = [_wide(jnp.zeros_like(consts[k])) for k in smooth_consts]
+    zeros = [_wide(trees.zeros_like(consts[k])) for k in smooth_consts]
     items = (program.first, program.number, program.last, xs, [ys_bar[k] for k in smooth_ys])
     (_, _, carry_bar, consts_bar), xs_bar = lax.scan(
         step, (current, slots, carry_bar, zeros), items, reverse=True

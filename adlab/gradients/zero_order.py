@@ -197,7 +197,8 @@ def two_point(
       has_aux: whether `fun` returns auxiliary data beside its value.
 
     Returns:
-      A GradientFn with the signature of `fun` plus `key`.
+      A GradientFn with the signature of `fun` plus `key`. Inside of `jax.shard_map` the key is the
+      same on all devices that share x, and may be each device's own where x is.
 
     Raises:
       ValueError: num_probes < 1; chunk_size < 1; smoothing <= 0; an unknown law. `check` also
@@ -250,7 +251,8 @@ def one_sided(
       has_aux: whether `fun` returns auxiliary data beside its value.
 
     Returns:
-      A GradientFn with the signature of `fun` plus `key`.
+      A GradientFn with the signature of `fun` plus `key`. Inside of `jax.shard_map` the key is the
+      same on all devices that share x, and may be each device's own where x is.
 
     Raises:
       ValueError: num_probes < 1; chunk_size < 1; smoothing <= 0; an unknown law. `check` also
@@ -297,7 +299,8 @@ def forward_gradient(
       has_aux: whether `fun` returns auxiliary data beside its value.
 
     Returns:
-      A GradientFn with the signature of `fun` plus `key`.
+      A GradientFn with the signature of `fun` plus `key`. Inside of `jax.shard_map` the key is the
+      same on all devices that share x, and may be each device's own where x is.
 
     Raises:
       ValueError: num_probes < 1; chunk_size < 1; an unknown law.

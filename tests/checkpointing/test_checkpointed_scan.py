@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import lax
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from adlab.checkpointing import (
     Advance,
@@ -17,6 +18,7 @@ from adlab.checkpointing import (
     Restore,
     Store,
     binomial,
+    checkpointed_chain,
     checkpointed_scan,
     every,
     optimal,
@@ -296,6 +298,29 @@ def test_hessian_products_of_16_bit_weights():
     product = jax.jit(lambda w: hvp(loss)(w, w))(jnp.bfloat16(1.0))
     assert product.dtype == jnp.bfloat16
     assert float(product) == 520.0  # 2 (256 + 4), a bfloat16
+
+
+def _on_devices(axis_type):
+    return jax.make_mesh((2,), ("i",), devices=jax.devices()[:2], axis_types=(axis_type,))
+
+
+def test_states_lie_where_they_came_from():
+    """On a mesh with explicit axes, and on the devices of `jax.shard_map`."""
+
+    def loss(x):
+        body = lambda carry, factor: (jnp.sin(carry * factor), None)  # noqa: E731
+        end = checkpointed_scan(body, x, jnp.arange(1.0, 4.0), schedule=binomial(1))[0]
+        return jnp.sum(checkpointed_chain([jnp.sin, jnp.cos], end, schedule=binomial(1)))
+
+    x = numbers(4)
+    right = jax.jit(jax.grad(loss))(x)
+    lies = NamedSharding(_on_devices(AxisType.Explicit), PartitionSpec("i"))
+    found = jax.jit(jax.grad(loss))(jax.device_put(x, lies))
+    assert found.sharding == lies
+    close(found, right)
+    parts = {"in_specs": PartitionSpec("i"), "out_specs": PartitionSpec("i")}
+    each = jax.shard_map(jax.grad(loss), mesh=_on_devices(AxisType.Auto), **parts)
+    close(jax.jit(each)(x), right)
 
 
 def test_numbers_of_weak_type_and_numpy_arrays_are_fine():
