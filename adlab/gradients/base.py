@@ -195,6 +195,19 @@ def check_arguments(argnums: Any, has_aux: Any) -> None:
         raise TypeError(f"has_aux must be True or False, got {has_aux!r}")
 
 
+def leaf_slopes(fun: Callable[[PyTree], Any], x: PyTree) -> PyTree:
+    """Return the derivative of `fun` along ones in each leaf: not finite where a partial isn't."""
+    leaves, structure = jax.tree.flatten(x)
+
+    def along(k: int) -> jax.Array:
+        def of_leaf(leaf: jax.Array) -> Any:
+            return fun(jax.tree.unflatten(structure, [*leaves[:k], leaf, *leaves[k + 1 :]]))
+
+        return jax.jvp(of_leaf, (leaves[k],), (jnp.ones_like(leaves[k]),))[1]
+
+    return jax.tree.unflatten(structure, [along(k) for k in range(len(leaves))])
+
+
 def check_derivatives(name: str, derivatives: PyTree) -> None:
     """Raise ValueError unless all derivatives are finite; name the leaf that they are taken in."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(derivatives):

@@ -22,6 +22,7 @@ from adlab.gradients.base import (
     PyTree,
     check_arguments,
     check_derivatives,
+    leaf_slopes,
 )
 from adlab.gradients.probing import Directional, ProbedGradient, check_probing
 from adlab.gradients.steps import (
@@ -147,18 +148,8 @@ class ForwardGradient(ProbedGradient):
         return slope
 
     def _check_step(self, fun: Callable, x: PyTree, key: jax.Array) -> None:
-        """Try one tangent per leaf, of ones: a partial derivative that isn't finite shows in it."""
         del key
-        leaves, structure = jax.tree.flatten(x)
-
-        def along(k: int) -> jax.Array:
-            def of_leaf(leaf: jax.Array) -> jax.Array:
-                return fun(jax.tree.unflatten(structure, [*leaves[:k], leaf, *leaves[k + 1 :]]))
-
-            return jax.jvp(of_leaf, (leaves[k],), (jnp.ones_like(leaves[k]),))[1]
-
-        slopes = [along(k) for k in range(len(leaves))]
-        check_derivatives(self._name, jax.tree.unflatten(structure, slopes))
+        check_derivatives(self._name, leaf_slopes(fun, x))
 
 
 def two_point(
