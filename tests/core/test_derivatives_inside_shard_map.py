@@ -11,7 +11,7 @@ from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 from adlab import gradients
-from adlab.curvature import hvp, linearize_hvp
+from adlab.curvature import GaussNewton, hvp, linearize_hvp
 from adlab.gradients import custom
 from adlab.jacobians import jacobian
 
@@ -165,6 +165,32 @@ def test_values_that_couple_the_parts_of_x_are_refused(name):
 @pytest.mark.parametrize("name", [*FORWARD, *OTHERS])
 def test_forward_derivatives_refuse_parts_of_x_that_share_a_value(name):
     _refused(name, total, r"each device would move its own", DATA, x_spec=P("i"))
+
+
+def test_gauss_newton_products_are_those_of_the_sum_or_refused():
+    def product(loss, x, data):
+        return GaussNewton(lambda x, t: x * jnp.sum(t), loss, x, data, data).matvec(x)[None]
+
+    def of_each(outputs, data):
+        return jnp.sum(outputs**2) / 2 + 0 * jnp.sum(data)
+
+    def of_all(outputs, data):
+        return jax.lax.psum(of_each(outputs, data), "i")
+
+    run, refused = (
+        jax.shard_map(
+            functools.partial(product, loss),
+            mesh=MESH,
+            in_specs=(P(), P("i")),
+            out_specs=P("i"),
+        )
+        for loss in (of_all, of_each)
+    )
+    # the sum of squares of integers, times them: exact
+    found = oracles.quickly_compiled(run)(X, DATA)
+    np.testing.assert_array_equal(found, np.tile(np.sum(SUMS**2) * np.asarray(X), (4, 1)))
+    with pytest.raises(ValueError, match=r"^GaussNewton: fun must return the same on all devices"):
+        jax.eval_shape(refused, X, DATA)
 
 
 def test_it_is_the_leaf_that_matters():
