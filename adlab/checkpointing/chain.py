@@ -16,7 +16,7 @@ from jax.extend import core as jex
 from adlab.checkpointing.actions import Action, Advance, Backward, Restore, Store, validate
 from adlab.checkpointing.scan import refuse_forward_mode
 from adlab.checkpointing.schedules import resolve
-from adlab.core import checks
+from adlab.core import _layout, checks, trees
 
 __all__ = ["checkpointed_chain"]
 
@@ -31,8 +31,8 @@ def checkpointed_chain(
 
     For steps that differ, in their states' shapes too; the program grows with the schedule, so that
     equal steps are better off with `checkpointed_scan`. A function may close over arrays, traced
-    ones too; what it computes from them alone isn't computed again. Works under the same
-    transformations as `checkpointed_scan`.
+    ones too; what it computes from them alone isn't computed again, and their derivatives are added
+    up in at least float32. Works under the same transformations as `checkpointed_scan`.
 
     A state that is restored is multiplied by a one that comes out of a loop, which would run only
     if a NaN came along. Without it the compiler would see that the same is computed twice, keep the
@@ -161,9 +161,16 @@ def _backward(chain: _Chain, kept: Any, state_bar: Leaves) -> tuple[Leaves, Leav
             _, pull = jax.vjp(step, step.chosen(consts), state)
             added, state_bar = pull(state_bar)
             for const, value in zip(step.places, added, strict=True):
-                smooth = const in consts_bar and value.dtype != jax.dtypes.float0
-                consts_bar[const] = consts_bar[const] + value if smooth else value
-    return [consts_bar[k] for k in range(len(consts))], state_bar
+                if value.dtype == jax.dtypes.float0:
+                    consts_bar[const] = value
+                    continue
+                part = value.astype(trees.wide_dtype(value))  # else a long sum stalls in 16 bits
+                consts_bar[const] = consts_bar[const] + part if const in consts_bar else part
+    return [_cast(consts_bar[k], consts[k]) for k in range(len(consts))], state_bar
+
+
+def _cast(cotangent: Any, const: Any) -> Any:
+    return cotangent if cotangent.dtype == jax.dtypes.float0 else cotangent.astype(const.dtype)
 
 
 def _places(actions: Sequence[Action]) -> list[int]:
@@ -191,9 +198,14 @@ def _anew(state: Leaves, state_bar: Leaves) -> Leaves:
     for leaves in (state, state_bar):
         some = next((leaf for leaf in leaves if leaf.size), None)
         if some is not None:
-            times = times | jnp.isnan(some.ravel()[0]).astype(jnp.int32)
+            times = times | jnp.isnan(_number(some)).astype(jnp.int32)
     one = lax.fori_loop(0, times, lambda k, one: one * (k + 1), jnp.ones((), jnp.int32))
     return [leaf * one.astype(leaf.dtype) for leaf in state]
+
+
+def _number(leaf: jax.Array) -> jax.Array:
+    """Return one number that isn't known before the leaf; the first may lie on one device."""
+    return leaf.ravel()[0] if _layout.explicit(leaf) is None else jnp.sum(leaf)
 
 
 _run.defvjp(_forward, _backward)

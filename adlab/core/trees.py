@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from adlab.core import _layout
+
 __all__ = [
     "add_scaled",
     "cast_like",
@@ -21,6 +23,7 @@ __all__ = [
     "unravel",
     "vdot",
     "wide_dtype",
+    "zeros_like",
 ]
 
 PyTree = Any
@@ -53,8 +56,11 @@ def common_dtype(tree: PyTree) -> np.dtype:
 
 
 def probe_like(tree: PyTree) -> PyTree:
-    """Return shapes and dtypes of a probe for `tree`: its own shapes, dtypes at least float32."""
-    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(np.shape(leaf), wide_dtype(leaf)), tree)
+    """Return shapes and dtypes of a probe for `tree`: its own shapes, dtypes at least float32.
+
+    On a mesh with explicit axes they hold its shardings, too.
+    """
+    return jax.tree.map(lambda leaf: _layout.struct(leaf, wide_dtype(leaf)), tree)
 
 
 def vdot(a: PyTree, b: PyTree) -> jax.Array:
@@ -62,8 +68,14 @@ def vdot(a: PyTree, b: PyTree) -> jax.Array:
     dtype = common_dtype((a, b))
     pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
     return functools.reduce(
-        jnp.add, (jnp.vdot(jnp.asarray(u, dtype), jnp.asarray(v, dtype)) for u, v in pairs)
+        jnp.add, (_leaf_vdot(jnp.asarray(u, dtype), jnp.asarray(v, dtype)) for u, v in pairs)
     )
+
+
+def _leaf_vdot(u: jax.Array, v: jax.Array) -> jax.Array:
+    if _layout.explicit(u) is None and _layout.explicit(v) is None:
+        return jnp.vdot(u, v)
+    return jnp.sum(u * v)  # a product of what is sharded would have to be told where it goes
 
 
 def add_scaled(x: PyTree, scale: Any, u: PyTree) -> PyTree:
@@ -79,27 +91,41 @@ def add_scaled(x: PyTree, scale: Any, u: PyTree) -> PyTree:
 
 
 def cast_like(tree: PyTree, like: PyTree) -> PyTree:
-    """Round every leaf of `tree` to the dtype of its counterpart in `like`."""
-    return jax.tree.map(lambda leaf, other: leaf.astype(jnp.result_type(other)), tree, like)
+    """Round every leaf of `tree` to the dtype of its counterpart in `like`, and lay it out so."""
+
+    def leaf_like(leaf: jax.Array, other: Any) -> jax.Array:
+        return _layout.like_type(leaf.astype(jnp.result_type(other)), other)
+
+    return jax.tree.map(leaf_like, tree, like)
+
+
+def zeros_like(like: PyTree) -> PyTree:
+    """Return zeros of the shapes, dtypes and layout of `like`, a tree of arrays or shapes."""
+    return jax.tree.map(
+        lambda leaf: _layout.like_type(jnp.zeros(np.shape(leaf), jnp.result_type(leaf)), leaf), like
+    )
 
 
 def ravel(tree: PyTree) -> jax.Array:
-    """Lay the leaves of `tree` end to end in one vector of their common (wide) dtype."""
-    leaves = jax.tree.leaves(tree)
+    """Lay the leaves of `tree` end to end in one vector of their common (wide) dtype.
+
+    On a mesh with explicit axes every device then holds the whole vector.
+    """
     dtype = common_dtype(tree)
+    leaves = [_layout.gathered(jnp.asarray(leaf, dtype)) for leaf in jax.tree.leaves(tree)]
     if len(leaves) == 1:
-        return jnp.asarray(leaves[0], dtype).reshape(-1)
-    return jnp.concatenate([jnp.asarray(leaf, dtype).reshape(-1) for leaf in leaves])
+        return leaves[0].reshape(-1)
+    return jnp.concatenate([leaf.reshape(-1) for leaf in leaves])
 
 
 def unravel(vector: jax.Array, like: PyTree) -> PyTree:
-    """Cut `vector` into leaves with the shapes and dtypes of `like`; the inverse of `ravel`."""
+    """Cut `vector` into leaves of the shapes, dtypes and layout of `like`; inverts `ravel`."""
     leaves, structure = jax.tree.flatten(like)
     parts, start = [], 0
     for leaf in leaves:
         shape = np.shape(leaf)
         stop = start + math.prod(shape)
         part = vector if stop - start == vector.shape[0] else vector[start:stop]
-        parts.append(part.reshape(shape).astype(jnp.result_type(leaf)))
+        parts.append(_layout.like_type(part.reshape(shape).astype(jnp.result_type(leaf)), leaf))
         start = stop
     return jax.tree.unflatten(structure, parts)

@@ -10,7 +10,8 @@ from typing import Any, Literal, Self, get_args
 import jax
 import jax.numpy as jnp
 
-from adlab.core import checks, trees
+from adlab.core import _devices, checks, trees
+from adlab.core._calls import calling
 from adlab.core.nodes import as_data, register
 from adlab.curvature._likelihoods import LIKELIHOODS, Likelihood, Predictive
 from adlab.curvature.blocks import Network, Where, merge, select
@@ -129,11 +130,18 @@ class OutputCurvature(Network):
         """Return J^T M J v."""
         block = select(self.params, self.chosen)
         v = vector(v, block, "the parameters")
-        tangent = trees.cast_like(v, block)
-        outputs, tangents = jax.jvp(self._outputs, (block,), (tangent,))
-        weighted = trees.cast_like(self._weigh(outputs, tangents), outputs)
-        _, pull = jax.vjp(self._outputs, block)
-        return trees.cast_like(pull(weighted)[0], v)
+        name = type(self).__name__
+        _devices.require_one_derivative(name, self._on_devices, block, reverse=True)
+        with calling(name, block):
+            tangent = trees.cast_like(v, block)
+            outputs, tangents = jax.jvp(self._outputs, (block,), (tangent,))
+            weighted = trees.cast_like(self._weigh(outputs, tangents), outputs)
+            _, pull = jax.vjp(self._outputs, block)
+            return trees.cast_like(pull(weighted)[0], v)
+
+    def _on_devices(self, block: PyTree) -> PyTree:
+        """Return what has to be the same on all devices of `jax.shard_map` that share the block."""
+        return self._outputs(block)
 
     def _outputs(self, block: PyTree) -> PyTree:
         params = merge(block, self.params, self.chosen)
@@ -196,6 +204,9 @@ class GaussNewton(OutputCurvature):
     def value(self) -> jax.Array:
         """Return the loss."""
         return scalar(self.loss(self.model(self.params, *self._inputs()), self.args[-1]))
+
+    def _on_devices(self, block: PyTree) -> PyTree:
+        return self.loss(self._outputs(block), self.args[-1])
 
     def _weigh(self, outputs: PyTree, tangents: PyTree) -> PyTree:
         return hvp(self.loss)(tangents, outputs, self.args[-1])

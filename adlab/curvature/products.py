@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adlab.core import checks, trees
+from adlab.core import _devices, checks, trees
+from adlab.core._calls import calling
 
 __all__ = ["Mode", "hvp", "linearize_hvp"]
 
@@ -66,7 +67,9 @@ def hvp(
     def product(v: PyTree, *args: Any) -> Any:
         bound, x = bind(fun, args, argnums, has_aux)
         v = vector(v, x, "the argument")
-        result, aux = _COMPOSITIONS[mode](bound, x, _cast(v, x))
+        _devices.require_one_derivative("hvp", lambda x: bound(x)[0], x, reverse=True)
+        with calling("hvp", x):
+            result, aux = _COMPOSITIONS[mode](bound, x, trees.cast_like(v, x))
         result = _cast(result, v)
         return (result, aux) if has_aux else result
 
@@ -106,7 +109,9 @@ def linearize_hvp(
       TypeError: `fun` isn't scalar; an argument or v isn't real floating-point.
     """
     bound, x = bind(fun, args, argnums, has_aux)
-    gradient, product, aux = jax.linearize(jax.grad(bound, has_aux=True), x, has_aux=True)
+    _devices.require_one_derivative("linearize_hvp", lambda x: bound(x)[0], x, reverse=True)
+    with calling("linearize_hvp", x):
+        gradient, product, aux = jax.linearize(jax.grad(bound, has_aux=True), x, has_aux=True)
     matvec = jax.tree_util.Partial(_linear, product, x)
     return (gradient, matvec, aux) if has_aux else (gradient, matvec)
 
@@ -197,7 +202,8 @@ _COMPOSITIONS: dict[str, Callable[[Callable, PyTree, PyTree], tuple[PyTree, Any]
 
 def _linear(product: Callable, x: PyTree, v: PyTree) -> PyTree:
     v = vector(v, x, "the argument")
-    return _cast(product(_cast(v, x)), v)
+    with calling("linearize_hvp", x):
+        return _cast(product(trees.cast_like(v, x)), v)
 
 
 def _shapes(tree: PyTree) -> PyTree:

@@ -17,6 +17,8 @@ from adlab.gradients.base import (
     GradientFn,
     PyTree,
     check_arguments,
+    check_derivatives,
+    leaf_slopes,
 )
 from adlab.gradients.chunks import check_chunk_size, chunk_length
 
@@ -29,6 +31,7 @@ class ReverseMode(GradientFn):
     """See `reverse_mode`."""
 
     _aux_cost = 0
+    _reverse = True
 
     def _cost(self, dim: int) -> Cost:
         del dim
@@ -37,6 +40,9 @@ class ReverseMode(GradientFn):
     def _gradient(self, fun: Callable, x: PyTree, key: Any, value: Any) -> PyTree:
         del key, value
         return jax.grad(fun)(x)
+
+    def _check_step(self, fun: Callable, x: PyTree, key: jax.Array) -> None:
+        check_derivatives(self._name, self._gradient(fun, x, key, None))
 
     def _value_aux_gradient(self, fun: Callable, x: PyTree, key: Any) -> tuple[Any, Any, PyTree]:
         del key
@@ -66,6 +72,9 @@ def reverse_mode(
 
     Raises:
       TypeError: `fun` isn't scalar; a leaf isn't real floating-point (when called).
+      ValueError: outside of jit, `fun` calls a jitted function that donates an array which its
+        derivative needs; inside of `jax.shard_map`, the derivative of the sum over devices may be
+        meant, or that of each device's value (when called).
 
     Source: Baur & Strassen (1983), doi:10.1016/0304-3975(83)90110-X.
     """
@@ -95,6 +104,10 @@ class ForwardMode(GradientFn):
         chunk = chunk_length(self.chunk_size, fun, x, dim)
         slopes = jax.lax.map(slope, jnp.arange(dim), batch_size=chunk if chunk > 1 else None)
         return trees.unravel(slopes, like)
+
+    def _check_step(self, fun: Callable, x: PyTree, key: jax.Array) -> None:
+        del key
+        check_derivatives(self._name, leaf_slopes(fun, x))
 
 
 def forward_mode(

@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adlab.core import checks, trees
+from adlab.core import _devices, checks, trees
+from adlab.core._calls import calling
 from adlab.core.cost import Cost
 
 __all__ = ["GradientFn"]
@@ -42,8 +43,10 @@ class GradientFn(abc.ABC):
             (_, aux), gradient = self.value_and_grad(*args, key=key, **kwargs)
             return gradient, aux
         fun, x = self._bind(args, kwargs)
-        gradient = self._gradient(lambda x: fun(x)[0], x, key, None)
-        return trees.cast_like(gradient, x)
+        self._check_devices(fun, x)
+        with calling(self._name, x):
+            gradient = self._gradient(lambda x: fun(x)[0], x, key, None)
+            return trees.cast_like(gradient, x)
 
     def value_and_grad(self, *args: Any, key: jax.Array | None = None, **kwargs: Any) -> Any:
         """Return (value, gradient), or ((value, aux), gradient): the value is that of `fun` at x.
@@ -51,8 +54,10 @@ class GradientFn(abc.ABC):
         Costs one evaluation more than the gradient, where that doesn't evaluate `fun` at x itself.
         """
         fun, x = self._bind(args, kwargs)
-        value, aux, gradient = self._value_aux_gradient(fun, x, key)
-        return ((value, aux) if self.has_aux else value), trees.cast_like(gradient, x)
+        self._check_devices(fun, x)
+        with calling(self._name, x):
+            value, aux, gradient = self._value_aux_gradient(fun, x, key)
+            return ((value, aux) if self.has_aux else value), trees.cast_like(gradient, x)
 
     def cost(self, *args: Any, **kwargs: Any) -> Cost:
         """Return what one call costs: known before running, from shapes alone."""
@@ -73,7 +78,8 @@ class GradientFn(abc.ABC):
 
         Raises:
           ValueError: x or `fun` isn't finite there, or the step is under the noise floor: x + h u
-            rounds to x in most coordinates. The message names a step that works.
+            rounds to x in most coordinates. The message names a step that works. From automatic
+            differentiation: a derivative isn't finite there; the message names the leaf.
           TypeError: `fun` doesn't return a real scalar, or x isn't real floating-point.
         """
         fun, x = self._bind(args, kwargs)
@@ -83,10 +89,11 @@ class GradientFn(abc.ABC):
             if not np.all(np.isfinite(np.asarray(leaf, np.float64))):
                 place = jax.tree_util.keystr(path) or "x"
                 raise ValueError(f"{self._name}: {place} must be finite, got NaN or infinity in it")
-        value = float(fun(x)[0])
-        if not np.isfinite(value):
-            raise ValueError(f"{self._name}: fun must be finite at x, got {value}")
-        self._check_step(lambda x: fun(x)[0], x, jax.random.key(0) if key is None else key)
+        with calling(self._name, x):
+            value = float(fun(x)[0])
+            if not np.isfinite(value):
+                raise ValueError(f"{self._name}: fun must be finite at x, got {value}")
+            self._check_step(lambda x: fun(x)[0], x, jax.random.key(0) if key is None else key)
 
     # What a kind of gradient defines: its estimate, its cost, and where they differ from these
     # defaults its second moment, its joint value and the check of its step.
@@ -116,6 +123,11 @@ class GradientFn(abc.ABC):
 
     def _check_step(self, fun: Callable, x: PyTree, key: jax.Array) -> None:
         del fun, x, key
+
+    _reverse = False  # whether cotangents alone are passed through fun
+
+    def _check_devices(self, fun: Callable, x: PyTree) -> None:
+        _devices.require_one_derivative(self._name, lambda x: fun(x)[0], x, reverse=self._reverse)
 
     def _argument(self, args: tuple[Any, ...]) -> PyTree:
         numbers = self.argnums if isinstance(self.argnums, tuple) else (self.argnums,)
@@ -181,6 +193,34 @@ def check_arguments(argnums: Any, has_aux: Any) -> None:
         raise TypeError(f"argnums must be an integer or a tuple of integers, got {argnums!r}")
     if not isinstance(has_aux, bool):
         raise TypeError(f"has_aux must be True or False, got {has_aux!r}")
+
+
+def leaf_slopes(fun: Callable[[PyTree], Any], x: PyTree) -> PyTree:
+    """Return the derivative of `fun` along ones in each leaf: not finite where a partial isn't."""
+    leaves, structure = jax.tree.flatten(x)
+
+    def along(k: int) -> jax.Array:
+        def of_leaf(leaf: jax.Array) -> Any:
+            return fun(jax.tree.unflatten(structure, [*leaves[:k], leaf, *leaves[k + 1 :]]))
+
+        return jax.jvp(of_leaf, (leaves[k],), (jnp.ones_like(leaves[k]),))[1]
+
+    return jax.tree.unflatten(structure, [along(k) for k in range(len(leaves))])
+
+
+def check_derivatives(name: str, derivatives: PyTree) -> None:
+    """Raise ValueError unless all derivatives are finite; name the leaf that they are taken in."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(derivatives):
+        bad = ~np.isfinite(np.asarray(leaf, np.float64))
+        if np.any(bad):
+            place = jax.tree_util.keystr(path) or "x"
+            raise ValueError(
+                f"{name}: the derivative of fun must be finite at x, got "
+                f"{np.asarray(leaf, np.float64)[bad][0]} in {place}: an operation has none there, "
+                "or its rule gives none, though the value is finite (a power or a root at 0?); "
+                "move x, choose the argument of that operation by jnp.where, or take "
+                "finite_difference, which needs values alone"
+            )
 
 
 ChunkSize = int | Literal["auto"]

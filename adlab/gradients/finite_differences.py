@@ -9,7 +9,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from adlab.core import checks, trees
+from adlab.core import _layout, checks, trees
 from adlab.core.cost import Cost
 from adlab.core.nodes import as_data, register
 from adlab.gradients.base import (
@@ -191,7 +191,7 @@ def _complex_like(x: PyTree) -> PyTree:
 
     def leaf_like(leaf: jax.Array) -> jax.ShapeDtypeStruct:
         wide = leaf.dtype == jnp.float64
-        return jax.ShapeDtypeStruct(leaf.shape, jnp.complex128 if wide else jnp.complex64)
+        return _layout.struct(leaf, jnp.complex128 if wide else jnp.complex64)
 
     return jax.tree.map(leaf_like, x)
 

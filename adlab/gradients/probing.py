@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adlab.core import checks, probes, trees
+from adlab.core import _devices, checks, probes, trees
 from adlab.core.probes import Law, LawName
 from adlab.gradients.base import ChunkSize, GradientFn, PyTree
 from adlab.gradients.chunks import check_chunk_size, chunk_length
@@ -46,6 +46,7 @@ class ProbedGradient(GradientFn):
     def _gradient(self, fun: Callable, x: PyTree, key: Any, value: Any) -> PyTree:
         checks.require_key(self._name, key)
         directional, like = self._directional(fun, x, value), trees.probe_like(x)
+        _devices.require_shared(self._name, jax.tree.map(lambda _: key, x), x)
         if self.num_probes == 1:
             return _scaled(directional, self._probe(x, key))
         law = probes.resolve(self.law)
@@ -86,7 +87,7 @@ class ProbedGradient(GradientFn):
             return total
         # XLA:CPU of jax 0.10 deadlocks on two batched QR factorisations side by side: the last
         # block is made to wait for the others, through an index that depends on their sum.
-        done = jax.tree.leaves(total)[0].reshape(-1)[0]
+        done = jnp.sum(jax.tree.leaves(total)[0])
         return _add(total, block(jnp.where(jnp.isnan(done), 0, blocks), rest))
 
 
@@ -133,8 +134,8 @@ def _sum_over(term: Callable[[Any], PyTree], count: int) -> PyTree:
         return (index + 1, _add(total, term(index))), None
 
     shapes = jax.eval_shape(term, jnp.asarray(0))
-    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-    (_, total), _ = jax.lax.scan(step, (jnp.asarray(0), zeros), length=count)
+    start = (jnp.asarray(0), trees.zeros_like(shapes))
+    (_, total), _ = jax.lax.scan(step, start, length=count)
     return total
 
 

@@ -16,7 +16,14 @@ from adlab.core import trees
 from adlab.core.cost import Cost
 from adlab.core.nodes import as_data, register
 from adlab.core.probes import Law, LawName
-from adlab.gradients.base import ChunkSize, GradientFn, PyTree, check_arguments
+from adlab.gradients.base import (
+    ChunkSize,
+    GradientFn,
+    PyTree,
+    check_arguments,
+    check_derivatives,
+    leaf_slopes,
+)
 from adlab.gradients.probing import Directional, ProbedGradient, check_probing
 from adlab.gradients.steps import (
     ROUNDING,
@@ -140,6 +147,10 @@ class ForwardGradient(ProbedGradient):
 
         return slope
 
+    def _check_step(self, fun: Callable, x: PyTree, key: jax.Array) -> None:
+        del key
+        check_derivatives(self._name, leaf_slopes(fun, x))
+
 
 def two_point(
     fun: Callable[..., Any],
@@ -177,7 +188,8 @@ def two_point(
       has_aux: whether `fun` returns auxiliary data beside its value.
 
     Returns:
-      A GradientFn with the signature of `fun` plus `key`.
+      A GradientFn with the signature of `fun` plus `key`. Inside of `jax.shard_map` the key is the
+      same on all devices that share x, and may be each device's own where x is.
 
     Raises:
       ValueError: num_probes < 1; chunk_size < 1; smoothing <= 0; an unknown law. `check` also
@@ -230,7 +242,8 @@ def one_sided(
       has_aux: whether `fun` returns auxiliary data beside its value.
 
     Returns:
-      A GradientFn with the signature of `fun` plus `key`.
+      A GradientFn with the signature of `fun` plus `key`. Inside of `jax.shard_map` the key is the
+      same on all devices that share x, and may be each device's own where x is.
 
     Raises:
       ValueError: num_probes < 1; chunk_size < 1; smoothing <= 0; an unknown law. `check` also
@@ -277,7 +290,8 @@ def forward_gradient(
       has_aux: whether `fun` returns auxiliary data beside its value.
 
     Returns:
-      A GradientFn with the signature of `fun` plus `key`.
+      A GradientFn with the signature of `fun` plus `key`. Inside of `jax.shard_map` the key is the
+      same on all devices that share x, and may be each device's own where x is.
 
     Raises:
       ValueError: num_probes < 1; chunk_size < 1; an unknown law.

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from adlab.core import _layout
 from adlab.jacobians.selection import Selection
 
 __all__ = ["forward", "pulled", "pushed", "reverse"]
@@ -93,7 +94,8 @@ def _unit(index: jax.Array, like: PyTree) -> PyTree:
     for leaf in leaves:
         shape = np.shape(leaf)
         places = start + jnp.arange(math.prod(shape), dtype=index.dtype)
-        units.append((places == index).reshape(shape).astype(jnp.result_type(leaf)))
+        unit = (places == index).reshape(shape).astype(jnp.result_type(leaf))
+        units.append(_layout.like_type(unit, leaf))
         start += math.prod(shape)
     return jax.tree.unflatten(structure, units)
 

@@ -6,7 +6,10 @@ import functools
 from collections.abc import Callable
 from typing import Any, Literal, get_args
 
-from adlab.core import checks
+import jax
+
+from adlab.core import _devices, _layout, checks
+from adlab.core._calls import calling
 from adlab.jacobians import sweeps
 from adlab.jacobians.costs import ChunkSize, chunk_length, table
 from adlab.jacobians.mixed import mixed
@@ -47,7 +50,8 @@ def jacobian(
 
     Args:
       fun: differentiable by JAX; arguments and results are pytrees.
-      mode: one of the above.
+      mode: one of the above. On a mesh with explicit axes "mixed" and "sparse" gather the arguments
+        on all devices first, and inside of `jax.shard_map` with checked axes they are refused.
       chunk_size: how many products are taken at a time in forward, reverse and sparse mode; "auto":
         all, or as many as keep the widest intermediate within 64 MiB.
       argnums: which positional argument to differentiate, or a tuple of several.
@@ -83,17 +87,30 @@ def jacobian(
 
     @functools.wraps(fun, updated=())
     def jacobian_of_fun(*args: PyTree, **kwargs: Any) -> Any:
-        chosen = select(fun, argnums, has_aux, args, kwargs)
-        if mode == "sparse":
-            chunk = None if chunk_size == "auto" else chunk_size
-            matrix, aux = sparse(fun, chosen, (argnums, args, kwargs), chunk, plans)
-        else:
-            key = call_key(argnums, args, kwargs, values=False)
-            way, chunk = _remembered(plans, chosen, mode, chunk_size, key)
-            matrix, aux = _dense(chosen, way, chunk)
+        with calling("jacobian", args):
+            if mode in ("mixed", "sparse"):
+                args, kwargs = _layout.all_gathered((args, kwargs))
+            chosen = select(fun, argnums, has_aux, args, kwargs)
+            _check_devices(chosen, mode)
+            if mode == "sparse":
+                chunk = None if chunk_size == "auto" else chunk_size
+                matrix, aux = sparse(fun, chosen, (argnums, args, kwargs), chunk, plans)
+            else:
+                key = call_key(argnums, args, kwargs, values=False)
+                way, chunk = _remembered(plans, chosen, mode, chunk_size, key)
+                matrix, aux = _dense(chosen, way, chunk)
         return (matrix, aux) if has_aux else matrix
 
     return jacobian_of_fun
+
+
+def _check_devices(chosen: Selection, mode: str) -> None:
+    _devices.require_one_derivative("jacobian", chosen.fun, chosen.x, reverse=mode == "reverse")
+    if mode in ("mixed", "sparse") and (axes := _devices.checked_axes()):
+        raise ValueError(
+            'jacobian: mode must be "forward", "reverse" or "auto" inside jax.shard_map, along '
+            f"the axes {sorted(axes)}, got {mode!r}"
+        )
 
 
 def _dense(chosen: Selection, mode: str, chunk: int) -> tuple[PyTree, Any]:
@@ -115,10 +132,16 @@ def _remembered(
     return found
 
 
+def _on_devices(x: PyTree) -> bool:
+    """Tell whether types say where x is, which graphs of a function don't keep."""
+    leaves = jax.tree.leaves(x)
+    return bool(_devices.checked_axes()) or any(map(_layout.explicit, leaves))
+
+
 def _plan(chosen: Selection, mode: Any, chunk_size: ChunkSize) -> tuple[str, int]:
     if mode == "auto":
         whole = chunk_size == "auto" and not checks.concrete(chosen.x)
-        costs = table(chosen, elimination=whole)
+        costs = table(chosen, elimination=whole and not _on_devices(chosen.x))
         mode = costs.best
         if chunk_size == "auto":
             return mode, costs[mode].chunk

@@ -85,6 +85,18 @@ def test_under_vmap_and_forward_over_reverse():
     close(found, wanted)
 
 
+def test_cotangents_of_16_bit_weights_are_summed_in_32():
+    """In bfloat16 256 + 1 is 256: a sum that begins with the last step would lose the others."""
+
+    def loss(weight):
+        steps = [lambda carry: carry + weight] * 4 + [lambda carry: carry + 256 * weight]
+        return checkpointed_chain(steps, weight * 0, schedule=store_all())
+
+    found = jax.grad(loss)(jnp.bfloat16(1.0))
+    assert found.dtype == jnp.bfloat16
+    assert float(found) == 260.0
+
+
 def test_a_nan_stays_one_and_changes_no_other_number():
     def fun(x):
         steps = [jnp.sin, lambda h: h * x, jnp.exp]

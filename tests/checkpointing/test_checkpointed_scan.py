@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import lax
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from adlab.checkpointing import (
     Advance,
@@ -17,6 +18,7 @@ from adlab.checkpointing import (
     Restore,
     Store,
     binomial,
+    checkpointed_chain,
     checkpointed_scan,
     every,
     optimal,
@@ -256,6 +258,69 @@ def test_states_in_half_precision_stay_so():
     scan = with_schedule(binomial(3))
     found = jax.grad(lambda x, w: loss(scan, x, w), argnums=(0, 1))(x, w)
     close(found, expected, rtol=2**-7)  # one unit of bfloat16's last place
+
+
+# In bfloat16 256 + 1 is 256: a sum of cotangents that begins with the last step loses the others.
+FACTORS = jnp.array([1.0, 1.0, 1.0, 1.0, 256.0, 0.0, 0.0], jnp.bfloat16)
+
+
+@pytest.mark.parametrize("place", ["closed over", "in the carry"])
+def test_cotangents_of_16_bit_weights_are_summed_in_32(place):
+    def loss(weight, schedule):
+        def closed_over(carry, factor):
+            return carry + factor * weight, None
+
+        def in_the_carry(carry, factor):
+            total, weight = carry
+            return (total + (factor * weight).astype(total.dtype), weight), weight * factor
+
+        if place == "closed over":
+            return checkpointed_scan(closed_over, weight * 0, FACTORS, schedule=schedule)[0]
+        start = (jnp.float32(0.0), weight)
+        (total, last), ys = checkpointed_scan(in_the_carry, start, FACTORS, schedule=schedule)
+        return (total + jnp.sum(ys.astype(total.dtype)) + last.astype(total.dtype)) / 3
+
+    def sums(weight):
+        return {name: jax.grad(loss)(weight, which) for name, which in SCHEDULES.items()}
+
+    # 260, or a third of 521, which bfloat16 rounds by half of 2^-8 at the most
+    right, error = (260, 0) if place == "closed over" else (521 / 3, 2**-8)
+    for found in jax.jit(sums)(jnp.bfloat16(1.0)).values():
+        assert found.dtype == jnp.bfloat16
+        np.testing.assert_allclose(np.float32(found), right, rtol=error)
+
+
+def test_hessian_products_of_16_bit_weights():
+    def loss(weight):
+        body = lambda carry, factor: (carry + factor * weight**2, None)  # noqa: E731
+        return checkpointed_scan(body, weight * 0, FACTORS, schedule=sqrt())[0]
+
+    product = jax.jit(lambda w: hvp(loss)(w, w))(jnp.bfloat16(1.0))
+    assert product.dtype == jnp.bfloat16
+    assert float(product) == 520.0  # 2 (256 + 4), a bfloat16
+
+
+def _on_devices(axis_type):
+    return jax.make_mesh((2,), ("i",), devices=jax.devices()[:2], axis_types=(axis_type,))
+
+
+def test_states_lie_where_they_came_from():
+    """On a mesh with explicit axes, and on the devices of `jax.shard_map`."""
+
+    def loss(x):
+        body = lambda carry, factor: (jnp.sin(carry * factor), None)  # noqa: E731
+        end = checkpointed_scan(body, x, jnp.arange(1.0, 4.0), schedule=binomial(1))[0]
+        return jnp.sum(checkpointed_chain([jnp.sin, jnp.cos], end, schedule=binomial(1)))
+
+    x = numbers(4)
+    right = jax.jit(jax.grad(loss))(x)
+    lies = NamedSharding(_on_devices(AxisType.Explicit), PartitionSpec("i"))
+    found = jax.jit(jax.grad(loss))(jax.device_put(x, lies))
+    assert found.sharding == lies
+    close(found, right)
+    parts = {"in_specs": PartitionSpec("i"), "out_specs": PartitionSpec("i")}
+    each = jax.shard_map(jax.grad(loss), mesh=_on_devices(AxisType.Auto), **parts)
+    close(jax.jit(each)(x), right)
 
 
 def test_numbers_of_weak_type_and_numpy_arrays_are_fine():

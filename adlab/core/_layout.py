@@ -1,0 +1,92 @@
+"""Where arrays lie: their shardings over explicit meshes, and axes of `jax.shard_map`.
+
+On a mesh with explicit axes the sharding of an array is a part of its type, and inside of
+`jax.shard_map` so are the mesh axes along which its values vary from device to device. What is made
+beside an array, such as a probe, a tangent, or the start of a sum, has to be of its type.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from adlab.core import checks
+
+__all__ = ["all_gathered", "explicit", "gathered", "like_type", "on_mesh", "struct", "varying"]
+
+PyTree = Any
+
+
+def explicit(leaf: Any) -> NamedSharding | None:
+    """Return the sharding of an array or a shape on a mesh with explicit axes; None elsewhere."""
+    sharding = getattr(jax.typeof(leaf), "sharding", None)
+    if sharding is None or AxisType.Explicit not in sharding.mesh.axis_types:
+        return None
+    return sharding
+
+
+def varying(leaf: Any) -> frozenset[str]:
+    """Return the axes of `jax.shard_map` along which the type of a leaf says that it varies."""
+    kind = getattr(jax.typeof(leaf), "manual_axis_type", None)
+    return frozenset() if kind is None else frozenset(kind.varying)
+
+
+def struct(leaf: Any, dtype: Any) -> jax.ShapeDtypeStruct:
+    """Return the shape of `leaf` with another dtype, on the same devices."""
+    if explicit(leaf) is None and not varying(leaf):
+        return jax.ShapeDtypeStruct(np.shape(leaf), dtype)
+    kind: Any = jax.typeof(leaf)
+    return jax.ShapeDtypeStruct(
+        np.shape(leaf), dtype, sharding=kind.sharding, manual_axis_type=kind.manual_axis_type
+    )
+
+
+def like_type(leaf: jax.Array, other: Any) -> jax.Array:
+    """Lay `leaf` out as `other`, which has its shape, and let it vary along the same axes at least.
+
+    A leaf that varies along more axes keeps them: whether it may is for the caller to say.
+    """
+    more = varying(other) - varying(leaf)
+    if more:
+        leaf = jax.lax.pcast(leaf, tuple(sorted(more)), to="varying")
+    sharding = explicit(other)
+    if sharding is None or jax.typeof(leaf).sharding == sharding:
+        return leaf
+    return jax.sharding.reshard(leaf, NamedSharding(_mesh(other, sharding), sharding.spec))
+
+
+def gathered(leaf: jax.Array) -> jax.Array:
+    """Return `leaf` with all its numbers on every device of its explicit mesh."""
+    sharding = explicit(leaf)
+    if sharding is None or not any(sharding.spec):
+        return leaf
+    return jax.sharding.reshard(leaf, NamedSharding(_mesh(leaf, sharding), PartitionSpec()))
+
+
+def _mesh(leaf: Any, sharding: NamedSharding) -> Any:
+    """Return the mesh of a leaf: with its devices where the leaf is an array, not a type."""
+    array = isinstance(leaf, jax.Array) and checks.concrete(leaf)
+    return leaf.sharding.mesh if array else sharding.mesh
+
+
+def all_gathered(tree: PyTree) -> PyTree:
+    """Return `tree` with every array on all devices of its explicit mesh."""
+    return jax.tree.map(lambda leaf: gathered(leaf) if isinstance(leaf, jax.Array) else leaf, tree)
+
+
+def on_mesh(tree: PyTree) -> contextlib.AbstractContextManager[Any]:
+    """Return a context in which the explicit mesh of a leaf is the current one, if none is.
+
+    Outside of any trace, and without one, JAX makes the cotangent of a value on one device, and
+    then refuses to combine it with what is on all.
+    """
+    arrays: list[Any] = [leaf for leaf in jax.tree.leaves(tree) if isinstance(leaf, jax.Array)]
+    leaves = [leaf for leaf in arrays if explicit(leaf) is not None]
+    current = jax.sharding.get_abstract_mesh()
+    if not leaves or not current.empty or checks.in_trace(leaves):
+        return contextlib.nullcontext()
+    return jax.set_mesh(leaves[0].sharding.mesh)
