@@ -19,7 +19,7 @@ from adlab.gradients.base import (
     check_arguments,
 )
 from adlab.gradients.chunks import check_chunk_size, chunk_length
-from adlab.gradients.holomorphic import require_holomorphic
+from adlab.gradients.holomorphic import holomorphic
 from adlab.gradients.noise import EVALUATIONS, measurable, measure
 from adlab.gradients.stencils import STENCILS, SchemeName
 from adlab.gradients.steps import check_step, difference, relative_step, usable_step, valid_step
@@ -114,7 +114,7 @@ class FiniteDifference(GradientFn):
         """Return i -> Im fun(x + i h e_i) / h."""
         flat = trees.ravel(x)
         like = _complex_like(x)
-        require_holomorphic(self._name, fun, like)
+        fun = holomorphic(self._name, fun, like)
         automatic = _COMPLEX_STEPS[flat.dtype.name]
         h = valid_step(automatic if self.step is None else self.step, flat.dtype)
         on_axis = fun(trees.unravel(jax.lax.complex(flat, jnp.zeros_like(flat)), like))

@@ -1,0 +1,130 @@
+"""Programs whose complex convolutions are done as four real ones.
+
+XLA computes a complex convolution from three real ones, of sums of real and imaginary parts. A
+complex step is lost in these sums. Four products, one for each pair of parts, keep it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.extend import core as jex
+
+from adlab.core.flops import equations
+from adlab.gradients._holomorphic_primitives import CALLS, CONVOLUTION, is_complex
+
+__all__ = ["ENTERED", "body", "scan_sizes", "split_convolutions"]
+
+# Equations in which convolutions are found and split.
+ENTERED = CALLS | {"cond", "scan", "while"}
+
+
+def split_convolutions(closed: Any) -> Callable[..., list[Any]]:
+    """Return the program as a function of its inputs, one by one, with its convolutions split."""
+    return partial(_run, closed)
+
+
+def body(eqn: jex.JaxprEqn) -> Any:
+    """Return the jaxpr that an equation calls with its own operands."""
+    return next(eqn.params[name] for name in ("jaxpr", "call_jaxpr") if name in eqn.params)
+
+
+def scan_sizes(eqn: jex.JaxprEqn) -> tuple[int, int]:
+    """Return how many constants and how many carried values a scan has; then come its slices."""
+    inner = _open(eqn.params["jaxpr"])
+    # What is sliced or stacked has one axis more outside. This holds in all versions of JAX, whose
+    # scans name their parameters differently.
+    slices = sum(map(_rank_differs, inner.invars, eqn.invars))
+    carried = sum(not _rank_differs(*pair) for pair in zip(inner.outvars, eqn.outvars, strict=True))
+    return len(eqn.invars) - slices - carried, carried
+
+
+def _rank_differs(inside: Any, outside: Any) -> bool:
+    return len(inside.aval.shape) != len(outside.aval.shape)
+
+
+def _open(jaxpr: Any) -> Any:
+    return getattr(jaxpr, "jaxpr", jaxpr)
+
+
+def _run(jaxpr: Any, *args: Any) -> list[Any]:
+    """Run a jaxpr, closed or without constants, equation by equation."""
+    inner = _open(jaxpr)
+    values = dict(zip(inner.constvars, getattr(jaxpr, "consts", ()), strict=True))
+    values.update(zip(inner.invars, args, strict=True))
+
+    def read(atom: Any) -> Any:
+        return atom.val if isinstance(atom, jex.Literal) else values[atom]
+
+    for eqn in inner.eqns:
+        values.update(zip(eqn.outvars, _step(eqn, [read(a) for a in eqn.invars]), strict=True))
+    return [read(atom) for atom in inner.outvars]
+
+
+def _step(eqn: jex.JaxprEqn, given: list[Any]) -> Sequence[Any]:
+    name = eqn.primitive.name
+    if name == CONVOLUTION and is_complex(eqn.outvars[0]):
+        return [_convolve(eqn.params, *given)]
+    if name not in ENTERED or not _convolves(eqn):
+        subfuns, params = eqn.primitive.get_bind_params(eqn.params)
+        out = eqn.primitive.bind(*subfuns, *given, **params)
+        return out if eqn.primitive.multiple_results else [out]
+    if name == "cond":
+        index, *operands = given
+        branches = [partial(_run, branch) for branch in eqn.params["branches"]]
+        return jax.lax.switch(index, branches, *operands)
+    if name == "scan":
+        return _scan(eqn, given)
+    if name == "while":
+        return _while(eqn, given)
+    return _run(body(eqn), *given)
+
+
+def _convolves(eqn: jex.JaxprEqn) -> bool:
+    inside = eqn.params.get("branches") or [
+        eqn.params[name] for name in ("jaxpr", "call_jaxpr", "body_jaxpr") if name in eqn.params
+    ]
+    found = (e.primitive.name for jaxpr in inside for e in equations(_open(jaxpr)))
+    return CONVOLUTION in found
+
+
+def _scan(eqn: jex.JaxprEqn, given: list[Any]) -> list[Any]:
+    first, carried = scan_sizes(eqn)
+    constants, init, xs = given[:first], given[first : first + carried], given[first + carried :]
+
+    def step(carry: list[Any], x: list[Any]) -> tuple[list[Any], list[Any]]:
+        out = _run(eqn.params["jaxpr"], *constants, *carry, *x)
+        return out[:carried], out[carried:]
+
+    options = {name: eqn.params[name] for name in ("length", "reverse", "unroll")}
+    carry, ys = jax.lax.scan(step, init, xs, **options)
+    return [*carry, *ys]
+
+
+def _while(eqn: jex.JaxprEqn, given: list[Any]) -> list[Any]:
+    tested, stepped = eqn.params["cond_nconsts"], eqn.params["body_nconsts"]
+    for_test, for_step = given[:tested], given[tested : tested + stepped]
+    return jax.lax.while_loop(
+        lambda carry: _run(eqn.params["cond_jaxpr"], *for_test, *carry)[0],
+        lambda carry: _run(eqn.params["body_jaxpr"], *for_step, *carry),
+        given[tested + stepped :],
+    )
+
+
+def _convolve(params: dict[str, Any], lhs: jax.Array, rhs: jax.Array) -> jax.Array:
+    options = dict(params)
+    dtype = options.pop("preferred_element_type")
+    convolve = partial(
+        jax.lax.conv_general_dilated,
+        **options,
+        preferred_element_type=dtype and jnp.finfo(dtype).dtype,
+    )
+    a, b, c, d = jnp.real(lhs), jnp.imag(lhs), jnp.real(rhs), jnp.imag(rhs)
+    return jax.lax.complex(
+        convolve(a, c) - convolve(b, d),
+        convolve(a, d) + convolve(b, c),
+    )
