@@ -1,9 +1,9 @@
-"""Primitives that keep the complex step: what JAX computes when x is moved along i.
+"""Primitives that keep the complex step: those that JAX may apply to x moved along i.
 
 A primitive is known here when it is holomorphic, maps real numbers to real ones, and its compiled
-form keeps a tiny imaginary part apart from the real one: no imaginary part is the difference of two
-numbers of the size of the real part. The first two are mathematics; the third is read off values on
-the backend by the tests, for each name on these lists. All else is unknown, as far as we know wrong.
+form keeps a tiny imaginary part apart from the real one: never is it the difference of two numbers
+of the size of the real part. The first two are mathematics. The third is read off values by the
+tests, on each backend that they run on and for each name. All the rest is unknown.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax.extend import core as jex
 
-__all__ = ["CALLS", "CONVOLUTION", "KNOWN", "is_complex", "is_known"]
+__all__ = ["CALLS", "CONVOLUTION", "KNOWN", "REAL", "is_complex", "is_known"]
 
 # Numbers are moved, chosen by other data, or added.
 _MOVES = [
@@ -36,9 +36,11 @@ _MOVES = [
     "slice",
     "split",
     "squeeze",
+    "stack",
     "stop_gradient",
     "tile",
     "transpose",
+    "unstack",
 ]
 _SUMS = [
     "add",
@@ -48,6 +50,7 @@ _SUMS = [
     "reduce_sum",
     "reduce_window_sum",
     "scatter-add",
+    "scatter-sub",
     "sub",
 ]
 _PRODUCTS = [
@@ -113,6 +116,25 @@ KNOWN = frozenset(
         *_BY_FUNCTION,
         "convert_element_type",
         CONVOLUTION,
+    ]
+)
+# These, too, return real numbers where those that they are given are real. They are of use for data
+# that don't depend on x.
+REAL = frozenset(
+    [
+        "clamp",
+        "conj",
+        "cumlogsumexp",
+        "cummax",
+        "cummin",
+        "iota",
+        "max",
+        "min",
+        "reduce_max",
+        "reduce_min",
+        "sign",
+        "sort",
+        *KNOWN,
     ]
 )
 # Calls of one function of the same operands, which are read inside. A custom rule is of no matter:

@@ -70,9 +70,7 @@ def _step(eqn: jex.JaxprEqn, given: list[Any]) -> Sequence[Any]:
     if name == CONVOLUTION and is_complex(eqn.outvars[0]):
         return [_convolve(eqn.params, *given)]
     if name not in ENTERED or not _convolves(eqn):
-        subfuns, params = eqn.primitive.get_bind_params(eqn.params)
-        out = eqn.primitive.bind(*subfuns, *given, **params)
-        return out if eqn.primitive.multiple_results else [out]
+        return _alone(eqn, given)
     if name == "cond":
         index, *operands = given
         branches = [partial(_run, branch) for branch in eqn.params["branches"]]
@@ -82,6 +80,16 @@ def _step(eqn: jex.JaxprEqn, given: list[Any]) -> Sequence[Any]:
     if name == "while":
         return _while(eqn, given)
     return _run(body(eqn), *given)
+
+
+def _alone(eqn: jex.JaxprEqn, given: list[Any]) -> list[Any]:
+    """Run an equation as it is, for which it becomes a program."""
+    places = {atom: i for i, atom in enumerate(eqn.invars) if not isinstance(atom, jex.Literal)}
+    outvars = [jex.Var(var.aval) for var in eqn.outvars]
+    own = eqn.replace(outvars=outvars)
+    about = jex.DebugInfo("step", eqn.primitive.name, None, None)
+    jaxpr = jex.Jaxpr((), list(places), outvars, [own], own.effects, about)
+    return jex.jaxpr_as_fun(jex.ClosedJaxpr(jaxpr, ()))(*(given[i] for i in places.values()))
 
 
 def _convolves(eqn: jex.JaxprEqn) -> bool:
@@ -118,13 +126,10 @@ def _while(eqn: jex.JaxprEqn, given: list[Any]) -> list[Any]:
 def _convolve(params: dict[str, Any], lhs: jax.Array, rhs: jax.Array) -> jax.Array:
     options = dict(params)
     dtype = options.pop("preferred_element_type")
-    convolve = partial(
-        jax.lax.conv_general_dilated,
-        **options,
-        preferred_element_type=dtype and jnp.finfo(dtype).dtype,
-    )
+    options["preferred_element_type"] = dtype and jnp.finfo(dtype).dtype
+
+    def convolve(lhs: jax.Array, rhs: jax.Array) -> jax.Array:
+        return jax.lax.conv_general_dilated(lhs, rhs, **options)
+
     a, b, c, d = jnp.real(lhs), jnp.imag(lhs), jnp.real(rhs), jnp.imag(rhs)
-    return jax.lax.complex(
-        convolve(a, c) - convolve(b, d),
-        convolve(a, d) + convolve(b, c),
-    )
+    return jax.lax.complex(convolve(a, c) - convolve(b, d), convolve(a, d) + convolve(b, c))

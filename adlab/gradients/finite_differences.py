@@ -49,11 +49,11 @@ class FiniteDifference(GradientFn):
 
     @property
     def _aux_cost(self) -> int:  # type: ignore[override]
-        return int(self.scheme != "forward")
+        return int(self.scheme not in ("forward", "complex"))
 
     def _cost(self, dim: int) -> Cost:
         if self.scheme == "complex":
-            return Cost(evaluations=dim + 1)
+            return Cost(evaluations=dim + 2)
         if self.scheme == "forward":
             return Cost(evaluations=dim + 1)
         return Cost(evaluations=2 * len(STENCILS[self.scheme].quotients) * dim)
@@ -65,7 +65,7 @@ class FiniteDifference(GradientFn):
     def _gradient(self, fun: Callable, x: PyTree, key: Any, value: Any) -> PyTree:
         del key
         if self.scheme == "complex":
-            slope, point = self._complex_slope(fun, x), _complex_like(x)
+            slope, point = self._complex_slope(fun, x, value), _complex_like(x)
         else:
             slope, point = self._real_slope(fun, x, value), x
         dim = trees.size(x)
@@ -110,20 +110,22 @@ class FiniteDifference(GradientFn):
         quotients = STENCILS[self.scheme].quotients
         return [(displaced(a), displaced(b), a, b, weight) for a, b, weight in quotients]
 
-    def _complex_slope(self, fun: Callable, x: PyTree) -> Callable:
+    def _complex_slope(self, fun: Callable, x: PyTree, value: Any) -> Callable:
         """Return i -> Im fun(x + i h e_i) / h."""
         flat = trees.ravel(x)
         like = _complex_like(x)
-        fun = holomorphic(self._name, fun, like)
+        extended = holomorphic(self._name, fun, like)
+        value = fun(x) if value is None else value
         automatic = _COMPLEX_STEPS[flat.dtype.name]
         h = valid_step(automatic if self.step is None else self.step, flat.dtype)
-        on_axis = fun(trees.unravel(jax.lax.complex(flat, jnp.zeros_like(flat)), like))
-        h = jnp.where(jnp.imag(on_axis) == 0, h, jnp.nan)  # else fun isn't real for real x
+        on_axis = extended(trees.unravel(jax.lax.complex(flat, jnp.zeros_like(flat)), like))
+        # Else fun isn't real for real x, or is so only because imaginary parts of its steps cancel.
+        h = jnp.where((jnp.imag(on_axis) == 0) & jnp.isfinite(value), h, jnp.nan)
 
         def slope(index: jax.Array) -> jax.Array:
             imaginary = jnp.where(jnp.arange(flat.size) == index, h, 0)
             return (
-                jnp.imag(fun(trees.unravel(jax.lax.complex(flat, imaginary), like))) / h
+                jnp.imag(extended(trees.unravel(jax.lax.complex(flat, imaginary), like))) / h
             ).astype(flat.dtype)
 
         return slope
@@ -152,7 +154,7 @@ class FiniteDifference(GradientFn):
         if self.step is not None and not self.step > 0:
             raise ValueError(f"{self._name}: step must be > 0, got {self.step}")
         if self.scheme == "complex":
-            if not jnp.isfinite(self._complex_slope(fun, x)(0)):
+            if not jnp.isfinite(self._complex_slope(fun, x, None)(0)):
                 raise ValueError(
                     f'{self._name}: scheme="complex" needs a fun that is real for real x and '
                     "finite near it, and this one isn't at x (a branch of log, sqrt or a power?); "

@@ -23,7 +23,7 @@ from jax.extend import core as jex
 
 from adlab.core import checks
 from adlab.core.flops import subjaxprs
-from adlab.gradients._holomorphic_primitives import CALLS, CONVOLUTION, KNOWN, is_complex, is_known
+from adlab.gradients._holomorphic_primitives import CALLS, CONVOLUTION, REAL, is_complex, is_known
 from adlab.gradients._split_convolutions import ENTERED, body, scan_sizes, split_convolutions
 
 __all__ = ["holomorphic"]
@@ -52,7 +52,7 @@ def holomorphic(function: str, fun: Callable[..., Any], x: Any) -> Callable[...,
     """
     try:
         closed = jax.make_jaxpr(fun)(x)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, NotImplementedError) as error:
         if str(error).startswith(function):
             raise  # our own words about what fun returns
         raise ValueError(
@@ -93,8 +93,8 @@ class _Reader:
     def read(self, jaxpr: Any, given: Sequence[State], around: Chain) -> list[State]:
         """Return the states of the results of a jaxpr, closed or not, from those of its inputs."""
         inner = getattr(jaxpr, "jaxpr", jaxpr)
-        states: dict[Any, State] = dict.fromkeys(inner.constvars)
-        states.update(zip(inner.constvars, map(self._constant, getattr(jaxpr, "consts", ()))))
+        constants = getattr(jaxpr, "consts", [None] * len(inner.constvars))
+        states = dict(zip(inner.constvars, map(self._constant, constants), strict=True))
         states.update(zip(inner.invars, given, strict=True))
 
         def state(atom: Any) -> State:
@@ -119,6 +119,8 @@ class _Reader:
         return unseen
 
     def _constant(self, value: Any) -> State:
+        if value is None:  # of a function whose constants aren't at hand
+            return None
         if not jnp.iscomplexobj(value):
             return _REAL
         self._constants[id(value)] = value
@@ -136,7 +138,7 @@ class _Reader:
         if name in _STRUCTURES:
             return _STRUCTURES[name](self, eqn, given, chain)
         if "moves" not in given:
-            fixed = self._join(given, chain) if name in KNOWN or name == "conj" else None
+            fixed = self._join(given, chain) if name in REAL else None
             return [fixed] * len(eqn.outvars)
         if not is_known(eqn, [state == "moves" for state in given]):
             self._refuse(f"it uses {name!r} on complex numbers", chain)
