@@ -14,7 +14,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax.extend import core as jex
 
-__all__ = ["CALLS", "CONVOLUTION", "KNOWN", "REAL", "is_complex", "is_known"]
+__all__ = ["CALLS", "KNOWN", "REAL", "is_complex", "is_known"]
 
 # Numbers are moved, chosen by other data, or added.
 _MOVES = [
@@ -104,7 +104,6 @@ _COLLECTIVES = [
 # By the function that they are given, which is read in its turn.
 _BY_FUNCTION = ["reduce", "reduce_window"]
 
-CONVOLUTION = "conv_general_dilated"
 KNOWN = frozenset(
     [
         *_MOVES,
@@ -114,8 +113,8 @@ KNOWN = frozenset(
         *_LINEAR_ALGEBRA,
         *_COLLECTIVES,
         *_BY_FUNCTION,
+        "conv_general_dilated",
         "convert_element_type",
-        CONVOLUTION,
     ]
 )
 # These, too, return real numbers where those that they are given are real. They are of use for data
@@ -152,6 +151,7 @@ CALLS = frozenset(
         "pjit",
         "remat",
         "remat2",
+        "shard_map",
     ]
 )
 

@@ -115,7 +115,7 @@ class FiniteDifference(GradientFn):
         flat = trees.ravel(x)
         like = _complex_like(x)
         extended = holomorphic(self._name, fun, like)
-        value = fun(x) if value is None else value
+        value = _value_if_any(fun, x) if value is None else value
         automatic = _COMPLEX_STEPS[flat.dtype.name]
         h = valid_step(automatic if self.step is None else self.step, flat.dtype)
         on_axis = extended(trees.unravel(jax.lax.complex(flat, jnp.zeros_like(flat)), like))
@@ -186,6 +186,14 @@ class FiniteDifference(GradientFn):
                 f"{self._name}: step must change fun at x, got {float(steps[0]):.3g}, under the "
                 'round-off of its values; use "auto" or a larger one'
             )
+
+
+def _value_if_any(fun: Callable, x: PyTree) -> Any:
+    """Return fun(x), or 0 where `fun` accepts complex numbers only, or makes real ones complex."""
+    try:
+        return fun(x)
+    except TypeError:
+        return 0.0
 
 
 def _complex_like(x: PyTree) -> PyTree:

@@ -23,8 +23,14 @@ from jax.extend import core as jex
 
 from adlab.core import checks
 from adlab.core.flops import subjaxprs
-from adlab.gradients._holomorphic_primitives import CALLS, CONVOLUTION, REAL, is_complex, is_known
-from adlab.gradients._split_convolutions import ENTERED, body, scan_sizes, split_convolutions
+from adlab.gradients._holomorphic_primitives import CALLS, REAL, is_complex, is_known
+from adlab.gradients._step_keeping import (
+    ENTERED,
+    REPLACED,
+    body,
+    keeping_the_step,
+    scan_sizes,
+)
 
 __all__ = ["holomorphic"]
 
@@ -41,9 +47,9 @@ Chain = tuple[jex.JaxprEqn, ...]  # an equation, then those that it is in, from 
 def holomorphic(function: str, fun: Callable[..., Any], x: Any) -> Callable[..., Any]:
     """Return `fun` for complex x, in a form whose imaginary part is the derivative.
 
-    x gives the shapes. The result is `fun` itself, or `fun` with its convolutions done in real
-    numbers. It is NaN where `fun` closes over complex numbers that only a run can show not to be
-    real.
+    x gives the shapes. The result is `fun` itself, or `fun` with some operations done in real
+    numbers, where those on complex ones would round the step away. It is NaN where `fun` closes
+    over complex numbers that only a run can show not to be real.
 
     Raises:
       ValueError: `fun` applies to x what isn't known to be holomorphic, such as abs, max, a
@@ -62,12 +68,12 @@ def holomorphic(function: str, fun: Callable[..., Any], x: Any) -> Callable[...,
     reader = _Reader(function)
     reader.read(closed, ["moves" if is_complex(v) else _REAL for v in closed.jaxpr.invars], ())
     unseen = reader.unseen_constants()
-    if not (unseen or reader.convolves):
+    if not (unseen or reader.replaces):
         return fun
-    run = split_convolutions(closed)
+    run = keeping_the_step(closed)
 
     def checked(x: Any) -> Any:
-        if reader.convolves:
+        if reader.replaces:
             [value] = run(*jax.tree.leaves(x))
         else:
             value = fun(x)
@@ -81,14 +87,14 @@ class _Reader:
     """Reads the states of all values of a program off its jaxpr, and refuses what isn't known.
 
     Attributes:
-      convolves: whether a convolution of moving values occurs.
+      replaces: whether an operation occurs that is to be replaced by one that keeps the step.
     """
 
     def __init__(self, function: str) -> None:
         self._function = function
         self._constants: dict[int, Any] = {}
         self._met: dict[int, Chain] = {}  # the constants that x meets, and where
-        self.convolves = False
+        self.replaces = False
 
     def read(self, jaxpr: Any, given: Sequence[State], around: Chain) -> list[State]:
         """Return the states of the results of a jaxpr, closed or not, from those of its inputs."""
@@ -133,7 +139,7 @@ class _Reader:
         name = eqn.primitive.name
         if not eqn.outvars:  # it only prints, say
             return []
-        if name in CALLS or name == "shard_map":
+        if name in CALLS:
             return self.read(body(eqn), given, chain)
         if name in _STRUCTURES:
             return _STRUCTURES[name](self, eqn, given, chain)
@@ -142,10 +148,10 @@ class _Reader:
             return [fixed] * len(eqn.outvars)
         if not is_known(eqn, [state == "moves" for state in given]):
             self._refuse(f"it uses {name!r} on complex numbers", chain)
-        if name == CONVOLUTION:
-            self.convolves = True
+        if name in REPLACED:
+            self.replaces = True
             if not all(outer.primitive.name in ENTERED for outer in chain[1:]):
-                self._refuse(f"it uses {name!r} inside {chain[1].primitive.name!r}", chain)
+                self._refuse(f"it uses {name!r} inside {_inside(chain)!r}", chain)
         for inner in subjaxprs(eqn):  # the function of a reduction, or of a scatter
             self.read(inner, ["moves" if is_complex(v) else _REAL for v in inner.invars], chain)
         return [self._join(given, chain)] * len(eqn.outvars)
@@ -215,6 +221,11 @@ _STRUCTURES: dict[str, Callable[..., list[State]]] = {
     "while": _Reader._while,
     "custom_linear_solve": _Reader._linear_solve,
 }
+
+
+def _inside(chain: Chain) -> str:
+    """Name the innermost equation around in which nothing can be replaced."""
+    return next(eqn.primitive.name for eqn in chain[1:] if eqn.primitive.name not in ENTERED)
 
 
 def _place(*chain: jex.JaxprEqn) -> str:

@@ -1,7 +1,9 @@
-"""Programs whose complex convolutions are done as four real ones.
+"""Programs in which operations that round the complex step away are done in real numbers.
 
-XLA computes a complex convolution from three real ones, of sums of real and imaginary parts. A
-complex step is lost in these sums. Four products, one for each pair of parts, keep it.
+* XLA makes a complex convolution of three real ones, of sums of real and imaginary parts: these
+  sums lose the step. Four products, one for each pair of parts, keep it.
+* Its expm1 makes the imaginary part from expm1(x) + 1, which is rounded to 0 for x << 0; and its
+  cosh from e^x - e^-x, which cancels for small x. exp and sinh of real numbers don't.
 """
 
 from __future__ import annotations
@@ -15,16 +17,16 @@ import jax.numpy as jnp
 from jax.extend import core as jex
 
 from adlab.core.flops import equations
-from adlab.gradients._holomorphic_primitives import CALLS, CONVOLUTION, is_complex
+from adlab.gradients._holomorphic_primitives import CALLS, is_complex
 
-__all__ = ["ENTERED", "body", "scan_sizes", "split_convolutions"]
+__all__ = ["ENTERED", "REPLACED", "body", "keeping_the_step", "scan_sizes"]
 
-# Equations in which convolutions are found and split.
+# Equations inside which operations are replaced.
 ENTERED = CALLS | {"cond", "scan", "while"}
 
 
-def split_convolutions(closed: Any) -> Callable[..., list[Any]]:
-    """Return the program as a function of its inputs, one by one, with its convolutions split."""
+def keeping_the_step(closed: Any) -> Callable[..., list[Any]]:
+    """Return the program as a function of its inputs, one by one, with operations replaced."""
     return partial(_run, closed)
 
 
@@ -67,9 +69,9 @@ def _run(jaxpr: Any, *args: Any) -> list[Any]:
 
 def _step(eqn: jex.JaxprEqn, given: list[Any]) -> Sequence[Any]:
     name = eqn.primitive.name
-    if name == CONVOLUTION and is_complex(eqn.outvars[0]):
-        return [_convolve(eqn.params, *given)]
-    if name not in ENTERED or not _convolves(eqn):
+    if name in REPLACED and is_complex(eqn.outvars[0]):
+        return [REPLACED[name](eqn.params, *given)]
+    if name not in ENTERED or not _has_replaced(eqn):
         return _alone(eqn, given)
     if name == "cond":
         index, *operands = given
@@ -79,6 +81,8 @@ def _step(eqn: jex.JaxprEqn, given: list[Any]) -> Sequence[Any]:
         return _scan(eqn, given)
     if name == "while":
         return _while(eqn, given)
+    if name == "shard_map":
+        return _shard_map(eqn, given)
     return _run(body(eqn), *given)
 
 
@@ -92,12 +96,12 @@ def _alone(eqn: jex.JaxprEqn, given: list[Any]) -> list[Any]:
     return jex.jaxpr_as_fun(jex.ClosedJaxpr(jaxpr, ()))(*(given[i] for i in places.values()))
 
 
-def _convolves(eqn: jex.JaxprEqn) -> bool:
+def _has_replaced(eqn: jex.JaxprEqn) -> bool:
     inside = eqn.params.get("branches") or [
         eqn.params[name] for name in ("jaxpr", "call_jaxpr", "body_jaxpr") if name in eqn.params
     ]
     found = (e.primitive.name for jaxpr in inside for e in equations(_open(jaxpr)))
-    return CONVOLUTION in found
+    return not REPLACED.keys().isdisjoint(found)
 
 
 def _scan(eqn: jex.JaxprEqn, given: list[Any]) -> list[Any]:
@@ -123,6 +127,16 @@ def _while(eqn: jex.JaxprEqn, given: list[Any]) -> list[Any]:
     )
 
 
+def _shard_map(eqn: jex.JaxprEqn, given: list[Any]) -> Sequence[Any]:
+    options = {name: eqn.params[name] for name in ("mesh", "in_specs", "out_specs", "check_vma")}
+    mapped = jax.shard_map(
+        lambda *parts: tuple(_run(eqn.params["jaxpr"], *parts)),
+        axis_names=eqn.params["newly_manual_axes"],
+        **options,
+    )
+    return mapped(*given)
+
+
 def _convolve(params: dict[str, Any], lhs: jax.Array, rhs: jax.Array) -> jax.Array:
     options = dict(params)
     dtype = options.pop("preferred_element_type")
@@ -133,3 +147,22 @@ def _convolve(params: dict[str, Any], lhs: jax.Array, rhs: jax.Array) -> jax.Arr
 
     a, b, c, d = jnp.real(lhs), jnp.imag(lhs), jnp.real(rhs), jnp.imag(rhs)
     return jax.lax.complex(convolve(a, c) - convolve(b, d), convolve(a, d) + convolve(b, c))
+
+
+def _expm1(_: dict[str, Any], z: jax.Array) -> jax.Array:
+    x, y = jnp.real(z), jnp.imag(z)
+    real = jnp.expm1(x) * jnp.cos(y) - 2 * jnp.sin(y / 2) ** 2
+    return jax.lax.complex(real, jnp.exp(x) * jnp.sin(y))
+
+
+def _cosh(_: dict[str, Any], z: jax.Array) -> jax.Array:
+    x, y = jnp.real(z), jnp.imag(z)
+    return jax.lax.complex(jnp.cosh(x) * jnp.cos(y), jnp.sinh(x) * jnp.sin(y))
+
+
+# From the parameters of the equation, and its operands, of which one is complex.
+REPLACED: dict[str, Callable[..., jax.Array]] = {
+    "conv_general_dilated": _convolve,
+    "cosh": _cosh,
+    "expm1": _expm1,
+}
