@@ -15,6 +15,7 @@ from jax.sharding import PartitionSpec as P
 from adlab.core.flops import equations
 from adlab.gradients import finite_difference, from_host
 from adlab.gradients._holomorphic_primitives import KNOWN
+from adlab.gradients.holomorphic import holomorphic
 
 X = jnp.array([0.5, -1.0, 2.0])
 
@@ -23,14 +24,24 @@ def _gradient(fun):
     return finite_difference(fun, scheme="complex")(X)
 
 
-def _gradients(funs, points):
-    """Return the complex steps of several functions, each at its point, by one program."""
+def _steps(fun, x):
+    """Return the imaginary parts of fun at x + ih, all x at once, over h."""
+    h = {"float32": 1e-9, "float64": 1e-20}[x.dtype.name]  # those of finite_difference
+    z = lax.complex(x, jnp.full_like(x, h))
+    return jax.jit(lambda z: jnp.imag(holomorphic("fun", fun, z)(z)) / h)(z)
 
-    def of(given):
-        index, x = given
-        return finite_difference(lambda x: lax.switch(index, funs, x), scheme="complex")(x)
 
-    return jax.jit(lambda xs: lax.map(of, (jnp.arange(len(funs)), xs)))(jnp.asarray(points))
+def _gradients(funs, x):
+    """Return the gradients of several functions, by one program: what finite_difference does."""
+
+    def along(direction):
+        z = lax.complex(x, h * direction)
+        return jnp.imag(extended(z)) / h
+
+    h = {"float32": 1e-9, "float64": 1e-20}[x.dtype.name]
+    z = lax.complex(x, x)
+    extended = holomorphic("funs", lambda z: jnp.stack([fun(z) for fun in funs]), z)
+    return jax.jit(lambda e: lax.map(along, e))(jnp.eye(x.size, dtype=x.dtype)).T
 
 
 def _by_custom_rule(x):
@@ -170,7 +181,7 @@ def _convolutions_inside(x):
 def _data_inside_jit(x):
     """Data that don't depend on x are turned to complex numbers, and compared, conjugated."""
     weights = jnp.conj(jnp.max(jnp.asarray(ROTATION, x.dtype), axis=0))
-    return jnp.sum(weights * x**2) + jnp.sum(jnp.vander(x, 3)) + jnp.polyder(x, 1)[1]
+    return jnp.sum(weights * x**2) + jnp.sum(jnp.vander(x**2, 3)) + jnp.polyder(x, 1)[1]
 
 
 ACCEPTED = {
@@ -194,7 +205,7 @@ ACCEPTED = {
 
 def test_a_holomorphic_function_is_differentiated_to_round_off():
     funs = list(ACCEPTED.values())
-    found = _gradients(funs, [X] * len(funs))
+    found = _gradients(funs, X)
     expected = jax.jit(jax.jacrev(lambda x: jnp.stack([fun(x) for fun in funs])))(X)
     for name, got, right in zip(ACCEPTED, found, expected, strict=True):
         # a few roundings of float32
@@ -211,7 +222,7 @@ _ALL = np.concatenate([-_POSITIVE, _POSITIVE])
 _BOTH = np.concatenate([-_INNER, _INNER])
 ELEMENTARY = {
     "acos": (lax.acos, lambda x: -1 / np.sqrt(1 - x**2), _BOTH),
-    "acosh": (lax.acosh, lambda x: 1 / np.sqrt(x**2 - 1), 1 + _POSITIVE),
+    "acosh": (lax.acosh, lambda x: 1 / np.sqrt((x - 1) * (x + 1)), 1 + _POSITIVE[2:]),
     "asin": (lax.asin, lambda x: 1 / np.sqrt(1 - x**2), _BOTH),
     "asinh": (lax.asinh, lambda x: 1 / np.sqrt(x**2 + 1), _ALL),
     "atan": (lax.atan, lambda x: 1 / (x**2 + 1), _ALL),
@@ -266,8 +277,11 @@ def test_elementary_functions_have_the_derivatives_of_the_books(x64, dtype, rtol
     del x64
     kept = [points[np.abs(points) >= least] for _, _, points in ELEMENTARY.values()]
     points = np.stack([np.resize(some, 14) for some in kept]).astype(dtype)
-    funs = [lambda x, fun=fun: jnp.sum(fun(x)) for fun, _, _ in ELEMENTARY.values()]
-    found = _gradients(funs, points)
+    funs = [fun for fun, _, _ in ELEMENTARY.values()]
+    found = _steps(
+        lambda z: jnp.stack([fun(part) for fun, part in zip(funs, z, strict=True)]),
+        jnp.asarray(points),
+    )
     assert found.dtype == dtype
     for got, x, (name, (_, slope, _)) in zip(found, points, ELEMENTARY.items(), strict=True):
         right = slope(x.astype(np.float64))
@@ -376,7 +390,8 @@ def _scalar(fun):
     def of(x):
         found = [jnp.ravel(part) for part in jax.tree.leaves(fun(x))]
         flat = jnp.concatenate(found)
-        return jnp.sum(jnp.asarray(np.cos(1.7 * np.arange(flat.size))).astype(flat.dtype) * flat)
+        weights = jnp.asarray(np.cos(1.7 * np.arange(flat.size))).astype(flat.dtype)
+        return jnp.sum(weights * flat).astype(x.dtype)
 
     return of
 
@@ -386,7 +401,7 @@ def test_each_known_primitive_keeps_the_step_on_this_backend(x64, dtype, rtol):
     del x64
     funs = [_scalar(fun) for fun in OTHERS.values()]
     x = jnp.array([0.7, -0.4, 1.3])
-    found = _gradients(funs, [x.astype(dtype)] * len(funs))
+    found = _gradients(funs, x.astype(dtype))
     expected = jax.jit(jax.jacrev(lambda x: jnp.stack([fun(x) for fun in funs])))(x)
     for name, got, right in zip(OTHERS, found, expected, strict=True):
         # relative to the gradient; matrices here have condition numbers of about 10
