@@ -224,7 +224,7 @@ def finite_difference(
 
     with f the slice of `fun` along coordinate i; the first three add round-off of about
     eps |fun| / h. Deterministic: `key` is ignored. For x of d numbers it costs d + 1, 2d, 4d and
-    d + 1 evaluations; the complex ones are of `fun` at complex points. Memory O(chunk_size * d).
+    d + 2 evaluations; the complex ones are of `fun` at complex points. Memory O(chunk_size * d).
     Quotients divide by the displacement that x's own dtype can hold, not by the one asked for.
 
     step="auto" costs 20 evaluations more, whatever d: it samples `fun` at x + t u, where |u_i|
@@ -243,7 +243,9 @@ def finite_difference(
 
     Args:
       fun: returns a real scalar, or (scalar, aux); needn't be differentiable. For "complex" it
-        must be holomorphic as coded: without abs, max, norms, conj or comparisons of x.
+        must be holomorphic as coded: without abs, max, norms, conj, comparisons or Fourier
+        transforms of x, and real all along: x meets real data only. What JAX applies to x must be
+        on a list of what is known to keep the step; convolutions are done in real numbers.
       scheme: one of the four quotients above.
       step: h > 0 in units of x, the same for all coordinates, and may be traced; or a rule that
         gives every coordinate a power of two. "relative" is eps^(1/(p+1)) * max(1, |x_i|) for a
@@ -260,9 +262,10 @@ def finite_difference(
 
     Raises:
       ValueError: step <= 0; chunk_size < 1; an unknown scheme; with "complex", a `fun` that isn't
-        holomorphic (when called, naming the line). `check` also refuses a step at which x + h e_i
+        known to be holomorphic (when called, naming the line). `check` also refuses a step at which x + h e_i
         rounds to x for some i or `fun` doesn't change, and a `fun` that isn't real for real x;
-        compiled code gives NaN for such an i and such a `fun`.
+        compiled code gives NaN for such an i and such a `fun`,
+        and where `fun` itself isn't finite.
       TypeError: `fun` isn't scalar; a leaf isn't real floating-point (when called).
 
     Source: Squire & Trapp (1998), doi:10.1137/S003614459631241X, for the complex step; Moré & Wild
