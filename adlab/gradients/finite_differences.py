@@ -262,10 +262,10 @@ def finite_difference(
 
     Raises:
       ValueError: step <= 0; chunk_size < 1; an unknown scheme; with "complex", a `fun` that isn't
-        known to be holomorphic (when called, naming the line). `check` also refuses a step at which x + h e_i
-        rounds to x for some i or `fun` doesn't change, and a `fun` that isn't real for real x;
-        compiled code gives NaN for such an i and such a `fun`,
-        and where `fun` itself isn't finite.
+        known to be holomorphic (when called, naming the line). `check` also refuses a step at which
+        x + h e_i rounds to x for some i or `fun` doesn't change, and a `fun` that isn't real for
+        real x; compiled code gives NaN for such an i and such a `fun`, and for "complex" also
+        where `fun` isn't finite.
       TypeError: `fun` isn't scalar; a leaf isn't real floating-point (when called).
 
     Source: Squire & Trapp (1998), doi:10.1137/S003614459631241X, for the complex step; Moré & Wild
