@@ -19,7 +19,7 @@ from adlab.gradients.base import (
     check_arguments,
 )
 from adlab.gradients.chunks import check_chunk_size, chunk_length
-from adlab.gradients.holomorphic import require_holomorphic
+from adlab.gradients.holomorphic import holomorphic
 from adlab.gradients.noise import EVALUATIONS, measurable, measure
 from adlab.gradients.stencils import STENCILS, SchemeName
 from adlab.gradients.steps import check_step, difference, relative_step, usable_step, valid_step
@@ -49,11 +49,11 @@ class FiniteDifference(GradientFn):
 
     @property
     def _aux_cost(self) -> int:  # type: ignore[override]
-        return int(self.scheme != "forward")
+        return int(self.scheme not in ("forward", "complex"))
 
     def _cost(self, dim: int) -> Cost:
         if self.scheme == "complex":
-            return Cost(evaluations=dim + 1)
+            return Cost(evaluations=dim + 2)
         if self.scheme == "forward":
             return Cost(evaluations=dim + 1)
         return Cost(evaluations=2 * len(STENCILS[self.scheme].quotients) * dim)
@@ -65,7 +65,7 @@ class FiniteDifference(GradientFn):
     def _gradient(self, fun: Callable, x: PyTree, key: Any, value: Any) -> PyTree:
         del key
         if self.scheme == "complex":
-            slope, point = self._complex_slope(fun, x), _complex_like(x)
+            slope, point = self._complex_slope(fun, x, value), _complex_like(x)
         else:
             slope, point = self._real_slope(fun, x, value), x
         dim = trees.size(x)
@@ -110,20 +110,22 @@ class FiniteDifference(GradientFn):
         quotients = STENCILS[self.scheme].quotients
         return [(displaced(a), displaced(b), a, b, weight) for a, b, weight in quotients]
 
-    def _complex_slope(self, fun: Callable, x: PyTree) -> Callable:
+    def _complex_slope(self, fun: Callable, x: PyTree, value: Any) -> Callable:
         """Return i -> Im fun(x + i h e_i) / h."""
         flat = trees.ravel(x)
         like = _complex_like(x)
-        require_holomorphic(self._name, fun, like)
+        extended = holomorphic(self._name, fun, like)
+        value = _value_if_any(fun, x) if value is None else value
         automatic = _COMPLEX_STEPS[flat.dtype.name]
         h = valid_step(automatic if self.step is None else self.step, flat.dtype)
-        on_axis = fun(trees.unravel(jax.lax.complex(flat, jnp.zeros_like(flat)), like))
-        h = jnp.where(jnp.imag(on_axis) == 0, h, jnp.nan)  # else fun isn't real for real x
+        on_axis = extended(trees.unravel(jax.lax.complex(flat, jnp.zeros_like(flat)), like))
+        # Else fun isn't real for real x, or is so only because imaginary parts of its steps cancel.
+        h = jnp.where((jnp.imag(on_axis) == 0) & jnp.isfinite(value), h, jnp.nan)
 
         def slope(index: jax.Array) -> jax.Array:
             imaginary = jnp.where(jnp.arange(flat.size) == index, h, 0)
             return (
-                jnp.imag(fun(trees.unravel(jax.lax.complex(flat, imaginary), like))) / h
+                jnp.imag(extended(trees.unravel(jax.lax.complex(flat, imaginary), like))) / h
             ).astype(flat.dtype)
 
         return slope
@@ -152,7 +154,7 @@ class FiniteDifference(GradientFn):
         if self.step is not None and not self.step > 0:
             raise ValueError(f"{self._name}: step must be > 0, got {self.step}")
         if self.scheme == "complex":
-            if not jnp.isfinite(self._complex_slope(fun, x)(0)):
+            if not jnp.isfinite(self._complex_slope(fun, x, None)(0)):
                 raise ValueError(
                     f'{self._name}: scheme="complex" needs a fun that is real for real x and '
                     "finite near it, and this one isn't at x (a branch of log, sqrt or a power?); "
@@ -186,6 +188,14 @@ class FiniteDifference(GradientFn):
             )
 
 
+def _value_if_any(fun: Callable, x: PyTree) -> Any:
+    """Return fun(x), or 0 where `fun` accepts complex numbers only, or makes real ones complex."""
+    try:
+        return fun(x)
+    except TypeError:
+        return 0.0
+
+
 def _complex_like(x: PyTree) -> PyTree:
     """Return the shapes of x with complex dtypes."""
 
@@ -214,7 +224,7 @@ def finite_difference(
 
     with f the slice of `fun` along coordinate i; the first three add round-off of about
     eps |fun| / h. Deterministic: `key` is ignored. For x of d numbers it costs d + 1, 2d, 4d and
-    d + 1 evaluations; the complex ones are of `fun` at complex points. Memory O(chunk_size * d).
+    d + 2 evaluations; the complex ones are of `fun` at complex points. Memory O(chunk_size * d).
     Quotients divide by the displacement that x's own dtype can hold, not by the one asked for.
 
     step="auto" costs 20 evaluations more, whatever d: it samples `fun` at x + t u, where |u_i|
@@ -233,7 +243,9 @@ def finite_difference(
 
     Args:
       fun: returns a real scalar, or (scalar, aux); needn't be differentiable. For "complex" it
-        must be holomorphic as coded: without abs, max, norms, conj or comparisons of x.
+        must be holomorphic as coded: without abs, max, norms, conj, comparisons or Fourier
+        transforms of x, and real all along: x meets real data only. What JAX applies to x must be
+        on a list of what is known to keep the step; convolutions are done in real numbers.
       scheme: one of the four quotients above.
       step: h > 0 in units of x, the same for all coordinates, and may be traced; or a rule that
         gives every coordinate a power of two. "relative" is eps^(1/(p+1)) * max(1, |x_i|) for a
@@ -250,9 +262,10 @@ def finite_difference(
 
     Raises:
       ValueError: step <= 0; chunk_size < 1; an unknown scheme; with "complex", a `fun` that isn't
-        holomorphic (when called, naming the line). `check` also refuses a step at which x + h e_i
-        rounds to x for some i or `fun` doesn't change, and a `fun` that isn't real for real x;
-        compiled code gives NaN for such an i and such a `fun`.
+        known to be holomorphic (when called, naming the line). `check` also refuses a step at which
+        x + h e_i rounds to x for some i or `fun` doesn't change, and a `fun` that isn't real for
+        real x; compiled code gives NaN for such an i and such a `fun`, and for "complex" also
+        where `fun` isn't finite.
       TypeError: `fun` isn't scalar; a leaf isn't real floating-point (when called).
 
     Source: Squire & Trapp (1998), doi:10.1137/S003614459631241X, for the complex step; Moré & Wild
