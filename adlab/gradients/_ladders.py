@@ -30,6 +30,7 @@ RUNGS = 20
 LENGTHS = (1.0, 0.25, 0.5)
 """Parts of the displacement that one coordinate after the other takes."""
 
+_GRIDS = {"float32": 2.0**-17, "float64": 2.0**-36}  # of long displacements
 _SMALL = 2.0**-7
 _GOLDEN = (5**0.5 - 1) / 2
 
@@ -37,15 +38,16 @@ _GOLDEN = (5**0.5 - 1) / 2
 def rungs(dtype: str) -> list[np.ndarray]:
     """Return the ladders of widths for x of that dtype, over max(1, |x_i|): the second is finer.
 
-    Widths aren't powers of two, lest all of them be periods of a periodic function. They are
-    multiples of a grid instead, from which x can be moved without rounding.
+    Widths aren't powers of two, lest all of them be periods of a periodic function. But like steps
+    they have few digits: x moves by them without rounding, and what rounding there is of c x, for a
+    constant c, is mostly the same at both ends.
     """
     found = []
     for exponents in _EXPONENTS[dtype]:
         powers = 2.0 ** -np.array(exponents, np.float64)
-        factors = 1 - 0.2 * np.mod(_GOLDEN * np.arange(1, RUNGS + 1), 1)
-        grid = powers[0] * np.where(powers > 2.0**9 * powers[0], 4, 1)  # x may double on the way
-        found.append(np.maximum(np.rint(powers * factors / grid), 1) * grid)
+        factors = 1 - 0.4 * np.mod(_GOLDEN * np.arange(RUNGS), 1)
+        grid = np.maximum(np.minimum(powers / 8, _GRIDS[dtype]), powers[0])
+        found.append(np.rint(powers * factors / grid) * grid)
     return found
 
 

@@ -34,6 +34,8 @@ EVALUATIONS = 2 * _ladders.RUNGS
 """Evaluations of one measurement."""
 
 _QUIET = math.log(1000.0)  # noise doesn't vary by more from width to width
+_CANCELLED = math.log(1e6)  # but at the shortest: roundings may cancel between the two ends later
+_NEAR = 4  # so many widths next to a split tell the size of noise
 _AGREE = math.log(3.0)  # nor a derivative by more than this, where no width shows noise
 _DOUBT = 1e4  # more than logarithms of errors differ by
 _FLOOR = math.log(30.0)  # rounding may reach so far above what is expected of it
@@ -221,23 +223,31 @@ def _split(
 
     seen = lower & shown
     noise = jnp.where(seen, logs - log_gains, -jnp.inf)
-    below = jnp.maximum(jnp.max(noise, axis=1), log_floor)
+    near = np.arange(count) >= splits[:, None] - _NEAR
+    below = jnp.maximum(jnp.max(jnp.where(near, noise, -jnp.inf), axis=1), log_floor)
     further = jnp.append(derivative, jnp.full(2, -jnp.inf, dtype))
     hidden = jnp.sum(jnp.where(np.arange(count) == top, log_gains - log_scales, 0))
     above = jnp.maximum(jnp.maximum(further[:-1], further[1:]), below + hidden)
 
-    loud = jnp.sum(seen & (noise < below[:, None] - _QUIET), axis=1) > 1
+    peak = jnp.max(noise, axis=1, keepdims=True)
+    before = seen & (np.arange(count) < jnp.argmax(noise, axis=1)[:, None])
+    first = before & (jnp.cumsum(shown) <= 3)
+    loud = jnp.sum(before & (noise < peak - _QUIET), axis=1) > 1
+    loud |= jnp.sum(first & (noise < peak - _FLOOR), axis=1) == 3
     falling = jnp.append(jnp.diff(logs) < 0, jnp.zeros(2, bool)) & (splits < top)
-    varies = jnp.any(jnp.abs(jnp.diff(derivative[:3])) > _AGREE)
+    changes = jnp.abs(jnp.diff(further)) > _AGREE
+    varies = changes[:count] & (splits[:-1] < top) | changes[1:] & (splits[:-1] < top - 1)
+    varies = jnp.append(varies, False) & ~jnp.any(seen, axis=1)
     rare = (below > log_floor + _FLOOR) & (2 * jnp.sum(seen, axis=1) < splits)
-    doubts = loud.astype(dtype) + falling.astype(dtype) + 2 * rare.astype(dtype)
-    doubts = jnp.where(splits == 0, 3 * varies.astype(dtype), doubts)
+    louder = peak[:, 0] > below + _CANCELLED
+    doubts = jnp.stack([loud, loud, falling, rare, rare, louder, louder, varies]).astype(dtype)
+    doubts = jnp.where(splits == 0, 3 * varies, jnp.sum(doubts, axis=0))
     scores = order * below + above + _DOUBT * doubts
     best = jnp.argmin(jnp.where(jnp.append(True, usable), scores, jnp.inf))
 
-    number = jnp.maximum(jnp.sum(seen, axis=1), 1).astype(dtype)
-    squares = jnp.sum(jnp.exp(2 * (noise - below[:, None])), axis=1)
-    typical = below + jnp.where(jnp.any(seen, axis=1), jnp.log(squares / number) / 2, 0)
+    number = jnp.maximum(jnp.sum(seen & near, axis=1), 1).astype(dtype)
+    squares = jnp.sum(jnp.where(near, jnp.exp(2 * (noise - below[:, None])), 0), axis=1)
+    typical = below + jnp.where(jnp.any(seen & near, axis=1), jnp.log(squares / number) / 2, 0)
     log_s, log_d = jnp.stack([typical, above - math.log(ratio)])[:, best]
     noise_gain, truncation = constants(stencil)
     log_step = math.log(noise_gain / (order * truncation)) + log_s - log_d
