@@ -230,9 +230,9 @@ def _split(
     above = jnp.maximum(jnp.maximum(further[:-1], further[1:]), below + hidden)
 
     peak = jnp.max(noise, axis=1, keepdims=True)
-    before = seen & (np.arange(count) < jnp.argmax(noise, axis=1)[:, None])
-    first = before & (jnp.cumsum(shown) <= 3)
-    loud = jnp.sum(before & (noise < peak - _QUIET), axis=1) > 1
+    before = lower & (np.arange(count) < jnp.argmax(noise, axis=1)[:, None])
+    first = before & shown & (jnp.cumsum(shown) <= 3)
+    loud = jnp.sum(before & (jnp.maximum(noise, log_floor) < peak - _QUIET), axis=1) > 1
     loud |= jnp.sum(first & (noise < peak - _FLOOR), axis=1) == 3
     falling = jnp.append(jnp.diff(logs) < 0, jnp.zeros(2, bool)) & (splits < top)
     changes = jnp.abs(jnp.diff(further)) > _AGREE
