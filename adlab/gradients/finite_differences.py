@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,11 +22,16 @@ from adlab.gradients.chunks import check_chunk_size, chunk_length
 from adlab.gradients.holomorphic import require_holomorphic
 from adlab.gradients.noise import EVALUATIONS, measurable, measure
 from adlab.gradients.stencils import STENCILS, SchemeName
-from adlab.gradients.steps import check_step, difference, relative_step, usable_step, valid_step
+from adlab.gradients.steps import (
+    StepRule,
+    difference,
+    relative_step,
+    step_or_rule,
+    usable_step,
+    valid_step,
+)
 
 __all__ = ["finite_difference"]
-
-StepRule = Literal["auto", "relative"]
 
 # Far below the round-off of the value, which it never meets, and far above underflow.
 _COMPLEX_STEPS = {"float32": 1e-9, "float64": 1e-20}
@@ -261,6 +266,5 @@ def finite_difference(
     check_arguments(argnums, has_aux)
     checks.one_of("scheme", scheme, ["forward", "central", "richardson", "complex"])
     check_chunk_size(chunk_size)
-    rule: StepRule = "relative" if isinstance(step, str) and step == "relative" else "auto"
-    h = None if rule == "relative" else check_step("step", step, rules=("auto", "relative"))
+    h, rule = step_or_rule("step", step)
     return FiniteDifference(as_data(fun), argnums, has_aux, scheme, h, rule, chunk_size)

@@ -34,6 +34,7 @@ EVALUATIONS = 2 * _ladders.RUNGS
 """Evaluations of one measurement."""
 
 _QUIET = math.log(1000.0)  # noise doesn't vary by more from width to width
+_HUSHED = math.log(100.0)  # nor is it smaller by this at each of the three shortest widths
 _CANCELLED = math.log(1e6)  # but at the shortest: roundings may cancel between the two ends later
 _NEAR = 4  # so many widths next to a split tell the size of noise
 _AGREE = math.log(3.0)  # nor a derivative by more than this, where no width shows noise
@@ -233,7 +234,7 @@ def _split(
     before = lower & (np.arange(count) < jnp.argmax(noise, axis=1)[:, None])
     first = before & shown & (jnp.cumsum(shown) <= 3)
     loud = jnp.sum(before & (jnp.maximum(noise, log_floor) < peak - _QUIET), axis=1) > 1
-    loud |= jnp.sum(first & (noise < peak - _FLOOR), axis=1) == 3
+    loud |= jnp.sum(first & (noise < peak - _HUSHED), axis=1) == 3
     falling = jnp.append(jnp.diff(logs) < 0, jnp.zeros(2, bool)) & (splits < top)
     changes = jnp.abs(jnp.diff(further)) > _AGREE
     varies = changes[:count] & (splits[:-1] < top) | changes[1:] & (splits[:-1] < top - 1)
@@ -241,7 +242,7 @@ def _split(
     rare = (below > log_floor + _FLOOR) & (2 * jnp.sum(seen, axis=1) < splits)
     louder = peak[:, 0] > below + _CANCELLED
     doubts = jnp.stack([loud, loud, falling, rare, rare, louder, louder, varies]).astype(dtype)
-    doubts = jnp.where(splits == 0, 3 * varies, jnp.sum(doubts, axis=0))
+    doubts = jnp.sum(doubts, axis=0) + jnp.where(splits == 0, 3, 0).astype(dtype) * doubts[-1]
     scores = order * below + above + _DOUBT * doubts
     best = jnp.argmin(jnp.where(jnp.append(True, usable), scores, jnp.inf))
 

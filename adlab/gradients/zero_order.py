@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,16 +16,20 @@ from adlab.core import trees
 from adlab.core.cost import Cost
 from adlab.core.nodes import as_data, register
 from adlab.core.probes import Law, LawName
+from adlab.gradients import _ladders
 from adlab.gradients.base import ChunkSize, GradientFn, PyTree, check_arguments
+from adlab.gradients.noise import EVALUATIONS, measurable, measure, spread
 from adlab.gradients.probing import Directional, ProbedGradient, check_probing
+from adlab.gradients.stencils import STENCILS
 from adlab.gradients.steps import (
     ROUNDING,
+    StepRule,
     check_leaf_scales,
-    check_step,
     difference,
     displacement,
     moved,
     quotient,
+    step_or_rule,
     usable_step,
     valid_step,
 )
@@ -35,18 +39,50 @@ __all__ = ["forward_gradient", "one_sided", "two_point"]
 
 @dataclass(frozen=True, eq=False)
 class _Smoothed(ProbedGradient):
-    """A probed gradient whose slopes are differences of values; `smoothing` None means "auto"."""
+    """A probed gradient whose slopes are differences of values; `smoothing` None means `rule`."""
 
     smoothing: Any
+    rule: StepRule = "auto"
 
-    _order = 0  # of the difference: its error is O(h^order)
+    _scheme = ""  # along a probe: a stencil, whose error is O(h^order)
 
-    def _step(self, fun: Callable, x: PyTree, u: PyTree) -> jax.Array:
-        """Return the smoothing h for probe u; NaN where it isn't positive and finite."""
+    @property
+    def _order(self) -> int:
+        return STENCILS[self._scheme].order
+
+    def cost(self, *args: Any, **kwargs: Any) -> Cost:
+        """Return what one call costs: known before running, from shapes and dtypes alone."""
+        _, x = self._bind(args, kwargs)
+        return super().cost(*args, **kwargs) + Cost(evaluations=EVALUATIONS * self._measures(x))
+
+    def _measures(self, x: PyTree) -> bool:
+        return self.smoothing is None and self.rule == "auto" and measurable(x)
+
+    def _step(self, fun: Callable, x: PyTree, value: Any) -> Callable[[PyTree], jax.Array]:
+        """Return u -> the smoothing h for probe u; NaN where it isn't positive and finite.
+
+        What is measured is measured once. It tells the step along one coordinate, over max(1,
+        |x_i|); along u the derivative that truncates is larger.
+        """
         if self.smoothing is not None:
-            return valid_step(self.smoothing, trees.common_dtype(u))
-        longest = jnp.max(jnp.abs(trees.ravel(u)))
-        return valid_step(displacement(fun, x, self._order), longest.dtype) / longest
+            return lambda u: valid_step(self.smoothing, trees.common_dtype(u))
+        relative = displacement(fun, x, self._order)
+        if not self._measures(x):
+            return lambda u: valid_step(relative, trees.common_dtype(u)) / _longest(u)
+        best = measure(fun, x, value, STENCILS[self._scheme], self.chunk_size).step
+        units = _ladders.unit(x)
+
+        def step(u: PyTree) -> jax.Array:
+            dtype = trees.common_dtype(u)
+            scaled = jax.tree.map(_over, u, units)
+            along = best.astype(dtype) / spread(scaled, self._order).astype(dtype) ** (
+                1 / (self._order + 1)
+            )
+            return jnp.where(
+                jnp.isnan(along), valid_step(relative, dtype) / _longest(u), valid_step(along, dtype)
+            )
+
+        return step
 
     def _ends(self, x: PyTree, h: jax.Array, u: PyTree) -> tuple[PyTree, PyTree]:
         """Return the two points whose values are compared, the one behind first."""
@@ -54,9 +90,11 @@ class _Smoothed(ProbedGradient):
 
     def _check_step(self, fun: Callable, x: PyTree, key: jax.Array) -> None:
         u = self._probe(x, key)
-        h = self._step(fun, x, u)
+        h = self._step(fun, x, fun(x))(u)
         if not h > 0:
-            given = "auto, which overflows at this x" if self.smoothing is None else self.smoothing
+            given = f"{self.rule}, which overflows at this x" if self.smoothing is None else (
+                self.smoothing
+            )
             raise ValueError(f"{self._name}: smoothing must be positive and finite, got {given}")
         if self.smoothing is None:
             check_leaf_scales(self._name, x, h, u)
@@ -69,7 +107,8 @@ class _Smoothed(ProbedGradient):
                 f'{usable_step(x, u, 0.9):.2g}, or "auto"'
             )
         if self.smoothing is not None and fun(ahead) == fun(behind):
-            behind, ahead = self._ends(x, replace(self, smoothing=None)._step(fun, x, u), u)
+            relative = replace(self, smoothing=None, rule="relative")._step(fun, x, None)
+            behind, ahead = self._ends(x, relative(u), u)
             if fun(ahead) != fun(behind):
                 raise ValueError(
                     f"{self._name}: smoothing must change fun at x, got {float(h):.3g}, under "
@@ -77,12 +116,26 @@ class _Smoothed(ProbedGradient):
                 )
 
 
+def _longest(u: PyTree) -> jax.Array:
+    dtype = trees.common_dtype(u)
+    return jnp.max(jnp.stack([jnp.max(jnp.abs(v), initial=0) for v in _as(u, dtype)]))
+
+
+def _as(tree: PyTree, dtype: Any) -> list[jax.Array]:
+    return [leaf.astype(dtype) for leaf in jax.tree.leaves(tree)]
+
+
+def _over(u: jax.Array, size: jax.Array) -> jax.Array:
+    """Return u over the unit of its coordinate; 0 where nothing is measured."""
+    return jnp.where(size > 0, u / jnp.maximum(size, 1).astype(u.dtype), 0)
+
+
 @register("fun", "smoothing")
 @dataclass(frozen=True, eq=False)
 class TwoPoint(_Smoothed):
     """See `two_point`."""
 
-    _order = 2
+    _scheme = "central"
 
     def _ends(self, x: PyTree, h: jax.Array, u: PyTree) -> tuple[PyTree, PyTree]:
         return trees.add_scaled(x, -h, u), trees.add_scaled(x, h, u)
@@ -92,10 +145,10 @@ class TwoPoint(_Smoothed):
         return Cost(evaluations=2 * self.num_probes)
 
     def _directional(self, fun: Callable, x: PyTree, value: Any) -> Directional:
-        del value
+        step = self._step(fun, x, value)
 
         def slope(u: PyTree) -> jax.Array:
-            behind, ahead = self._ends(x, self._step(fun, x, u), u)
+            behind, ahead = self._ends(x, step(u), u)
             return quotient(difference(fun(ahead), fun(behind)), moved(behind, ahead, u))
 
         return slope
@@ -106,7 +159,7 @@ class TwoPoint(_Smoothed):
 class OneSided(_Smoothed):
     """See `one_sided`."""
 
-    _order = 1
+    _scheme = "forward"
     _aux_cost = 0
 
     def _cost(self, dim: int) -> Cost:
@@ -115,9 +168,10 @@ class OneSided(_Smoothed):
 
     def _directional(self, fun: Callable, x: PyTree, value: Any) -> Directional:
         value = fun(x) if value is None else value
+        step = self._step(fun, x, value)
 
         def slope(u: PyTree) -> jax.Array:
-            behind, ahead = self._ends(x, self._step(fun, x, u), u)
+            behind, ahead = self._ends(x, step(u), u)
             return quotient(difference(fun(ahead), value), moved(behind, ahead, u))
 
         return slope
@@ -144,7 +198,7 @@ class ForwardGradient(ProbedGradient):
 def two_point(
     fun: Callable[..., Any],
     *,
-    smoothing: float | Literal["auto"] | jax.Array = "auto",
+    smoothing: float | StepRule | jax.Array = "auto",
     law: LawName | Law = "sphere",
     num_probes: int = 1,
     chunk_size: ChunkSize = "auto",
@@ -188,14 +242,14 @@ def two_point(
     """
     check_arguments(argnums, has_aux)
     check_probing(law, num_probes, chunk_size)
-    h = check_step("smoothing", smoothing)
-    return TwoPoint(as_data(fun), argnums, has_aux, law, num_probes, chunk_size, h)
+    h, rule = step_or_rule("smoothing", smoothing)
+    return TwoPoint(as_data(fun), argnums, has_aux, law, num_probes, chunk_size, h, rule)
 
 
 def one_sided(
     fun: Callable[..., Any],
     *,
-    smoothing: float | Literal["auto"] | jax.Array = "auto",
+    smoothing: float | StepRule | jax.Array = "auto",
     law: LawName | Law = "sphere",
     num_probes: int = 1,
     chunk_size: ChunkSize = "auto",
@@ -241,8 +295,8 @@ def one_sided(
     """
     check_arguments(argnums, has_aux)
     check_probing(law, num_probes, chunk_size)
-    h = check_step("smoothing", smoothing)
-    return OneSided(as_data(fun), argnums, has_aux, law, num_probes, chunk_size, h)
+    h, rule = step_or_rule("smoothing", smoothing)
+    return OneSided(as_data(fun), argnums, has_aux, law, num_probes, chunk_size, h, rule)
 
 
 def forward_gradient(
