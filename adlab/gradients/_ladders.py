@@ -11,6 +11,7 @@ import numpy as np
 from adlab.core import trees
 from adlab.gradients.base import ChunkSize, PyTree
 from adlab.gradients.chunks import chunk_length
+from adlab.gradients.host import searching
 
 __all__ = ["LENGTHS", "RUNGS", "directions", "measurable", "rungs", "sample", "small", "unit"]
 
@@ -104,7 +105,10 @@ def sample(
     widths: jax.Array,
     chunk_size: ChunkSize,
 ) -> tuple[jax.Array, jax.Array]:
-    """Return fun(x + w u) and fun(x - w u), each for all widths, in at least float32."""
+    """Return fun(x + w u) and fun(x - w u), each for all widths, in at least float32.
+
+    They are NaN where a function of the host raises.
+    """
     x = jax.lax.stop_gradient(x)
     ends = jnp.concatenate([widths, -widths])
     chunk = chunk_length(chunk_size, fun, x, ends.size)
@@ -112,6 +116,7 @@ def sample(
     def value(t: jax.Array) -> jax.Array:
         return fun(jax.tree.map(lambda a, b: a + t.astype(a.dtype) * b, x, u))
 
-    values = jax.lax.map(value, ends, batch_size=chunk if chunk > 1 else None)
+    with searching():
+        values = jax.lax.map(value, ends, batch_size=chunk if chunk > 1 else None)
     ahead, behind = jnp.split(values.astype(trees.wide_dtype(values)), 2)
     return ahead, behind

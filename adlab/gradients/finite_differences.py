@@ -12,6 +12,8 @@ import jax.numpy as jnp
 from adlab.core import checks, trees
 from adlab.core.cost import Cost
 from adlab.core.nodes import as_data, register
+from adlab.gradients import _ladders
+from adlab.gradients._step_checks import DIRECTIONS, require_accuracy
 from adlab.gradients.base import (
     ChunkSize,
     GradientFn,
@@ -25,6 +27,7 @@ from adlab.gradients.stencils import STENCILS, SchemeName
 from adlab.gradients.steps import (
     StepRule,
     difference,
+    moved,
     relative_step,
     step_or_rule,
     usable_step,
@@ -175,6 +178,27 @@ class FiniteDifference(GradientFn):
                     f'least {usable_step(x, ones, share=1):.2g}, or "auto"'
                 )
         self._check_change(fun, x, steps)
+        if measurable(x):
+            self._check_error(fun, x, steps)
+
+    def _check_error(self, fun: Callable, x: PyTree, steps: jax.Array) -> None:
+        """Raise ValueError when slopes along directions of all steps at once are seen to be wrong.
+
+        A direction is +-h_i in every coordinate, so that each moves by its own step.
+        """
+        lengths = trees.unravel(steps, trees.probe_like(x))
+        tried = []
+        for seed in range(1 if trees.size(x) == 1 else DIRECTIONS):
+            signs = jax.tree.map(jnp.sign, _ladders.directions(x, seed))
+            d = jax.tree.map(lambda s, h: s.astype(h.dtype) * h, signs, lengths)
+            total: Any = 0
+            for a, b, weight in STENCILS[self.scheme].quotients:
+                ends = [trees.add_scaled(x, float(offset), d) for offset in (a, b)]
+                rise = difference(fun(ends[0]), fun(ends[1]))
+                total += float(weight) * float(rise) / moved(*ends[::-1], d)
+            tried.append((d, float(total)))
+        given = f"step {float(steps[0]):.3g}"
+        require_accuracy(self._name, given, fun, x, tried, self.chunk_size)
 
     def _check_change(self, fun: Callable, x: PyTree, steps: jax.Array) -> None:
         """Raise ValueError when fun doesn't see the step, but does see the automatic one."""

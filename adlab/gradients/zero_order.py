@@ -17,6 +17,7 @@ from adlab.core.cost import Cost
 from adlab.core.nodes import as_data, register
 from adlab.core.probes import Law, LawName
 from adlab.gradients import _ladders
+from adlab.gradients._step_checks import DIRECTIONS, require_accuracy
 from adlab.gradients.base import ChunkSize, GradientFn, PyTree, check_arguments
 from adlab.gradients.noise import EVALUATIONS, measurable, measure, spread
 from adlab.gradients.probing import Directional, ProbedGradient, check_probing
@@ -88,15 +89,24 @@ class _Smoothed(ProbedGradient):
         """Return the two points whose values are compared, the one behind first."""
         return x, trees.add_scaled(x, h, u)
 
+    def _directional(self, fun: Callable, x: PyTree, value: Any) -> Directional:
+        return self._quotients(fun, x, value, self._step(fun, x, value))
+
+    def _quotients(self, fun: Callable, x: PyTree, value: Any, step: Callable) -> Directional:
+        """Return u -> the difference quotient along u, whose smoothing is step(u)."""
+        raise NotImplementedError
+
     def _check_step(self, fun: Callable, x: PyTree, key: jax.Array) -> None:
+        value = fun(x)
+        step = self._step(fun, x, value)
         u = self._probe(x, key)
-        h = self._step(fun, x, fun(x))(u)
+        h = step(u)
         if not h > 0:
-            given = f"{self.rule}, which overflows at this x" if self.smoothing is None else (
-                self.smoothing
-            )
+            given = self.smoothing
+            if given is None:
+                given = f"{self.rule}, which overflows at this x"
             raise ValueError(f"{self._name}: smoothing must be positive and finite, got {given}")
-        if self.smoothing is None:
+        if not self._measures(x) and self.smoothing is None:
             check_leaf_scales(self._name, x, h, u)
         behind, ahead = self._ends(x, h, u)
         asked = h * (2 if self._order == 2 else 1)
@@ -114,6 +124,23 @@ class _Smoothed(ProbedGradient):
                     f"{self._name}: smoothing must change fun at x, got {float(h):.3g}, under "
                     'the round-off of its values; use "auto" or a larger one'
                 )
+        if measurable(x):
+            self._check_error(fun, x, self._quotients(fun, x, value, step), u, h, key)
+
+    def _check_error(
+        self, fun: Callable, x: PyTree, slope: Directional, u: PyTree, h: Any, key: jax.Array
+    ) -> None:
+        """Raise ValueError when slopes along a few probes are seen to be wrong."""
+        count = 1 if trees.size(x) == 1 else DIRECTIONS
+        probes = [u, *(self._probe(x, jax.random.fold_in(key, i)) for i in range(1, count))]
+        kept = [
+            jax.tree.map(lambda v, leaf: v if measurable(leaf) else jnp.zeros_like(v), probe, x)
+            for probe in probes
+        ]
+        tried = [(probe, float(slope(probe))) for probe in kept if float(_longest(probe)) > 0]
+        if tried:
+            given = f"smoothing {float(h):.3g}"
+            require_accuracy(self._name, given, fun, x, tried, self.chunk_size)
 
 
 def _longest(u: PyTree) -> jax.Array:
@@ -144,8 +171,8 @@ class TwoPoint(_Smoothed):
         del dim
         return Cost(evaluations=2 * self.num_probes)
 
-    def _directional(self, fun: Callable, x: PyTree, value: Any) -> Directional:
-        step = self._step(fun, x, value)
+    def _quotients(self, fun: Callable, x: PyTree, value: Any, step: Callable) -> Directional:
+        del value
 
         def slope(u: PyTree) -> jax.Array:
             behind, ahead = self._ends(x, step(u), u)
@@ -167,9 +194,9 @@ class OneSided(_Smoothed):
         return Cost(evaluations=self.num_probes + 1)
 
     def _directional(self, fun: Callable, x: PyTree, value: Any) -> Directional:
-        value = fun(x) if value is None else value
-        step = self._step(fun, x, value)
+        return super()._directional(fun, x, fun(x) if value is None else value)
 
+    def _quotients(self, fun: Callable, x: PyTree, value: Any, step: Callable) -> Directional:
         def slope(u: PyTree) -> jax.Array:
             behind, ahead = self._ends(x, step(u), u)
             return quotient(difference(fun(ahead), value), moved(behind, ahead, u))
