@@ -8,7 +8,7 @@ agree best. The quotient that an estimator forms along the same direction must b
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -75,7 +75,9 @@ def require_accuracy(
     ladder, lengths, least = zip(*(_normalised(d, x) for d, _ in tried), strict=True)
     widths, ahead, behind = _sampled(fun, x, ladder, chunk_size)
     value = float(fun(x))
-    seen = [_slope(widths, *sides, value, low) for *sides, low in zip(ahead, behind, least)]
+    seen = [
+        _slope(widths, *sides, value, low) for *sides, low in zip(ahead, behind, least, strict=True)
+    ]
     found = [slope * length for (_, slope), length in zip(tried, lengths, strict=True)]
     error = _norm([f - s.slope for f, s in zip(found, seen, strict=True)])
     size, doubt = _norm([s.size for s in seen]), _norm([s.doubt for s in seen])

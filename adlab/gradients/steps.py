@@ -114,7 +114,7 @@ def check_leaf_scales(name: str, x: PyTree, h: jax.Array, u: PyTree) -> None:
         scale = float(jnp.sqrt(jnp.mean(leaf.astype(h.dtype) ** 2)))
         if length > 0.5 * max(scale, 1.0):
             raise ValueError(
-                f'{name}: smoothing="auto" must suit every leaf of x, but its step of '
+                f"{name}: an automatic smoothing must suit every leaf of x, but its step of "
                 f"{length:.2g} is long for {jax.tree_util.keystr(path) or 'x'}, of size "
                 f"{scale:.2g}: bring the leaves to one scale, or pass a smoothing"
             )

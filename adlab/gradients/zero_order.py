@@ -80,7 +80,9 @@ class _Smoothed(ProbedGradient):
                 1 / (self._order + 1)
             )
             return jnp.where(
-                jnp.isnan(along), valid_step(relative, dtype) / _longest(u), valid_step(along, dtype)
+                jnp.isnan(along),
+                valid_step(relative, dtype) / _longest(u),
+                valid_step(along, dtype),
             )
 
         return step

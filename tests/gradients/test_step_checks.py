@@ -152,10 +152,12 @@ def test_a_nan_in_the_function_stays_a_nan():
 
 
 @pytest.mark.parametrize("make", [two_point, one_sided])
-def test_check_refuses_an_automatic_smoothing_that_overflows(make):
-    g = make(lambda x: jnp.sum(x))
-    with pytest.raises(ValueError, match="positive and finite, got auto, which overflows"):
-        g.check(jnp.full(3, 1e25, jnp.float32))
+def test_check_refuses_a_relative_smoothing_that_overflows_and_the_measured_one_doesn_t(make):
+    x = jnp.full(3, 1e25, jnp.float32)
+    g = make(lambda x: jnp.sum(x), smoothing="relative")
+    with pytest.raises(ValueError, match="positive and finite, got relative, which overflows"):
+        g.check(x)
+    make(lambda x: jnp.sum(x)).check(x)
 
 
 @pytest.mark.parametrize("make", SMOOTHED)
@@ -187,9 +189,11 @@ def test_check_refuses_a_step_that_fun_does_not_see(make):
 @pytest.mark.parametrize("make", SMOOTHED)
 def test_check_refuses_an_automatic_smoothing_that_one_large_leaf_makes_long_for_another(make):
     x = {"far": jnp.full(8, 1e6), "near": jnp.ones(8)}
-    g = make(lambda x: jnp.sum(jnp.sin(x["near"])) + jnp.sum(x["far"]))
+    fun = lambda x: jnp.sum(jnp.sin(x["near"])) + jnp.sum(x["far"])  # noqa: E731
     with pytest.raises(ValueError, match=r"long for \['near'\].*pass a smoothing"):
-        g.check(x)
+        make(fun, smoothing="relative").check(x)
+    with pytest.raises(ValueError, match="must move most coordinates"):
+        make(fun).check(x)
 
 
 @pytest.mark.parametrize("make", [*SMOOTHED, finite_difference])
