@@ -46,7 +46,7 @@ class NoiseLevel:
 def noise_level(
     fun: Callable[[PyTree], Any], x: PyTree, *, num_evaluations: int = 40
 ) -> NoiseLevel:
-    """Estimate how noisy `fun` is near x: the standard deviation of a value about a smooth function.
+    """Estimate how noisy `fun` is near x: the standard deviation of its values from smooth ones.
 
     Noise is what a simulator draws, what an iteration leaves when it stops, or round-off. `fun` is
     evaluated at equally spaced points around x, along one direction in which every coordinate
@@ -96,10 +96,10 @@ def noise_level(
     for tries in range(1, _TRIES + 1):
         values = own_errors(lambda: _values(fun, x, direction, places * spacing))  # noqa: B023
         finite = bool(np.all(np.isfinite(values)))
-        if finite and np.mean(np.diff(values) == 0) > 0.5:
-            if spacing * num_evaluations * _FARTHER <= 1 and tries < _TRIES:
-                spacing *= _FARTHER
-                continue
+        idle = finite and np.mean(np.diff(values) == 0) > 0.5
+        if idle and spacing * num_evaluations * _FARTHER <= 1 and tries < _TRIES:
+            spacing *= _FARTHER
+            continue
         found = _level(values) if finite else None
         if found is not None:
             return NoiseLevel(*found, evaluations=tries * num_evaluations)

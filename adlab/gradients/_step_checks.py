@@ -79,6 +79,10 @@ def require_accuracy(
         _slope(widths, *sides, value, low) for *sides, low in zip(ahead, behind, least, strict=True)
     ]
     found = [slope * length for (_, slope), length in zip(tried, lengths, strict=True)]
+    kept = [i for i, s in enumerate(seen) if np.isfinite(s.doubt)]
+    if not kept:
+        return  # no width moves all of x: the check that a step moves x tells more
+    seen, found = [seen[i] for i in kept], [found[i] for i in kept]
     error = _norm([f - s.slope for f, s in zip(found, seen, strict=True)])
     size, doubt = _norm([s.size for s in seen]), _norm([s.doubt for s in seen])
     if doubt > _UNSEEN * size:

@@ -76,14 +76,12 @@ class _Smoothed(ProbedGradient):
         def step(u: PyTree) -> jax.Array:
             dtype = trees.common_dtype(u)
             scaled = jax.tree.map(_over, u, units)
-            along = best.astype(dtype) / spread(scaled, self._order).astype(dtype) ** (
-                1 / (self._order + 1)
-            )
-            return jnp.where(
-                jnp.isnan(along),
-                valid_step(relative, dtype) / _longest(u),
-                valid_step(along, dtype),
-            )
+            longest = _longest(scaled)
+            shape = jax.tree.map(lambda v: v / longest.astype(v.dtype), scaled)
+            wider = spread(shape, self._order).astype(dtype) ** (1 / (self._order + 1))
+            along = best.astype(dtype) / (longest.astype(dtype) * wider)
+            blind = valid_step(relative, dtype) / _longest(u)
+            return jnp.where(jnp.isnan(along), blind, valid_step(along, dtype))
 
         return step
 

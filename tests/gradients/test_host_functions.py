@@ -101,12 +101,50 @@ def _failing(x):
 
 @pytest.mark.parametrize("vectorized", [False, True])
 def test_the_users_exception_reaches_the_user_eagerly_and_under_jit(vectorized):
-    g = two_point(from_host(_failing, vectorized=vectorized))
-    for call in (g, jax.jit(g)):
-        with pytest.raises(Exception, match="SimulatorError: mesh of 4 cells is degenerate"):
-            jax.block_until_ready(call(X, key=KEY))
+    fun = from_host(_failing, vectorized=vectorized)
+    g, several = two_point(fun), one_sided(fun, num_probes=3)
+    for call in (lambda: fun(X), lambda: g(X, key=KEY), lambda: several(X, key=KEY),
+                 lambda: finite_difference(fun)(X), lambda: g.check(X)):  # fmt: skip
+        with pytest.raises(SimulatorError, match=r"^mesh of 4 cells is degenerate$") as error:
+            call()
+        assert error.traceback[-1].name == "_failing"
+        assert error.value.__cause__ is None
+        assert error.value.__context__ is None  # without JAX's own error
     with pytest.raises(Exception, match="SimulatorError: mesh of 4 cells is degenerate"):
-        g.check(X)
+        jax.block_until_ready(jax.jit(g)(X, key=KEY))
+
+
+def _logarithms(x):
+    if np.any(x <= 0):
+        raise SimulatorError("outside of the domain")
+    return np.sum(np.log(x), axis=-1)
+
+
+@pytest.mark.parametrize("how", ["sequential", "batched", "jitted"])
+def test_exceptions_in_search_of_a_step_count_as_values_that_aren_t_finite(how):
+    fun = from_host(_logarithms, vectorized=how == "batched")
+    fun = jax.jit(fun) if how == "jitted" else fun
+    x = np.array([0.01, 0.3], np.float32)
+    fun(x)  # a program that has been traced already must not be the one of the search
+    for g in (
+        finite_difference(fun),
+        two_point(fun, law="orthogonal", num_probes=2),
+        one_sided(fun, law="orthogonal", num_probes=2),
+    ):
+        # one step for both: forward 2 sqrt(eps f f'') / f' for the slope of 3, beside f'' = 1e4
+        np.testing.assert_allclose(g(x, key=KEY), 1 / x, rtol=5e-2)
+        with pytest.raises(Exception, match="outside of the domain"):
+            jax.block_until_ready(g(-x, key=KEY))
+    with pytest.raises(Exception, match="outside of the domain"):
+        jax.block_until_ready(fun(-x))
+
+
+def test_a_function_of_numpy_is_told_about_from_host():
+    fun = lambda x: jnp.float32(np.sum(np.sin(x)))  # noqa: E731
+    for g in (finite_difference(fun), two_point(fun, num_probes=2)):
+        with pytest.raises(TypeError, match=r"calls NumPy on x: .*from_host\(fun\)") as error:
+            g(X, key=KEY)
+        assert isinstance(error.value.__cause__, jax.errors.TracerArrayConversionError)
 
 
 @pytest.mark.parametrize("chunk_size", [1, 3, 8])
