@@ -246,15 +246,16 @@ def finite_difference(
     d + 1 evaluations; the complex ones are of `fun` at complex points. Memory O(chunk_size * d).
     Quotients divide by the displacement that x's own dtype can hold, not by the one asked for.
 
-    step="auto" costs 20 evaluations more, whatever d: it samples `fun` at x + t u, where |u_i|
+    step="auto" costs 40 evaluations more, whatever d: it samples `fun` at x + t u, where |u_i|
     is at most max(1, |x_i|) and |t| goes up to 1/2, reads off how noisy `fun` is and how fast it
     varies, and takes the step at which truncation and noise do the least harm. Where `fun` isn't
-    finite along the way only shorter displacements count; one that raises there, as a simulator may
-    outside of its domain, needs step="relative" or a number. Kinks of `fun` nearer than the step,
-    as of max or relu, spoil the quotient whatever the rule. Scales of `fun` below about 1e-5 max(1,
-    |x_i|), in float64 1e-11, are out of sight: bring x to scale, or pass a step. One step serves
-    all coordinates, times max(1, |x_i|), so that `fun` should vary on about the same scale along
-    them. step="relative" knows neither noise nor scale, but costs nothing; see `Args`.
+    finite along the way, or one `from_host` raises, only shorter displacements count. Kinks of
+    `fun` nearer than the step, as of max or relu, spoil the quotient whatever the rule. Scales of
+    `fun` down to 1e-10 max(1, |x_i|) were seen in float64, and 1e-5 in float32, wherever some step
+    gave the slope to 3 %, at most; what is shorter may look like noise, which `check` refuses: then
+    bring x to scale, or pass a step. One step serves all coordinates, times max(1, |x_i|), so that
+    `fun` should vary on about the same scale along them. step="relative" knows neither noise nor
+    scale, but costs nothing; see `Args`.
 
     >>> g = finite_difference(lambda x: jnp.sum(x**2))
     >>> g(jnp.array([1.0, 2.0])).round(2)
@@ -280,8 +281,9 @@ def finite_difference(
     Raises:
       ValueError: step <= 0; chunk_size < 1; an unknown scheme; with "complex", a `fun` that isn't
         holomorphic (when called, naming the line). `check` also refuses a step at which x + h e_i
-        rounds to x for some i or `fun` doesn't change, and a `fun` that isn't real for real x;
-        compiled code gives NaN for such an i and such a `fun`.
+        rounds to x for some i or `fun` doesn't change, one whose error it sees to exceed 10 % of
+        the slope, and a `fun` that isn't real for real x; compiled code gives NaN for such an i and
+        such a `fun`.
       TypeError: `fun` isn't scalar; a leaf isn't real floating-point (when called).
 
     Source: Squire & Trapp (1998), doi:10.1137/S003614459631241X, for the complex step; Moré & Wild

@@ -238,8 +238,9 @@ def two_point(
 
     Unbiased on quadratics; in general E g = grad fun(x) + O(h^2). On a quadratic the mean squared
     error is (d - 1)/m * |grad|^2 for sphere, Rademacher and coordinate probes, (d + 1)/m for
-    Gaussian ones, d/m - 1 for orthogonal ones (m <= d). Costs 2m evaluations. Memory
-    O(chunk_size * d); with law "orthogonal" O(min(m, d) * d), for a block is drawn whole.
+    Gaussian ones, d/m - 1 for orthogonal ones (m <= d). Costs 2m evaluations,
+    and 40 more for smoothing="auto", once per estimate. Memory O(chunk_size * d); with law
+    "orthogonal" O(min(m, d) * d), for a block is drawn whole.
 
     >>> g = two_point(lambda x: jnp.sum(x**2), num_probes=2, law="orthogonal")
     >>> g(jnp.array([1.0, 2.0]), key=jax.random.key(0)).round(2)
@@ -247,9 +248,13 @@ def two_point(
 
     Args:
       fun: returns a real scalar, or (scalar, aux); needn't be differentiable.
-      smoothing: step h > 0 in units of x, or "auto": for each probe eps^(1/3) * max(1, rms x) over
-        its largest coordinate, eps the round-off of x and `fun`. On the sphere |h u| = h sqrt(d),
-        so a formula with unit directions and radius r has h = r / sqrt(d). May be traced.
+      smoothing: step h > 0 in units of x; may be traced. On the sphere |h u| = h sqrt(d), so a
+        formula with unit directions and radius r has h = r / sqrt(d). Or a rule, which gives every
+        probe its own. "auto" is measured from the noise of `fun` and from how fast it varies, as
+        for `finite_difference(step="auto")`, with the same limits: of the step for one coordinate
+        it is the part at which the derivatives that truncate along all coordinates of u together do
+        as little harm. "relative" is free: eps^(1/3) * max(1, rms x) over the largest coordinate of
+        u, eps the round-off of x and `fun`; leaves of 16 bits always go by it.
       law: distribution of the probes, with E[u u^T] = I: a name, or (like, *, key) -> probe.
       num_probes: number m of probes. Probe i is drawn from fold_in(key, i), as is block i of
         orthogonal ones; a single probe from the key itself.
@@ -262,7 +267,8 @@ def two_point(
 
     Raises:
       ValueError: num_probes < 1; chunk_size < 1; smoothing <= 0; an unknown law. `check` also
-        refuses a smoothing under the noise floor at x; in compiled code that gives NaN.
+        refuses a smoothing under the noise floor at x, which in compiled code gives NaN, and one
+        whose error it sees to exceed 10 % of the slope.
       TypeError: no key (when called); `fun` isn't scalar; a leaf isn't real floating-point.
 
     Source: Nesterov & Spokoiny (2017), doi:10.1007/s10208-015-9296-2.
@@ -292,8 +298,8 @@ def one_sided(
     `two_point` plus a term O(h^2) that doesn't vanish with the gradient: on a quadratic with
     Hessian H and one probe, h^2/4 times (tr^2 H + 2 |H|_F^2) multiplied by d^2/(d + 2) on the
     sphere and by d + 4 for Gaussian probes, and h^2/4 * d * (tr^2 H + 2 (|H|_F^2 - sum H_ii^2))
-    for Rademacher probes. Costs m + 1 evaluations. Memory O(chunk_size * d); with law
-    "orthogonal" O(min(m, d) * d).
+    for Rademacher probes. Costs m + 1 evaluations, and 40 more for smoothing="auto", once per
+    estimate. Memory O(chunk_size * d); with law "orthogonal" O(min(m, d) * d).
 
     >>> g = one_sided(lambda x: jnp.sum(x**2), num_probes=2, law="orthogonal")
     >>> g(jnp.array([1.0, 2.0]), key=jax.random.key(0)).round(1)
@@ -301,8 +307,8 @@ def one_sided(
 
     Args:
       fun: returns a real scalar, or (scalar, aux); needn't be differentiable.
-      smoothing: step h > 0 in units of x, or "auto": for each probe eps^(1/2) * max(1, rms x) over
-        its largest coordinate, eps the round-off of x and `fun`. May be traced.
+      smoothing: step h > 0 in units of x; may be traced. Or a rule, as for `two_point`: "auto" is
+        measured, "relative" is eps^(1/2) * max(1, rms x) over the largest coordinate of u.
       law: distribution of the probes, with E[u u^T] = I: a name, or (like, *, key) -> probe.
       num_probes: number m of probes. Probe i is drawn from fold_in(key, i), as is block i of
         orthogonal ones; a single probe from the key itself.
@@ -315,7 +321,8 @@ def one_sided(
 
     Raises:
       ValueError: num_probes < 1; chunk_size < 1; smoothing <= 0; an unknown law. `check` also
-        refuses a smoothing under the noise floor at x; in compiled code that gives NaN.
+        refuses a smoothing under the noise floor at x, which in compiled code gives NaN, and one
+        whose error it sees to exceed 10 % of the slope.
       TypeError: no key (when called); `fun` isn't scalar; a leaf isn't real floating-point.
 
     Source: Nesterov & Spokoiny (2017), doi:10.1007/s10208-015-9296-2.

@@ -237,9 +237,12 @@ def test_check_refuses_a_step_whose_error_is_seen_to_be_a_tenth_of_the_slope(mak
         if passes:
             g.check(jnp.asarray(x))
             continue
-        with pytest.raises(ValueError, match="to 10 %"):
+        try:
             g.check(jnp.asarray(x))
-            pytest.fail(case)
+        except ValueError as error:
+            assert "to 10 %" in str(error)
+        else:
+            pytest.fail(f"passed {case}")
 
 
 @pytest.mark.parametrize("make", [*SMOOTHED, finite_difference])
