@@ -57,7 +57,9 @@ class _Smoothed(ProbedGradient):
         return super().cost(*args, **kwargs) + Cost(evaluations=EVALUATIONS * self._measures(x))
 
     def _measures(self, x: PyTree) -> bool:
-        return self.smoothing is None and self.rule == "auto" and measurable(x)
+        # Leaves of 16 bits wouldn't be moved by a step that suits the others.
+        automatic = self.smoothing is None and self.rule == "auto"
+        return automatic and all(measurable(leaf) for leaf in jax.tree.leaves(x))
 
     def _step(self, fun: Callable, x: PyTree, value: Any) -> Callable[[PyTree], jax.Array]:
         """Return u -> the smoothing h for probe u; NaN where it isn't positive and finite.
@@ -254,7 +256,7 @@ def two_point(
         for `finite_difference(step="auto")`, with the same limits: of the step for one coordinate
         it is the part at which the derivatives that truncate along all coordinates of u together do
         as little harm. "relative" is free: eps^(1/3) * max(1, rms x) over the largest coordinate of
-        u, eps the round-off of x and `fun`; leaves of 16 bits always go by it.
+        u, eps the round-off of x and `fun`; an x with leaves of 16 bits always goes by it.
       law: distribution of the probes, with E[u u^T] = I: a name, or (like, *, key) -> probe.
       num_probes: number m of probes. Probe i is drawn from fold_in(key, i), as is block i of
         orthogonal ones; a single probe from the key itself.

@@ -158,7 +158,8 @@ def test_batches_are_no_longer_than_the_chunk_and_hold_every_point_once(
         lengths.append(len(x))
         return np.sum(x**2, axis=-1)
 
-    g = factory(from_host(fun, vectorized=True), num_probes=7, chunk_size=chunk_size)
+    options = {"num_probes": 7, "chunk_size": chunk_size, "smoothing": "relative"}
+    g = factory(from_host(fun, vectorized=True), **options)
     jax.block_until_ready(jax.jit(g)(X, key=KEY))
     assert sum(lengths) == evaluations == g.cost(X).evaluations
     assert max(lengths) == min(chunk_size, 7)

@@ -53,10 +53,10 @@ def test_measuring_is_counted_once_per_estimate_and_relative_smoothing_is_free(m
     assert make(jnp.sum, num_probes=3).cost(x.astype(jnp.bfloat16)) == Cost(evaluations=plain)
 
 
-@pytest.mark.parametrize("law", ["sphere", "rademacher", "coordinate", "gaussian"])
+@pytest.mark.parametrize("law", ["coordinate", "gaussian"])
 def test_one_measurement_serves_the_probes_of_every_law(law, x64):
     del x64
-    dim, keys = 100, jax.random.split(KEY, 16)
+    dim, keys = 30, jax.random.split(KEY, 8)
     x = jnp.linspace(0.5, 1.5, dim)
     fun = lambda x: jnp.sum(jnp.exp(x))  # noqa: E731
     tried = jnp.asarray(2.0 ** -np.arange(2.0, 32.0, 2.0))
@@ -71,7 +71,7 @@ def test_one_measurement_serves_the_probes_of_every_law(law, x64):
     slope = jnp.exp(x)
     for make in MAKERS:
         both = lambda make=make: (  # noqa: E731
-            of(make, "auto"), jax.lax.map(lambda h: of(make, h), tried)  # noqa: B023
+            of(make, "auto"), jax.lax.map(lambda h: of(make, h), tried)
         )  # fmt: skip
         measured, best = oracles.quickly_compiled(both)()
         assert measured <= 30 * np.nanmin(best)
