@@ -57,15 +57,14 @@ def test_values_are_those_of_numpy_under_nested_vmap(how):
 
 
 @pytest.mark.parametrize("how", FUNCTIONS)
-def test_float64_functions_keep_the_accuracy_of_their_differences(how, x64):
-    del x64
+@pytest.mark.usefixtures("x64_in_every_thread")
+def test_float64_functions_keep_the_accuracy_of_their_differences(how):
     x = jnp.asarray(X, jnp.float64)
     for g, bound in [
         # 10 times eps^(2/3), eps^(4/5) and eps^(1/2) of float64, times values of about 10
         (two_point(FUNCTIONS[how], law="orthogonal", num_probes=4), 4e-9),
         (finite_difference(FUNCTIONS[how]), 4e-9),
-        # Longer programs call back on threads of XLA's, where a context's 64 bits don't hold.
-        (finite_difference(FUNCTIONS[how], scheme="richardson", step="relative"), 3e-11),
+        (finite_difference(FUNCTIONS[how], scheme="richardson"), 3e-11),
         (one_sided(FUNCTIONS[how], law="orthogonal", num_probes=4), 2e-6),
     ]:
         estimate = jax.jit(g)(x, key=KEY)
@@ -73,8 +72,8 @@ def test_float64_functions_keep_the_accuracy_of_their_differences(how, x64):
         np.testing.assert_allclose(estimate, _gradient(X), rtol=0, atol=bound)
 
 
-def test_a_float64_value_at_float32_points_is_not_rounded(x64):
-    del x64
+@pytest.mark.usefixtures("x64_in_every_thread")
+def test_a_float64_value_at_float32_points_is_not_rounded():
     fun = from_host(lambda x: 1e6 + float(np.sum(x.astype(np.float64) ** 2)))
     value, gradient = finite_difference(fun).value_and_grad(jnp.asarray(X))
     assert value.dtype == jnp.float64
@@ -244,17 +243,17 @@ def test_automatic_differentiation_of_a_host_function_is_refused():
         jax.grad(FUNCTIONS["sequential"])(jnp.asarray(X))
 
 
+@pytest.mark.usefixtures("x64_in_every_thread")
 def test_a_single_precision_function_says_so_where_float64_is_on():
     def single(x):
         return np.float32(np.sum(np.sin(x)))
 
-    with jax.enable_x64(True):
-        x = jnp.arange(1.0, 4.0)
-        with pytest.raises(Exception, match='pass dtype="float32"'):
-            finite_difference(from_host(single))(x)
-        g = finite_difference(from_host(single, dtype="float32"))
-        # float32 values at the step that suits them: eps^(2/3) is 2e-5, of values of size 2
-        np.testing.assert_allclose(g(x), np.cos(x), atol=1e-3)
+    x = jnp.arange(1.0, 4.0)
+    with pytest.raises(TypeError, match='pass dtype="float32"'):
+        finite_difference(from_host(single))(x)
+    g = finite_difference(from_host(single, dtype="float32"))
+    # float32 values at the step that suits them: eps^(2/3) is 2e-5, of values of size 2
+    np.testing.assert_allclose(g(x), np.cos(x), atol=1e-3)
 
 
 def test_an_unknown_dtype_of_a_host_function_is_refused():

@@ -22,8 +22,8 @@ def _noisy(seed):
 
 
 @pytest.mark.parametrize("make", [*MAKERS, finite_difference])
-def test_errors_on_a_noisy_function_are_what_the_noise_permits(make, x64):
-    del x64
+@pytest.mark.usefixtures("x64_in_every_thread")
+def test_errors_on_a_noisy_function_are_what_the_noise_permits(make):
     exact = 2 * (X - 1)
     options = {} if make is finite_difference else {"law": "orthogonal", "num_probes": 60}
     errors = []
