@@ -205,10 +205,10 @@ def _split(
 ) -> Balance:
     """Return the best of all splits of the widths into those of noise and those of the derivative.
 
-    A split is in doubt when noise isn't about the same at all widths that show any, or shows at few
-    of them, as a kink does, and when the errors above it fall again; one in less doubt goes first.
-    The noise is its root mean square over those widths. Where even the least width is above it, it
-    is taken for the floor, but then three widths must agree on the derivative.
+    A split is in doubt when its noise is loud or shows at few widths, as a kink does, when noise was
+    far louder at shorter widths, and when the errors above it fall again; one in less doubt goes
+    first. The noise is its root mean square over the few widths next to the split. Where none shows
+    any, it is taken for the floor, but then three widths should agree on the derivative.
     """
     count, order, dtype = len(errors), stencil.order, errors.dtype
     splits = np.arange(count + 1)
@@ -230,17 +230,13 @@ def _split(
     hidden = jnp.sum(jnp.where(np.arange(count) == top, log_gains - log_scales, 0))
     above = jnp.maximum(jnp.maximum(further[:-1], further[1:]), below + hidden)
 
-    peak = jnp.max(noise, axis=1, keepdims=True)
-    before = lower & (np.arange(count) < jnp.argmax(noise, axis=1)[:, None])
-    first = before & shown & (jnp.cumsum(shown) <= 3)
-    loud = jnp.sum(before & (jnp.maximum(noise, log_floor) < peak - _QUIET), axis=1) > 1
-    loud |= jnp.sum(first & (noise < peak - _HUSHED), axis=1) == 3
+    loud = _loud(noise, lower, shown, log_floor)
     falling = jnp.append(jnp.diff(logs) < 0, jnp.zeros(2, bool)) & (splits < top)
     changes = jnp.abs(jnp.diff(further)) > _AGREE
     varies = changes[:count] & (splits[:-1] < top) | changes[1:] & (splits[:-1] < top - 1)
     varies = jnp.append(varies, False) & ~jnp.any(seen, axis=1)
     rare = (below > log_floor + _FLOOR) & (2 * jnp.sum(seen, axis=1) < splits)
-    louder = peak[:, 0] > below + _CANCELLED
+    louder = jnp.max(noise, axis=1) > below + _CANCELLED
     doubts = jnp.stack([loud, loud, falling, rare, rare, louder, louder, varies]).astype(dtype)
     doubts = jnp.sum(doubts, axis=0) + jnp.where(splits == 0, 3, 0).astype(dtype) * doubts[-1]
     scores = order * below + above + _DOUBT * doubts
@@ -254,6 +250,18 @@ def _split(
     log_step = math.log(noise_gain / (order * truncation)) + log_s - log_d
     step = jnp.where(usable[0], jnp.exp(log_step / (order + 1)), jnp.nan)
     return Balance(step, jnp.exp(log_s), jnp.exp(log_d))
+
+
+def _loud(noise: jax.Array, lower: np.ndarray, shown: jax.Array, log_floor: Any) -> jax.Array:
+    """Tell for which splits noise is much quieter before its loudest width than there.
+
+    What varies over a short scale looks so: like noise, but only at displacements beyond it.
+    """
+    peak = jnp.max(noise, axis=1, keepdims=True)
+    before = lower & (np.arange(len(shown)) < jnp.argmax(noise, axis=1)[:, None])
+    quiet = before & (jnp.maximum(noise, log_floor) < peak - _QUIET)
+    hushed = before & shown & (jnp.cumsum(shown) <= 3) & (noise < peak - _HUSHED)
+    return (jnp.sum(quiet, axis=1) > 1) | (jnp.sum(hushed, axis=1) == 3)
 
 
 def constants(stencil: Stencil) -> tuple[float, float]:
