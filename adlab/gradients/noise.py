@@ -205,9 +205,9 @@ def _split(
 ) -> Balance:
     """Return the best of all splits of the widths into those of noise and those of the derivative.
 
-    A split is in doubt when its noise is loud or shows at few widths, as a kink does, when noise was
-    far louder at shorter widths, and when the errors above it fall again; one in less doubt goes
-    first. The noise is its root mean square over the few widths next to the split. Where none shows
+    A split is in doubt when its noise is loud or shows at few widths, as a kink does, when noise
+    was far louder at shorter widths, and when the errors above it fall again; one in less doubt
+    goes first. The noise is its root mean square over the few widths next to the split. Where none shows
     any, it is taken for the floor, but then three widths should agree on the derivative.
     """
     count, order, dtype = len(errors), stencil.order, errors.dtype
