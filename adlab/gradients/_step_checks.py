@@ -76,7 +76,8 @@ def require_accuracy(
     widths, ahead, behind = _sampled(fun, x, ladder, chunk_size)
     value = float(fun(x))
     seen = [
-        _slope(widths, *sides, value, low) for *sides, low in zip(ahead, behind, least, strict=True)
+        _slope(widths, front, back, value, low)
+        for front, back, low in zip(ahead, behind, least, strict=True)
     ]
     found = [slope * length for (_, slope), length in zip(tried, lengths, strict=True)]
     kept = [i for i, s in enumerate(seen) if np.isfinite(s.doubt)]
@@ -162,8 +163,8 @@ def _slope(
     usable = np.isfinite(differ)
     if not np.any(usable):
         return _Slope(0.0, np.inf, 0.0, float(widths[-1]))
-    size = np.where(usable & (near[:, 1] != 0), np.abs(near[:, 1]), np.nan)
-    share = np.nan_to_num(differ / size, nan=np.inf, posinf=np.inf)
+    sizes = np.where(usable & (near[:, 1] != 0), np.abs(near[:, 1]), np.nan)
+    share = np.nan_to_num(differ / sizes, nan=np.inf, posinf=np.inf)
     place = np.argmin(share)
     if share[place] > _SHARE:
         place = np.argmin(np.where(usable, differ, np.inf))

@@ -193,9 +193,9 @@ class FiniteDifference(GradientFn):
             d = jax.tree.map(lambda s, h: s.astype(h.dtype) * h, signs, lengths)
             total: Any = 0
             for a, b, weight in STENCILS[self.scheme].quotients:
-                ends = [trees.add_scaled(x, float(offset), d) for offset in (a, b)]
-                rise = difference(fun(ends[0]), fun(ends[1]))
-                total += float(weight) * float(rise) / moved(*ends[::-1], d)
+                ahead, behind = (trees.add_scaled(x, float(offset), d) for offset in (a, b))
+                rise = difference(fun(ahead), fun(behind))
+                total += float(weight) * float(rise) / moved(behind, ahead, d)
             tried.append((d, float(total)))
         given = f"step {float(steps[0]):.3g}"
         require_accuracy(self._name, given, fun, x, tried, self.chunk_size)
