@@ -75,10 +75,8 @@ def require_accuracy(
     ladder, lengths, least = zip(*(_normalised(d, x) for d, _ in tried), strict=True)
     widths, ahead, behind = _sampled(fun, x, ladder, chunk_size)
     value = float(fun(x))
-    seen = [
-        _slope(widths, front, back, value, low)
-        for front, back, low in zip(ahead, behind, least, strict=True)
-    ]
+    sides = zip(ahead, behind, least, strict=True)
+    seen = [_slope(widths, front, back, value, low) for front, back, low in sides]
     found = [slope * length for (_, slope), length in zip(tried, lengths, strict=True)]
     kept = [i for i, s in enumerate(seen) if np.isfinite(s.doubt)]
     if not kept:

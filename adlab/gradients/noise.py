@@ -207,8 +207,8 @@ def _split(
 
     A split is in doubt when its noise is loud or shows at few widths, as a kink does, when noise
     was far louder at shorter widths, and when the errors above it fall again; one in less doubt
-    goes first. The noise is its root mean square over the few widths next to the split. Where none shows
-    any, it is taken for the floor, but then three widths should agree on the derivative.
+    goes first. The noise is its root mean square over the few widths next to the split. Where none
+    shows any, it is taken for the floor, but then three widths should agree on the derivative.
     """
     count, order, dtype = len(errors), stencil.order, errors.dtype
     splits = np.arange(count + 1)
