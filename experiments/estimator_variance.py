@@ -45,13 +45,13 @@ class Config(lab.ExperimentConfig):
     estimators: tuple[lab.Estimator, ...] = (
         _make("reverse_mode"),
         _make("finite_difference"),
-        _make("two_point"),
-        _make("two_point", law="gaussian"),
-        _make("two_point", law="rademacher"),
-        _make("two_point", law="coordinate"),
-        _make("two_point", num_probes=4),
-        _make("two_point", law="orthogonal", num_probes=4),
-        _make("two_point", law="orthogonal", num_probes=12),
+        _make("two_point", smoothing="relative"),
+        _make("two_point", law="gaussian", smoothing="relative"),
+        _make("two_point", law="rademacher", smoothing="relative"),
+        _make("two_point", law="coordinate", smoothing="relative"),
+        _make("two_point", num_probes=4, smoothing="relative"),
+        _make("two_point", law="orthogonal", num_probes=4, smoothing="relative"),
+        _make("two_point", law="orthogonal", num_probes=12, smoothing="relative"),
         _make("one_sided", smoothing=0.2),
         _make("one_sided", law="gaussian", smoothing=0.2),
         _make("one_sided", law="rademacher", smoothing=0.2),
@@ -84,7 +84,9 @@ def run(config: Config, progress: lab.Progress) -> Arrays:
     )
     probes = [m for m in config.probes if m <= config.dim]
     swept = [
-        _make("two_point", law=law, num_probes=m, chunk_size=1) for law in SWEPT for m in probes
+        _make("two_point", smoothing="relative", law=law, num_probes=m, chunk_size=1)
+        for law in SWEPT
+        for m in probes
     ]
     over_probes = progress.stage("probes", lambda: _moments(config, swept, swept_key, progress))
     data |= moments | {f"probes_{name}": array for name, array in over_probes.items()}

@@ -51,6 +51,14 @@ def _bounded_compilation_caches():
 
 
 @pytest.fixture
+def x64_in_every_thread():
+    """Run the test with 64-bit types also where XLA calls back, on threads of its own."""
+    jax.config.update("jax_enable_x64", True)
+    yield
+    jax.config.update("jax_enable_x64", False)
+
+
+@pytest.fixture
 def x64():
     """Run the test with 64-bit types."""
     with jax.enable_x64(True):

@@ -1,6 +1,7 @@
 """Gradients, exact and estimated, behind one signature: `fun` in, a `GradientFn` out."""
 
 from adlab.core.cost import Cost
+from adlab.gradients._levels import NoiseLevel, noise_level
 from adlab.gradients.autodiff import forward_mode, reverse_mode
 from adlab.gradients.base import GradientFn
 from adlab.gradients.custom import custom
@@ -11,11 +12,13 @@ from adlab.gradients.zero_order import forward_gradient, one_sided, two_point
 __all__ = [
     "Cost",
     "GradientFn",
+    "NoiseLevel",
     "custom",
     "finite_difference",
     "forward_gradient",
     "forward_mode",
     "from_host",
+    "noise_level",
     "one_sided",
     "reverse_mode",
     "two_point",

@@ -14,6 +14,7 @@ import numpy as np
 from adlab.core import _devices, checks, trees
 from adlab.core._calls import calling
 from adlab.core.cost import Cost
+from adlab.gradients.host import own_errors
 
 __all__ = ["GradientFn"]
 
@@ -45,8 +46,9 @@ class GradientFn(abc.ABC):
         fun, x = self._bind(args, kwargs)
         self._check_devices(fun, x)
         with calling(self._name, x):
-            gradient = self._gradient(lambda x: fun(x)[0], x, key, None)
-            return trees.cast_like(gradient, x)
+            return own_errors(
+                lambda: trees.cast_like(self._gradient(lambda x: fun(x)[0], x, key, None), x)
+            )
 
     def value_and_grad(self, *args: Any, key: jax.Array | None = None, **kwargs: Any) -> Any:
         """Return (value, gradient), or ((value, aux), gradient): the value is that of `fun` at x.
@@ -56,7 +58,7 @@ class GradientFn(abc.ABC):
         fun, x = self._bind(args, kwargs)
         self._check_devices(fun, x)
         with calling(self._name, x):
-            value, aux, gradient = self._value_aux_gradient(fun, x, key)
+            value, aux, gradient = own_errors(lambda: self._value_aux_gradient(fun, x, key))
             return ((value, aux) if self.has_aux else value), trees.cast_like(gradient, x)
 
     def cost(self, *args: Any, **kwargs: Any) -> Cost:
@@ -78,8 +80,12 @@ class GradientFn(abc.ABC):
 
         Raises:
           ValueError: x or `fun` isn't finite there, or the step is under the noise floor: x + h u
-            rounds to x in most coordinates. The message names a step that works. From automatic
-            differentiation: a derivative isn't finite there; the message names the leaf.
+            rounds to x in most coordinates. The message names a step that works. Or the slope that
+            the step gives along a few directions, the same for all coordinates or probes, is seen
+            to be off by more than 10 % of the slope of `fun`, or of what `fun` changes by per unit
+            over longer displacements where that is more, as at a stationary point. Looking so far
+            costs at most 200 evaluations. From automatic differentiation: a derivative isn't finite
+            there; the message names the leaf.
           TypeError: `fun` doesn't return a real scalar, or x isn't real floating-point.
         """
         fun, x = self._bind(args, kwargs)
@@ -89,11 +95,12 @@ class GradientFn(abc.ABC):
             if not np.all(np.isfinite(np.asarray(leaf, np.float64))):
                 place = jax.tree_util.keystr(path) or "x"
                 raise ValueError(f"{self._name}: {place} must be finite, got NaN or infinity in it")
+        key = jax.random.key(0) if key is None else key
         with calling(self._name, x):
             value = float(fun(x)[0])
             if not np.isfinite(value):
                 raise ValueError(f"{self._name}: fun must be finite at x, got {value}")
-            self._check_step(lambda x: fun(x)[0], x, jax.random.key(0) if key is None else key)
+            own_errors(lambda: self._check_step(lambda x: fun(x)[0], x, key))
 
     # What a kind of gradient defines: its estimate, its cost, and where they differ from these
     # defaults its second moment, its joint value and the check of its step.
@@ -152,7 +159,7 @@ class GradientFn(abc.ABC):
             x = jax.tree.map(jnp.asarray, x)
 
         def bound(x: PyTree) -> tuple[Any, Any]:
-            out = self.fun(*_replace(args, self.argnums, x), **kwargs)
+            out = self._traced(_replace(args, self.argnums, x), kwargs)
             if self.has_aux and not (isinstance(out, tuple | list) and len(out) == 2):
                 raise TypeError(
                     f"{self._name}: with has_aux, fun must return a pair (value, aux), got {out!r}"
@@ -161,6 +168,16 @@ class GradientFn(abc.ABC):
             return _scalar(self._name, value, x), aux
 
         return bound, x
+
+    def _traced(self, args: list[Any], kwargs: dict[str, Any]) -> Any:
+        try:
+            return self.fun(*args, **kwargs)
+        except jax.errors.TracerArrayConversionError as error:
+            raise TypeError(
+                f"{self._name}: fun must be traceable by JAX, but it calls NumPy on x: write it "
+                "with jax.numpy, or pass from_host(fun), of which finite_difference, two_point and "
+                "one_sided estimate the gradient"
+            ) from error
 
 
 def _replace(args: tuple[Any, ...], argnums: int | tuple[int, ...], x: PyTree) -> list[Any]:

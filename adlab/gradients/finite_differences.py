@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,8 @@ import jax.numpy as jnp
 from adlab.core import _layout, checks, trees
 from adlab.core.cost import Cost
 from adlab.core.nodes import as_data, register
+from adlab.gradients import _ladders
+from adlab.gradients._step_checks import DIRECTIONS, require_accuracy
 from adlab.gradients.base import (
     ChunkSize,
     GradientFn,
@@ -22,11 +24,17 @@ from adlab.gradients.chunks import check_chunk_size, chunk_length
 from adlab.gradients.holomorphic import holomorphic
 from adlab.gradients.noise import EVALUATIONS, measurable, measure
 from adlab.gradients.stencils import STENCILS, SchemeName
-from adlab.gradients.steps import check_step, difference, relative_step, usable_step, valid_step
+from adlab.gradients.steps import (
+    StepRule,
+    difference,
+    moved,
+    relative_step,
+    step_or_rule,
+    usable_step,
+    valid_step,
+)
 
 __all__ = ["finite_difference"]
-
-StepRule = Literal["auto", "relative"]
 
 # Far below the round-off of the value, which it never meets, and far above underflow.
 _COMPLEX_STEPS = {"float32": 1e-9, "float64": 1e-20}
@@ -172,6 +180,27 @@ class FiniteDifference(GradientFn):
                     f'least {usable_step(x, ones, share=1):.2g}, or "auto"'
                 )
         self._check_change(fun, x, steps)
+        if measurable(x):
+            self._check_error(fun, x, steps)
+
+    def _check_error(self, fun: Callable, x: PyTree, steps: jax.Array) -> None:
+        """Raise ValueError when slopes along directions of all steps at once are seen to be wrong.
+
+        A direction is +-h_i in every coordinate, so that each moves by its own step.
+        """
+        lengths = trees.unravel(steps, trees.probe_like(x))
+        tried = []
+        for seed in range(1 if trees.size(x) == 1 else DIRECTIONS):
+            signs = jax.tree.map(jnp.sign, _ladders.directions(x, seed))
+            d = jax.tree.map(lambda s, h: s.astype(h.dtype) * h, signs, lengths)
+            total: Any = 0
+            for a, b, weight in STENCILS[self.scheme].quotients:
+                ahead, behind = (trees.add_scaled(x, float(offset), d) for offset in (a, b))
+                rise = difference(fun(ahead), fun(behind))
+                total += float(weight) * float(rise) / moved(behind, ahead, d)
+            tried.append((d, float(total)))
+        given = f"step {float(steps[0]):.3g}"
+        require_accuracy(self._name, given, fun, x, tried, self.chunk_size)
 
     def _check_change(self, fun: Callable, x: PyTree, steps: jax.Array) -> None:
         """Raise ValueError when fun doesn't see the step, but does see the automatic one."""
@@ -227,15 +256,16 @@ def finite_difference(
     d + 2 evaluations; the complex ones are of `fun` at complex points. Memory O(chunk_size * d).
     Quotients divide by the displacement that x's own dtype can hold, not by the one asked for.
 
-    step="auto" costs 20 evaluations more, whatever d: it samples `fun` at x + t u, where |u_i|
+    step="auto" costs 40 evaluations more, whatever d: it samples `fun` at x + t u, where |u_i|
     is at most max(1, |x_i|) and |t| goes up to 1/2, reads off how noisy `fun` is and how fast it
     varies, and takes the step at which truncation and noise do the least harm. Where `fun` isn't
-    finite along the way only shorter displacements count; one that raises there, as a simulator may
-    outside of its domain, needs step="relative" or a number. Kinks of `fun` nearer than the step,
-    as of max or relu, spoil the quotient whatever the rule. Scales of `fun` below about 1e-5 max(1,
-    |x_i|), in float64 1e-11, are out of sight: bring x to scale, or pass a step. One step serves
-    all coordinates, times max(1, |x_i|), so that `fun` should vary on about the same scale along
-    them. step="relative" knows neither noise nor scale, but costs nothing; see `Args`.
+    finite along the way, or one `from_host` raises, only shorter displacements count. Kinks of
+    `fun` nearer than the step, as of max or relu, spoil the quotient whatever the rule. Scales of
+    `fun` down to 1e-10 max(1, |x_i|) were seen in float64, and 1e-5 in float32, wherever some step
+    gave the slope to 3 %, at most; what is shorter may look like noise, which `check` refuses: then
+    bring x to scale, or pass a step. One step serves all coordinates, times max(1, |x_i|), so that
+    `fun` should vary on about the same scale along them. step="relative" knows neither noise nor
+    scale, but costs nothing; see `Args`.
 
     >>> g = finite_difference(lambda x: jnp.sum(x**2))
     >>> g(jnp.array([1.0, 2.0])).round(2)
@@ -263,9 +293,9 @@ def finite_difference(
     Raises:
       ValueError: step <= 0; chunk_size < 1; an unknown scheme; with "complex", a `fun` that isn't
         known to be holomorphic (when called, naming the line). `check` also refuses a step at which
-        x + h e_i rounds to x for some i or `fun` doesn't change, and a `fun` that isn't real for
-        real x; compiled code gives NaN for such an i and such a `fun`, and for "complex" also
-        where `fun` isn't finite.
+        x + h e_i rounds to x for some i or `fun` doesn't change, one whose error it sees to exceed
+        10 % of the slope, and a `fun` that isn't real for real x; compiled code gives NaN for such
+        an i and such a `fun`, and for "complex" also where `fun` isn't finite.
       TypeError: `fun` isn't scalar; a leaf isn't real floating-point (when called).
 
     Source: Squire & Trapp (1998), doi:10.1137/S003614459631241X, for the complex step; Moré & Wild
@@ -274,6 +304,5 @@ def finite_difference(
     check_arguments(argnums, has_aux)
     checks.one_of("scheme", scheme, ["forward", "central", "richardson", "complex"])
     check_chunk_size(chunk_size)
-    rule: StepRule = "relative" if isinstance(step, str) and step == "relative" else "auto"
-    h = None if rule == "relative" else check_step("step", step, rules=("auto", "relative"))
+    h, rule = step_or_rule("step", step)
     return FiniteDifference(as_data(fun), argnums, has_aux, scheme, h, rule, chunk_size)

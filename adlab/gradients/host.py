@@ -2,16 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Literal
+import contextlib
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any, Literal, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental.xla_metadata import set_xla_metadata
 
 from adlab.core import checks
 
-__all__ = ["from_host"]
+__all__ = ["from_host", "own_errors", "searching"]
+
+Result = TypeVar("Result")
+
+_trace = threading.local()  # has `tolerant` while points are tried that fun may not allow
+_raised: deque[Exception] = deque(maxlen=8)  # the last exceptions of functions of the host
+_wrapped: list[bool] = []  # not empty once there is a function of the host
+
+
+@contextlib.contextmanager
+def searching() -> Iterator[None]:
+    """Let functions of the host that are traced now return NaN where they raise.
+
+    The metadata, which does nothing else, keep programs that JAX has traced apart: a jitted
+    function that was met elsewhere is traced again here, and the other way round.
+    """
+    before = getattr(_trace, "tolerant", False)
+    _trace.tolerant = True
+    try:
+        with set_xla_metadata(adlab="search"):
+            yield
+    finally:
+        _trace.tolerant = before
+
+
+def own_errors(call: Callable[[], Result]) -> Result:
+    """Return call(); raise what a function of the host raised in it, instead of JAX's own error.
+
+    Eagerly only, for inside a trace nothing has run yet. Waits for the result, but only in
+    processes that have functions of the host.
+    """
+    if not _wrapped:
+        return call()
+    try:
+        result = call()
+        return result if checks.in_trace(result) else jax.block_until_ready(result)
+    except jax.errors.JaxRuntimeError as error:
+        told = str(error)
+        own = [e for e in _raised if f"{type(e).__name__}: {e}".strip(": ") in told]
+        if not own:
+            raise
+    raise own[-1]  # here, where JAX's error isn't its context
 
 
 def from_host(
@@ -42,25 +87,37 @@ def from_host(
     Returns:
       A function of the same arguments that returns a scalar of that dtype.
 
+    What `fun` raises reaches the caller as it is, with its traceback; out of code that the caller
+    compiled by `jax.jit`, inside JAX's own runtime error. Only points that are tried in search of a
+    step, further from x than a step, may fail: they count as if `fun` weren't finite there.
+
     Raises:
       TypeError: a float64 result while JAX runs in 32-bit mode; a float32 result where float64 was
-        to be expected; another wrong kind or shape. When called: compiled code reports it inside
-        JAX's own runtime error, as it does every exception that `fun` raises.
+        to be expected; another wrong kind or shape. When called.
     """
     if not callable(fun):
         raise TypeError(f"from_host: fun must be callable, got {fun!r}")
     if dtype is not None:
         checks.one_of("dtype", dtype, ["float32", "float64"])
-    call = _batched(fun) if vectorized else _single(fun)
+    calls = {tolerant: _calling(fun, vectorized, tolerant) for tolerant in (False, True)}
+    _wrapped[:] = [True]
 
     def from_jax(*args: Any, **kwargs: Any) -> jax.Array:
         leaves, structure = jax.tree.flatten((args, kwargs))
         leaves = [jnp.asarray(leaf) for leaf in leaves]
         ranks = [leaf.ndim for leaf in leaves]
         value_dtype = jax.dtypes.canonicalize_dtype(dtype or np.float64)
+        call = calls[getattr(_trace, "tolerant", False)]
 
         def on_host(*values: Any) -> np.ndarray:
-            return call(structure, ranks, [np.asarray(value) for value in values], value_dtype)
+            try:
+                return call(structure, ranks, [np.asarray(value) for value in values], value_dtype)
+            except Exception as error:
+                _raised.append(error)
+                raise
+
+        if not checks.in_trace(leaves):
+            return jnp.asarray(on_host(*leaves))
 
         @jax.custom_jvp
         def value(*leaves: jax.Array) -> jax.Array:
@@ -85,25 +142,32 @@ def _refuse(*args: Any) -> Any:
     )
 
 
-def _single(fun: Callable) -> Callable:
-    def call(structure: Any, ranks: list[int], values: list[np.ndarray], dtype: Any) -> np.ndarray:
-        del ranks
-        args, kwargs = jax.tree.unflatten(structure, values)
-        return _result(fun(*args, **kwargs), (), dtype)
+def _calling(fun: Callable, vectorized: bool, tolerant: bool) -> Callable:
+    """Return (structure, ranks, leaves, dtype) -> values; tolerant: NaN where `fun` raises."""
 
-    return call
+    def values(structure: Any, flat: list[np.ndarray], shape: tuple[int, ...], dtype: Any) -> Any:
+        args, kwargs = jax.tree.unflatten(structure, flat)
+        try:
+            value = fun(*args, **kwargs)
+        except Exception:
+            if not tolerant:
+                raise
+            if sum(shape) <= 1:
+                return np.full(shape, np.nan, dtype)
+            rows = [[leaf[i : i + 1] for leaf in flat] for i in range(shape[0])]
+            return np.concatenate([values(structure, row, (1,), dtype) for row in rows])
+        return _result(value, shape, dtype)
 
-
-def _batched(fun: Callable) -> Callable:
-    def call(structure: Any, ranks: list[int], values: list[np.ndarray], dtype: Any) -> np.ndarray:
-        batch = values[0].shape[: values[0].ndim - ranks[0]]
+    def call(structure: Any, ranks: list[int], leaves: list[np.ndarray], dtype: Any) -> np.ndarray:
+        if not vectorized:
+            return values(structure, leaves, (), dtype)
+        batch = leaves[0].shape[: leaves[0].ndim - ranks[0]]
         size = int(np.prod(batch))
         flat = [
-            value.reshape(size, *value.shape[value.ndim - rank :])
-            for value, rank in zip(values, ranks, strict=True)
+            leaf.reshape(size, *leaf.shape[leaf.ndim - rank :])
+            for leaf, rank in zip(leaves, ranks, strict=True)
         ]
-        args, kwargs = jax.tree.unflatten(structure, flat)
-        return _result(fun(*args, **kwargs), (size,), dtype).reshape(batch)
+        return values(structure, flat, (size,), dtype).reshape(batch)
 
     return call
 

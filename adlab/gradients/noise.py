@@ -23,28 +23,25 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adlab.core import trees
+from adlab.gradients import _ladders
+from adlab.gradients._ladders import measurable
 from adlab.gradients.base import ChunkSize, PyTree
-from adlab.gradients.chunks import chunk_length
 from adlab.gradients.stencils import Stencil
 
-__all__ = ["EVALUATIONS", "Balance", "constants", "measurable", "measure"]
+__all__ = ["EVALUATIONS", "Balance", "constants", "measurable", "measure", "spread"]
 
-# Minus the binary logarithms of the widths, over max(1, |x_i|). They are dense where functions
-# without a scale of their own have their best steps, and end above the spacing of x.
-_WIDTHS = {
-    "float32": (21, 19, 17, 14, 11, 8, 6, 4, 2, 1),
-    "float64": (38, 32, 26, 20, 15, 11, 7, 4, 2, 1),
-}
-EVALUATIONS = 2 * len(_WIDTHS["float64"])
+EVALUATIONS = 2 * _ladders.RUNGS
 """Evaluations of one measurement."""
 
-_LENGTHS = (1.0, 0.25, 0.5)  # of the displacement, for one coordinate after the other
 _QUIET = math.log(1000.0)  # noise doesn't vary by more from width to width
+_HUSHED = math.log(100.0)  # nor is it smaller by this at each of the three shortest widths
+_CANCELLED = math.log(1e6)  # but at the shortest: roundings may cancel between the two ends later
+_NEAR = 4  # so many widths next to a split tell the size of noise
 _AGREE = math.log(3.0)  # nor a derivative by more than this, where no width shows noise
 _DOUBT = 1e4  # more than logarithms of errors differ by
 _FLOOR = math.log(30.0)  # rounding may reach so far above what is expected of it
 _ROUNDING = 0.25  # rounding of a value, in units of its round-off
+_LEAST = 2.0**-40  # size of x below which a step of a few roundings of it is no step at all
 
 
 class Balance(NamedTuple):
@@ -61,6 +58,24 @@ class Balance(NamedTuple):
     derivative: jax.Array
 
 
+class _Rule(NamedTuple):
+    """What turns values over one ladder of widths into estimates of a derivative.
+
+    Attributes:
+      widths: those at which `fun` is sampled.
+      weights: of neighbouring quotients; the weighted sum is an estimate times its width^p.
+      gains: of noise in these sums.
+      scales: logarithms of width^p, for the largest width of each sum.
+      shares: of the rise over a width that rounding to steps makes, see `_grain`.
+    """
+
+    widths: Any
+    weights: Any
+    gains: Any
+    scales: Any
+    shares: Any
+
+
 def measure(
     fun: Callable[[PyTree], jax.Array],
     x: PyTree,
@@ -73,34 +88,31 @@ def measure(
     Leaves of less than 32 bits stay where they are, so that x must have others. Costs
     `EVALUATIONS` evaluations; `value` is fun(x), which stencils of order 1 need besides.
     """
-    wide = [leaf.dtype for leaf in jax.tree.leaves(x) if measurable(leaf)]
-    dtype = max(wide, key=lambda dtype: jnp.finfo(dtype).eps)
-    widths = 2.0 ** -np.array(_WIDTHS[dtype.name], np.float64)
-    ahead, behind = _sample(fun, x, widths, chunk_size)
-    dim = sum(leaf.size for leaf in jax.tree.leaves(x) if measurable(leaf))
-    spread = _coordinates(dim, stencil.order)
+    wide = [jax.lax.stop_gradient(leaf) for leaf in jax.tree.leaves(x) if measurable(leaf)]
+    dtype = max((leaf.dtype for leaf in wide), key=lambda dtype: jnp.finfo(dtype).eps)
+    rule = _rule_at(x, dtype, stencil.order)
+    ahead, behind = _ladders.sample(fun, x, _ladders.directions(x), rule.widths, chunk_size)
+    rule = jax.tree.map(lambda part: part.astype(ahead.dtype), rule)
     value = None if value is None else value.astype(ahead.dtype)
-    errors, gains = _errors(widths, stencil.order, ahead, behind, value)
+    errors = _errors(rule, stencil.order, ahead, behind, value)
     rounding = float(jnp.finfo(jax.eval_shape(fun, x).dtype).eps) * _ROUNDING
-    floor = jnp.maximum(rounding * jnp.abs(ahead[0] + behind[0]) / 2, _grain(widths, ahead, behind))
-    found = _split(errors, gains, widths[-len(gains) :], stencil, spread, floor)
+    floor = rounding * jnp.abs(ahead[0] + behind[0]) / 2
+    floor = jnp.maximum(floor, _grain(rule, ahead, behind))
+    dim = sum(leaf.size for leaf in wide)
+    found = _split(errors, rule, stencil, _coordinates(dim, stencil.order), floor)
     # Where all cancels in odd parts and not in even ones, truncation along x_i remains unseen.
     odd, even = jnp.abs(ahead - behind), jnp.abs(ahead + behind - (ahead[0] + behind[0]))
     odd, even = (jnp.where(jnp.isfinite(part), part, 0) for part in (odd, even))
     blind = (jnp.max(odd) <= 8 * floor) & (jnp.max(even) > 8 * floor)
     seen = jnp.any(odd > 0) & ~blind
-    least = 4 * float(jnp.finfo(dtype).eps)
-    step = jnp.where(seen, jnp.clip(found.step, least, float(widths[-1])), jnp.nan)
+    sizes = [jnp.max(jnp.abs(leaf), initial=0).astype(ahead.dtype) for leaf in wide]
+    least = 4 * float(jnp.finfo(dtype).eps) * jnp.clip(jnp.max(jnp.stack(sizes)), _LEAST, 1)
+    step = jnp.where(seen, jnp.clip(found.step, least, rule.widths[-1]), jnp.nan)
     return jax.lax.stop_gradient(found._replace(step=step))
 
 
-def measurable(x: PyTree) -> bool:
-    """Tell whether x has a leaf of 32 bits or more: shorter ones hold too few displacements."""
-    return any(leaf.dtype.name in _WIDTHS for leaf in jax.tree.leaves(x))
-
-
-def _coordinates(dim: int, order: int) -> float:
-    """Return by how much the derivative along all coordinates exceeds that along one.
+def spread(u: PyTree, order: int) -> jax.Array:
+    """Return by how much the derivative of order p + 1 along u exceeds that along one coordinate.
 
     For a sum of functions of one coordinate each it is that of one times sum_i |u_i|^(p + 1) if
     p + 1 is even, and about times the root of sum_i u_i^(2p + 2) if it is odd, as signs are in no
@@ -108,67 +120,52 @@ def _coordinates(dim: int, order: int) -> float:
     which costs accuracy by that factor; too long a step would cost the power p of it.
     """
     power = (order + 1) * (1 if order % 2 else 2)
-    counts = [len(range(k, dim, len(_LENGTHS))) for k in range(len(_LENGTHS))]
-    total = sum(n * length**power for n, length in zip(counts, _LENGTHS, strict=True))
+    parts = [jnp.sum(jnp.abs(leaf) ** power) for leaf in jax.tree.leaves(u)]
+    total = sum(parts[1:], parts[0])
+    return total if order % 2 else jnp.sqrt(total)
+
+
+def _coordinates(dim: int, order: int) -> float:
+    """Return `spread` of the direction along which `fun` is sampled, known from its size."""
+    power = (order + 1) * (1 if order % 2 else 2)
+    lengths = _ladders.LENGTHS
+    counts = [len(range(k, dim, len(lengths))) for k in range(len(lengths))]
+    total = sum(n * length**power for n, length in zip(counts, lengths, strict=True))
     return total if order % 2 else math.sqrt(total)
 
 
-def _sample(
-    fun: Callable, x: PyTree, widths: np.ndarray, chunk_size: ChunkSize
-) -> tuple[jax.Array, jax.Array]:
-    """Return fun(x + w u) and fun(x - w u), each for all widths; |u_i| is at most max(1, |x_i|).
-
-    Its entries are powers of two: x + w u then is exact, without rounding like noise.
-    """
-    flat = jax.lax.stop_gradient(trees.ravel(x))
-
-    def scale(leaf: jax.Array) -> jax.Array:
-        size = jnp.exp2(jnp.floor(jnp.log2(jnp.maximum(jnp.abs(leaf), 1))))
-        return size if measurable(leaf) else jnp.zeros_like(leaf)
-
-    u = jax.lax.stop_gradient(trees.ravel(jax.tree.map(scale, x)))
-    u = u * _directions(u.size).astype(u.dtype)
-    ends = jnp.asarray(np.concatenate([widths, -widths]), u.dtype)
-    chunk = chunk_length(chunk_size, fun, x, ends.size)
-    values = jax.lax.map(
-        lambda t: fun(trees.unravel(flat + t * u, x)), ends, batch_size=chunk if chunk > 1 else None
-    )
-    ahead, behind = jnp.split(values.astype(trees.wide_dtype(values)), 2)
-    return ahead, behind
+def _rule_at(x: PyTree, dtype: Any, order: int) -> _Rule:
+    """Return the weights for the ladder that suits the size of x."""
+    rules = [_rule(widths, order) for widths in _ladders.rungs(dtype.name)]
+    coarse, *finer = [jax.tree.map(lambda part: jnp.asarray(part, dtype), r) for r in rules]
+    if not finer:
+        return coarse
+    small = _ladders.small(x)
+    return jax.tree.map(lambda a, b: jnp.where(small, b, a), coarse, finer[0])
 
 
-def _directions(dim: int) -> jax.Array:
-    """Return +-1, 1/4 and 1/2 in turn, with signs in no order, so that parts seldom cancel.
-
-    The signs are bits of the hash by Wellons (2018), "lowbias32", of the index.
-    """
-    index = jnp.arange(dim, dtype=jnp.uint32)
-    bits = index + jnp.uint32(1)
-    for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):
-        bits = (bits ^ (bits >> shift)) * jnp.uint32(factor)
-    signs = 1 - 2 * ((bits >> 16) & 1).astype(jnp.float32)
-    return signs * jnp.asarray(_LENGTHS, jnp.float32)[index % len(_LENGTHS)]
+def _rule(widths: np.ndarray, order: int) -> _Rule:
+    nodes, weights = _weights(widths, widths if order == 1 else widths**2, order)
+    parts = weights / nodes
+    if order == 1:
+        gains = np.sqrt(np.sum(parts**2, axis=1) + np.sum(parts, axis=1) ** 2)
+    else:
+        gains = np.sqrt(np.sum(parts**2, axis=1) / 2)
+    shares = np.append(0, np.sqrt(widths[:-1] / widths[1:]))
+    return _Rule(widths, weights.T, gains, order * np.log(widths[-len(gains) :]), shares)
 
 
-def _errors(
-    widths: np.ndarray, order: int, ahead: jax.Array, behind: jax.Array, value: Any
-) -> tuple[jax.Array, np.ndarray]:
-    """Return |D_j| w_j^p, where D_j estimates the derivative of order p + 1, and gains of noise.
+def _errors(rule: _Rule, order: int, ahead: jax.Array, behind: jax.Array, value: Any) -> jax.Array:
+    """Return |D_j| w_j^p, where D_j estimates the derivative of order p + 1.
 
     Quotients [f(w) - f(-w)]/2w are f' + f''' w^2/6 + f^(5) w^4/120 + ..., and divided differences
     in w^2 single out f''' and f^(5). Those of [f(w) - f(0)]/w in w give f'', on either side: f(w) -
     2 f(0) + f(-w) wouldn't see what an odd function does to a forward difference.
     """
     if order == 1:
-        nodes, weights = _weights(widths, widths, order)
-        runs = widths.astype(ahead.dtype)
-        sides = [_combined(weights, (end - value) / runs) for end in (ahead, behind)]
-        parts = weights / nodes
-        gains = np.sqrt(np.sum(parts**2, axis=1) + np.sum(parts, axis=1) ** 2)
-        return jnp.sqrt((sides[0] ** 2 + sides[1] ** 2) / 2), gains
-    nodes, weights = _weights(widths, widths**2, order)
-    errors = _combined(weights, (ahead - behind) / (2 * widths).astype(ahead.dtype))
-    return jnp.abs(errors), np.sqrt(np.sum((weights / nodes) ** 2, axis=1) / 2)
+        sides = [_combined(rule.weights, (end - value) / rule.widths) for end in (ahead, behind)]
+        return jnp.sqrt((sides[0] ** 2 + sides[1] ** 2) / 2)
+    return jnp.abs(_combined(rule.weights, (ahead - behind) / (2 * rule.widths)))
 
 
 def _weights(widths: np.ndarray, points: np.ndarray, order: int) -> tuple[np.ndarray, np.ndarray]:
@@ -184,48 +181,39 @@ def _weights(widths: np.ndarray, points: np.ndarray, order: int) -> tuple[np.nda
     return nodes, scales / np.prod(gaps, axis=2)
 
 
-def _combined(weights: np.ndarray, quotients: jax.Array) -> jax.Array:
+def _combined(weights: jax.Array, quotients: jax.Array) -> jax.Array:
     """Return the weighted sums over neighbouring quotients."""
-    count, nodes = weights.shape
-    columns = jnp.asarray(weights, quotients.dtype).T
+    nodes, count = weights.shape
     return sum(
-        (columns[i] * quotients[i : i + count] for i in range(1, nodes)),
-        columns[0] * quotients[:count],
+        (weights[i] * quotients[i : i + count] for i in range(1, nodes)),
+        weights[0] * quotients[:count],
     )
 
 
-def _grain(widths: np.ndarray, ahead: jax.Array, behind: jax.Array) -> jax.Array:
+def _grain(rule: _Rule, ahead: jax.Array, behind: jax.Array) -> jax.Array:
     """Return the noise of a function that is constant over short displacements.
 
     Its values are then rounded more coarsely than their dtype tells, to about what they change by
     between the longest such displacement and the next one.
     """
     rises = jnp.abs(ahead - behind) / 2
-    first = jnp.argmax(rises > 0)
-    shares = jnp.asarray(np.append(0, np.sqrt(widths[:-1] / widths[1:])), rises.dtype)
-    return (rises * shares)[first]
+    return (rises * rule.shares)[jnp.argmax(rises > 0)]
 
 
 def _split(
-    errors: jax.Array,
-    gains: np.ndarray,
-    widths: np.ndarray,
-    stencil: Stencil,
-    spread: float,
-    floor: jax.Array,
+    errors: jax.Array, rule: _Rule, stencil: Stencil, ratio: float, floor: jax.Array
 ) -> Balance:
     """Return the best of all splits of the widths into those of noise and those of the derivative.
 
-    A split is in doubt when noise isn't about the same at all widths that show any, or shows at few
-    of them, as a kink does, and when the errors above it fall again; one in less doubt goes first.
-    The noise is its root mean square over those widths. Where even the least width is above it, it
-    is taken for the floor, but then three widths must agree on the derivative.
+    A split is in doubt when its noise is loud or shows at few widths, as a kink does, when noise
+    was far louder at shorter widths, and when the errors above it fall again; one in less doubt
+    goes first. The noise is its root mean square over the few widths next to the split. Where none
+    shows any, it is taken for the floor, but then three widths should agree on the derivative.
     """
-    count, order, dtype = len(gains), stencil.order, errors.dtype
+    count, order, dtype = len(errors), stencil.order, errors.dtype
     splits = np.arange(count + 1)
     lower = np.arange(count) < splits[:, None]  # (split, width): is that of noise
-    log_gains = jnp.asarray(np.log(gains), dtype)
-    log_scales = jnp.asarray(order * np.log(widths), dtype)
+    log_gains, log_scales = jnp.log(rule.gains), rule.scales
     usable = jnp.all(jnp.isfinite(errors) | ~lower[1:], axis=1)
     top = jnp.sum(usable) - 1
     log_floor = jnp.log(jnp.maximum(floor, jnp.finfo(dtype).tiny))
@@ -236,28 +224,44 @@ def _split(
 
     seen = lower & shown
     noise = jnp.where(seen, logs - log_gains, -jnp.inf)
-    below = jnp.maximum(jnp.max(noise, axis=1), log_floor)
+    near = np.arange(count) >= splits[:, None] - _NEAR
+    below = jnp.maximum(jnp.max(jnp.where(near, noise, -jnp.inf), axis=1), log_floor)
     further = jnp.append(derivative, jnp.full(2, -jnp.inf, dtype))
     hidden = jnp.sum(jnp.where(np.arange(count) == top, log_gains - log_scales, 0))
     above = jnp.maximum(jnp.maximum(further[:-1], further[1:]), below + hidden)
 
-    loud = jnp.sum(seen & (noise < below[:, None] - _QUIET), axis=1) > 1
+    loud = _loud(noise, lower, shown, log_floor)
     falling = jnp.append(jnp.diff(logs) < 0, jnp.zeros(2, bool)) & (splits < top)
-    varies = jnp.any(jnp.abs(jnp.diff(derivative[:3])) > _AGREE)
+    changes = jnp.abs(jnp.diff(further)) > _AGREE
+    varies = changes[:count] & (splits[:-1] < top) | changes[1:] & (splits[:-1] < top - 1)
+    varies = jnp.append(varies, False) & ~jnp.any(seen, axis=1)
     rare = (below > log_floor + _FLOOR) & (2 * jnp.sum(seen, axis=1) < splits)
-    doubts = loud.astype(dtype) + falling.astype(dtype) + 2 * rare.astype(dtype)
-    doubts = jnp.where(splits == 0, 3 * varies.astype(dtype), doubts)
+    louder = jnp.max(noise, axis=1) > below + _CANCELLED
+    doubts = jnp.stack([loud, loud, falling, rare, rare, louder, louder, varies]).astype(dtype)
+    doubts = jnp.sum(doubts, axis=0) + jnp.where(splits == 0, 3, 0).astype(dtype) * doubts[-1]
     scores = order * below + above + _DOUBT * doubts
     best = jnp.argmin(jnp.where(jnp.append(True, usable), scores, jnp.inf))
 
-    number = jnp.maximum(jnp.sum(seen, axis=1), 1).astype(dtype)
-    squares = jnp.sum(jnp.exp(2 * (noise - below[:, None])), axis=1)
-    typical = below + jnp.where(jnp.any(seen, axis=1), jnp.log(squares / number) / 2, 0)
-    log_s, log_d = jnp.stack([typical, above - math.log(spread)])[:, best]
+    number = jnp.maximum(jnp.sum(seen & near, axis=1), 1).astype(dtype)
+    squares = jnp.sum(jnp.where(near, jnp.exp(2 * (noise - below[:, None])), 0), axis=1)
+    typical = below + jnp.where(jnp.any(seen & near, axis=1), jnp.log(squares / number) / 2, 0)
+    log_s, log_d = jnp.stack([typical, above - math.log(ratio)])[:, best]
     noise_gain, truncation = constants(stencil)
     log_step = math.log(noise_gain / (order * truncation)) + log_s - log_d
     step = jnp.where(usable[0], jnp.exp(log_step / (order + 1)), jnp.nan)
     return Balance(step, jnp.exp(log_s), jnp.exp(log_d))
+
+
+def _loud(noise: jax.Array, lower: np.ndarray, shown: jax.Array, log_floor: Any) -> jax.Array:
+    """Tell for which splits noise is much quieter before its loudest width than there.
+
+    What varies over a short scale looks so: like noise, but only at displacements beyond it.
+    """
+    peak = jnp.max(noise, axis=1, keepdims=True)
+    before = lower & (np.arange(len(shown)) < jnp.argmax(noise, axis=1)[:, None])
+    quiet = before & (jnp.maximum(noise, log_floor) < peak - _QUIET)
+    hushed = before & shown & (jnp.cumsum(shown) <= 3) & (noise < peak - _HUSHED)
+    return (jnp.sum(quiet, axis=1) > 1) | (jnp.sum(hushed, axis=1) == 3)
 
 
 def constants(stencil: Stencil) -> tuple[float, float]:

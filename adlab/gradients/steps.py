@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal, cast, get_args
 
 import jax
 import jax.numpy as jnp
@@ -12,12 +12,13 @@ import numpy as np
 from adlab.core import checks, trees
 
 __all__ = [
-    "check_step",
+    "StepRule",
     "difference",
     "displacement",
     "moved",
     "quotient",
     "relative_step",
+    "step_or_rule",
     "usable_step",
     "valid_step",
 ]
@@ -25,13 +26,16 @@ __all__ = [
 PyTree = Any
 
 
-def check_step(name: str, step: Any, rules: tuple[str, ...] = ("auto",)) -> Any:
-    """Return None for one of the rules, else the step itself; raise unless it is positive."""
+StepRule = Literal["auto", "relative"]
+
+
+def step_or_rule(name: str, step: Any) -> tuple[Any, StepRule]:
+    """Return a step and "auto", or None and a rule; raise unless the step is positive."""
     if isinstance(step, str):
-        if step not in rules:
-            names = " or ".join(f'"{rule}"' for rule in rules)
+        if step not in get_args(StepRule):
+            names = " or ".join(f'"{rule}"' for rule in get_args(StepRule))
             raise ValueError(f"{name} must be a positive number or {names}, got {step!r}")
-        return None
+        return None, cast(StepRule, step)
     checks.positive(name, step)
     if not checks.concrete(step):
         dtype = jnp.result_type(step)
@@ -39,7 +43,7 @@ def check_step(name: str, step: Any, rules: tuple[str, ...] = ("auto",)) -> Any:
             raise TypeError(
                 f"{name} must be a positive real number, got shape {np.shape(step)} of {dtype}"
             )
-    return step
+    return step, "auto"
 
 
 def valid_step(step: Any, dtype: Any) -> jax.Array:
@@ -110,7 +114,7 @@ def check_leaf_scales(name: str, x: PyTree, h: jax.Array, u: PyTree) -> None:
         scale = float(jnp.sqrt(jnp.mean(leaf.astype(h.dtype) ** 2)))
         if length > 0.5 * max(scale, 1.0):
             raise ValueError(
-                f'{name}: smoothing="auto" must suit every leaf of x, but its step of '
+                f"{name}: an automatic smoothing must suit every leaf of x, but its step of "
                 f"{length:.2g} is long for {jax.tree_util.keystr(path) or 'x'}, of size "
                 f"{scale:.2g}: bring the leaves to one scale, or pass a smoothing"
             )

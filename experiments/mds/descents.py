@@ -26,7 +26,7 @@ Arrays = dict[str, np.ndarray]
 GRADIENTS = {
     "gradient_descent": reverse_mode(squared_stress),
     "finite_difference": finite_difference(squared_stress, step="relative"),
-    "two_point": two_point(squared_stress),
+    "two_point": two_point(squared_stress, smoothing="relative"),
     "raw": reverse_mode(raw_stress),
 }
 SPACING = 10  # iterations of two-point descent from one record to the next

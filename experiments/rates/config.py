@@ -57,10 +57,10 @@ class Config(lab.ExperimentConfig):
     estimators: tuple[lab.Estimator, ...] = (
         _make("reverse_mode"),
         _make("finite_difference", step="relative"),
-        _make("two_point"),
-        _make("two_point", num_probes=4),
-        _make("two_point", law="orthogonal", num_probes=4),
-        _make("one_sided", law="gaussian"),
+        _make("two_point", smoothing="relative"),
+        _make("two_point", num_probes=4, smoothing="relative"),
+        _make("two_point", law="orthogonal", num_probes=4, smoothing="relative"),
+        _make("one_sided", law="gaussian", smoothing="relative"),
         _make("forward_gradient"),
     )
     """Compared on the quadratic and on real data; a plugin's kind may stand here."""

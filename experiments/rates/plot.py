@@ -82,7 +82,8 @@ def _tail(ax: Axes, data: Arrays, config: Config, cell: str, power: float, ylabe
 
 def _strongly_convex(ax: Axes, data: Arrays, config: Config) -> None:
     """Draw f over k/n for two-point descent beside the lecture's bound."""
-    place = next((i for i, spec in enumerate(config.estimators) if spec.name == "two_point"), None)
+    alike = ("two_point", "two_point(smoothing=relative)")
+    place = next((i for i, spec in enumerate(config.estimators) if spec.name in alike), None)
     curves = []
     if place is not None:
         k, values = hits(data, place)

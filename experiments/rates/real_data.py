@@ -47,7 +47,7 @@ def _curves(
     progress: lab.Progress,
 ) -> Arrays:
     """Return (f - f*)/(f(x0) - f*): gd (Q,) at gd_k, and curves (F, S, P) at k (F, P)."""
-    estimate = gradients.two_point(problem.fun, law="gaussian")
+    estimate = gradients.two_point(problem.fun, law="gaussian", smoothing="relative")
     exact = gradients.reverse_mode(problem.fun)
     gd_k = optimize.log_grid(NUM_STEPS, 40)
     gd = _descend(problem, exact, 1.0, gd_k, None, None, progress)

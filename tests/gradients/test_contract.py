@@ -353,5 +353,11 @@ def test_has_aux_must_be_a_flag(name):
 
 def test_the_registry_holds_every_kind(name):
     kinds = {kind.partition("/")[0] for kind in registry.KINDS}
-    assert kinds == set(gradients.__all__) - {"Cost", "GradientFn", "from_host"}
+    assert kinds == set(gradients.__all__) - {
+        "Cost",
+        "GradientFn",
+        "NoiseLevel",
+        "from_host",
+        "noise_level",
+    }
     assert name.partition("/")[0] in kinds

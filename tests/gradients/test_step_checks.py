@@ -8,7 +8,7 @@ import numpy as np
 import oracles
 import pytest
 
-from adlab.gradients import finite_difference, one_sided, two_point
+from adlab.gradients import finite_difference, from_host, one_sided, two_point
 
 KEY = jax.random.key(0)
 FAR = jnp.full(8, 1e6, jnp.float32)  # spacing 1/16
@@ -152,10 +152,12 @@ def test_a_nan_in_the_function_stays_a_nan():
 
 
 @pytest.mark.parametrize("make", [two_point, one_sided])
-def test_check_refuses_an_automatic_smoothing_that_overflows(make):
-    g = make(lambda x: jnp.sum(x))
-    with pytest.raises(ValueError, match="positive and finite, got auto, which overflows"):
-        g.check(jnp.full(3, 1e25, jnp.float32))
+def test_check_refuses_a_relative_smoothing_that_overflows_and_the_measured_one_doesn_t(make):
+    x = jnp.full(3, 1e25, jnp.float32)
+    g = make(lambda x: jnp.sum(x), smoothing="relative")
+    with pytest.raises(ValueError, match="positive and finite, got relative, which overflows"):
+        g.check(x)
+    make(lambda x: jnp.sum(x)).check(x)
 
 
 @pytest.mark.parametrize("make", SMOOTHED)
@@ -169,9 +171,10 @@ def test_quotients_divide_by_how_far_x_really_went(make, dtype, step):
 @pytest.mark.parametrize("make", SMOOTHED)
 def test_check_refuses_a_smoothing_that_x_holds_only_roughly(make):
     x = jnp.ones(64, jnp.float32)
+    fun = lambda x: jnp.sum(x - 1)  # noqa: E731  without round-off of its own
     with pytest.raises(ValueError, match="mostly rounding; use at least") as error:
-        make(jnp.sum, law="rademacher", smoothing=6.5e-8).check(x)
-    make(jnp.sum, law="rademacher", smoothing=_named_step(error)).check(x)
+        make(fun, law="rademacher", smoothing=6.5e-8).check(x)
+    make(fun, law="rademacher", smoothing=_named_step(error)).check(x)
 
 
 @pytest.mark.parametrize("make", [*SMOOTHED, finite_difference])
@@ -187,9 +190,9 @@ def test_check_refuses_a_step_that_fun_does_not_see(make):
 @pytest.mark.parametrize("make", SMOOTHED)
 def test_check_refuses_an_automatic_smoothing_that_one_large_leaf_makes_long_for_another(make):
     x = {"far": jnp.full(8, 1e6), "near": jnp.ones(8)}
-    g = make(lambda x: jnp.sum(jnp.sin(x["near"])) + jnp.sum(x["far"]))
+    fun = lambda x: jnp.sum(jnp.sin(x["near"])) + jnp.sum(x["far"])  # noqa: E731
     with pytest.raises(ValueError, match=r"long for \['near'\].*pass a smoothing"):
-        g.check(x)
+        make(fun, smoothing="relative").check(x)
 
 
 @pytest.mark.parametrize("make", [*SMOOTHED, finite_difference])
@@ -208,3 +211,64 @@ def test_a_gradient_with_an_array_for_its_step_may_itself_be_jitted(make):
     g = make(lambda x: jnp.sum(x**2), **{name: jnp.float32(0.1)})
     x = jnp.ones(3)
     np.testing.assert_allclose(jax.jit(g)(x, key=KEY), g(x, key=KEY), rtol=1e-5)  # float32
+
+
+SEEN = {
+    # name: fun, x in float64, step, whether check may pass it
+    "the relative step before a pole": (lambda x: x / (x + 1.44e-9), 2e-8, "relative", False),
+    "the measured one": (lambda x: x / (x + 1.44e-9), 2e-8, "auto", True),
+    "a million periods per unit": (lambda x: jnp.sin(1e6 * x), 1e-6, "auto", True),
+    "periods out of sight": (lambda x: jnp.sin(1e14 * x), 1.0, "auto", False),
+    "too long": (jnp.exp, 1.0, 3.0, False),
+    "as long as it may be": (jnp.exp, 1.0, 0.05, True),
+    "an extremum": (lambda x: x**2, 0.0, "auto", True),
+    "an extremum, relative": (jnp.cos, 0.0, "relative", True),
+    "a flat extremum": (lambda x: x**4, 0.0, "relative", True),
+    "a constant": (lambda x: 0 * x + 3, 1.0, "auto", True),
+}
+
+
+@pytest.mark.parametrize("make", [*SMOOTHED, finite_difference])
+def test_check_refuses_a_step_whose_error_is_seen_to_be_a_tenth_of_the_slope(make, x64):
+    del x64
+    name = "step" if make is finite_difference else "smoothing"
+    refused = set()
+    for case, (fun, x, step, _) in SEEN.items():
+        try:
+            make(fun, **{name: step}).check(jnp.asarray(x))
+        except ValueError as error:
+            refused |= {case} if "to 10 %" in str(error) else {str(error)}
+    assert refused == {case for case, (*_, passes) in SEEN.items() if not passes}
+
+
+@pytest.mark.parametrize("make", [*SMOOTHED, finite_difference])
+def test_check_looks_at_every_coordinate(make, x64):
+    del x64
+    name = "step" if make is finite_difference else "smoothing"
+    fun = lambda x: x[0] + jnp.sin(1e5 * x[1]) / 1e3  # noqa: E731
+    with pytest.raises(ValueError, match="to 10 %"):
+        make(fun, **{name: 1e-2}).check(jnp.ones(2))
+    make(fun).check(jnp.ones(2))
+
+
+def test_check_refuses_a_step_that_leaves_the_domain():
+    for make in (two_point, finite_difference):
+        name = "step" if make is finite_difference else "smoothing"
+        g = make(jnp.log, **{name: "relative"})
+        assert np.isnan(g(jnp.float32(1e-3), key=KEY))
+        with pytest.raises(ValueError, match="finite within a step of x"):
+            g.check(jnp.float32(1e-3))
+
+
+def test_check_costs_at_most_200_evaluations():
+    seen = []
+
+    def fun(x):
+        seen.append(1)
+        return np.sum(x**2)
+
+    x = jnp.ones(5)
+    for make in (*SMOOTHED, finite_difference):
+        seen.clear()
+        make(from_host(fun)).check(x)
+        assert len(seen) <= 200

@@ -86,7 +86,7 @@ KINDS = "finite_difference, forward_gradient, forward_mode, one_sided, reverse_m
         ),
         (
             'estimators = [{kind="two_point", smoothing="autoo"}]',
-            "`estimators.0.smoothing` must be a number or 'auto', got 'autoo'; "
+            "`estimators.0.smoothing` must be a number or 'auto' or 'relative', got 'autoo'; "
             "did you mean 'auto'?",
         ),
         (

@@ -14,7 +14,8 @@ SGD = optax.sgd(0.1)
 
 
 def _run(gradient=None, x0=PROBLEM.x0, *args, **options):
-    gradient = gradients.two_point(PROBLEM.fun) if gradient is None else gradient
+    if gradient is None:
+        gradient = gradients.two_point(PROBLEM.fun, smoothing="relative")
     options = {"optimizer": SGD, "num_steps": 20, "key": KEY} | options
     return optimize.minimize(gradient, x0, *args, **options)
 
@@ -60,7 +61,7 @@ class Counted:
 )
 def test_it_is_the_loop_written_out(optimizer, loop, law):
     with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):  # optax.adam needs it
-        g = gradients.two_point(PROBLEM.fun, law=law)
+        g = gradients.two_point(PROBLEM.fun, law=law, smoothing="relative")
         path = _by_hand(g, optimizer, KEY, 20)
         run = _run(g, optimizer=optimizer, loop=loop, record_at=range(21), average=("value",))
         values = np.asarray(jax.vmap(PROBLEM.fun)(path))
@@ -99,7 +100,9 @@ def test_the_default_grid_has_both_ends_and_metrics_their_shapes():
 
 
 def test_the_account_counts_every_iteration():
-    run = _run(gradients.two_point(PROBLEM.fun, num_probes=3), record_at=[0, 5, 15])
+    run = _run(
+        gradients.two_point(PROBLEM.fun, num_probes=3, smoothing="relative"), record_at=[0, 5, 15]
+    )
     assert run.cost == gradients.Cost(evaluations=120)
     np.testing.assert_array_equal(run.oracle_calls, [0, 30, 90])
     exact = _run(gradients.reverse_mode(PROBLEM.fun), key=None)

@@ -1,0 +1,122 @@
+"""Values of a function over displacements of many lengths: what measurements of steps look at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from adlab.core import trees
+from adlab.gradients.base import ChunkSize, PyTree
+from adlab.gradients.chunks import chunk_length
+from adlab.gradients.host import searching
+
+__all__ = ["LENGTHS", "RUNGS", "directions", "measurable", "rungs", "sample", "small", "unit"]
+
+# Minus the binary logarithms of the widths, about. They are dense where functions without a scale
+# of their own have their best steps. Where all of x is below 2^-7, single precision holds shorter
+# displacements of x than it does near 1.
+_EXPONENTS: dict[str, list[tuple[int, ...]]] = {
+    "float32": [
+        (21, 20, 19, 18, 17, 16, 15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 2, 1),
+        (28, 27, 26, 25, 24, 23, 22, 21, 20, 18, 16, 14, 12, 10, 8, 6, 4, 3, 2, 1),
+    ],
+    "float64": [(50, 47, 44, 41, 38, 35, 32, 29, 26, 23, 20, 17, 14, 11, 9, 7, 5, 3, 2, 1)],
+}
+RUNGS = 20
+"""Widths of a ladder."""
+
+LENGTHS = (1.0, 0.25, 0.5)
+"""Parts of the displacement that one coordinate after the other takes."""
+
+_GRIDS = {"float32": 2.0**-17, "float64": 2.0**-36}  # of long displacements
+_SMALL = 2.0**-7
+_GOLDEN = (5**0.5 - 1) / 2
+
+
+def rungs(dtype: str) -> list[np.ndarray]:
+    """Return the ladders of widths for x of that dtype, over max(1, |x_i|): the second is finer.
+
+    Widths aren't powers of two, lest all of them be periods of a periodic function. But like steps
+    they have few digits: x moves by them without rounding, and what rounding there is of c x, for a
+    constant c, is mostly the same at both ends.
+    """
+    found = []
+    for exponents in _EXPONENTS[dtype]:
+        powers = 2.0 ** -np.array(exponents, np.float64)
+        factors = 1 - 0.4 * np.mod(_GOLDEN * np.arange(RUNGS), 1)
+        grid = np.maximum(np.minimum(powers / 8, _GRIDS[dtype]), powers[0])
+        found.append(np.rint(powers * factors / grid) * grid)
+    return found
+
+
+def small(x: PyTree) -> jax.Array:
+    """Tell whether all of x is so small that single precision holds the finer ladder."""
+    sizes = [jnp.max(jnp.abs(leaf), initial=0) for leaf in jax.tree.leaves(x) if measurable(leaf)]
+    return jnp.all(jnp.stack([size <= _SMALL for size in sizes]))
+
+
+def measurable(x: PyTree) -> bool:
+    """Tell whether x has a leaf of 32 bits or more: shorter ones hold too few displacements."""
+    return any(leaf.dtype.name in _EXPONENTS for leaf in jax.tree.leaves(x))
+
+
+def unit(x: PyTree) -> PyTree:
+    """Return the power of two in max(1, |x_i|); 0 in leaves of less than 32 bits.
+
+    Displacements are in these units.
+    """
+
+    def leaf_unit(leaf: jax.Array) -> jax.Array:
+        size = jnp.exp2(jnp.floor(jnp.log2(jnp.maximum(jnp.abs(leaf), 1))))
+        return size if measurable(leaf) else jnp.zeros_like(leaf)
+
+    return jax.tree.map(leaf_unit, jax.lax.stop_gradient(x))
+
+
+def directions(x: PyTree, seed: int = 0) -> PyTree:
+    """Return +-1, 1/4 and 1/2 in turn, in units of x, with signs in no order.
+
+    So parts of `fun` seldom cancel, and x + w u is exact, without rounding like noise. The signs
+    are bits of the hash by Wellons (2018), "lowbias32", of the index.
+    """
+    start = 0
+
+    def leaf_direction(size: jax.Array) -> jax.Array:
+        nonlocal start
+        index = jnp.arange(start, start + size.size, dtype=jnp.uint32)
+        start += size.size
+        bits = index + jnp.uint32(1 + 0x9E3779B9 * seed & 0xFFFFFFFF)
+        for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):
+            bits = (bits ^ (bits >> shift)) * jnp.uint32(factor)
+        signs = 1 - 2 * ((bits >> 16) & 1).astype(jnp.float32)
+        parts = signs * jnp.asarray(LENGTHS, jnp.float32)[index % len(LENGTHS)]
+        return size * parts.reshape(size.shape).astype(size.dtype)
+
+    return jax.tree.map(leaf_direction, unit(x))
+
+
+def sample(
+    fun: Callable[[PyTree], jax.Array],
+    x: PyTree,
+    u: PyTree,
+    widths: jax.Array,
+    chunk_size: ChunkSize,
+) -> tuple[jax.Array, jax.Array]:
+    """Return fun(x + w u) and fun(x - w u), each for all widths, in at least float32.
+
+    They are NaN where a function of the host raises.
+    """
+    x = jax.lax.stop_gradient(x)
+    ends = jnp.concatenate([widths, -widths])
+    chunk = chunk_length(chunk_size, fun, x, ends.size)
+
+    def value(t: jax.Array) -> jax.Array:
+        return fun(jax.tree.map(lambda a, b: a + t.astype(a.dtype) * b, x, u))
+
+    with searching():
+        values = jax.lax.map(value, ends, batch_size=chunk if chunk > 1 else None)
+    ahead, behind = jnp.split(values.astype(trees.wide_dtype(values)), 2)
+    return ahead, behind

@@ -1,0 +1,174 @@
+"""What `check` asks of a step: that the slope it gives is nearly that of the function.
+
+`fun` is sampled along a few directions at displacements of every size. Where central quotients over
+three neighbouring widths agree, they tell the slope; of all such places the one counts where they
+agree best. The quotient that an estimator forms along the same direction must be near it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from adlab.core import trees
+from adlab.gradients import _ladders
+from adlab.gradients.base import ChunkSize, PyTree
+from adlab.gradients.chunks import chunk_length
+from adlab.gradients.host import searching
+
+__all__ = ["DIRECTIONS", "require_accuracy"]
+
+DIRECTIONS = 3
+"""Directions along which `check` looks."""
+
+_SHARE = 0.1  # of the slope, by which an estimate may be off
+_UNSEEN = 0.5  # of the slope, by which the quotients that tell it best may differ
+_MOVES = 16.0  # roundings of x: a shorter displacement of it is too uncertain
+
+
+class _Slope(NamedTuple):
+    """What samples along one direction tell: slope, its uncertainty, size to compare errors with.
+
+    Attributes:
+      slope: the derivative, per width.
+      doubt: by how much the three quotients that tell it differ.
+      size: the larger of |slope| and of what `fun` changes by, per width, over longer displacements
+        on either side: at a stationary point the slope alone would be nothing to compare with.
+      width: the middle one of the three.
+    """
+
+    slope: float
+    doubt: float
+    size: float
+    width: float
+
+
+def require_accuracy(
+    name: str,
+    given: str,
+    fun: Callable[[PyTree], jax.Array],
+    x: PyTree,
+    tried: list[tuple[PyTree, float]],
+    chunk_size: ChunkSize,
+) -> None:
+    """Raise ValueError when slopes that were estimated are seen to be wrong by a tenth.
+
+    Args:
+      name: of the estimator.
+      given: the step that is checked, in words.
+      fun: the function.
+      x: the point.
+      tried: directions d, and what the estimator finds for the slope of `fun` along each.
+      chunk_size: how many points are evaluated at a time.
+
+    Reads values: for concrete input only. Costs 40 evaluations per direction.
+    """
+    if not all(np.isfinite(slope) for _, slope in tried):
+        raise ValueError(
+            f"{name}: fun must be finite within a step of x, got NaN or infinity at {given}; use "
+            '"auto", or a shorter one'
+        )
+    ladder, lengths, least = zip(*(_normalised(d, x) for d, _ in tried), strict=True)
+    widths, ahead, behind = _sampled(fun, x, ladder, chunk_size)
+    value = float(fun(x))
+    sides = zip(ahead, behind, least, strict=True)
+    seen = [_slope(widths, front, back, value, low) for front, back, low in sides]
+    found = [slope * length for (_, slope), length in zip(tried, lengths, strict=True)]
+    kept = [i for i, s in enumerate(seen) if np.isfinite(s.doubt)]
+    if not kept:
+        return  # no width moves all of x: the check that a step moves x tells more
+    seen, found = [seen[i] for i in kept], [found[i] for i in kept]
+    error = _norm([f - s.slope for f, s in zip(found, seen, strict=True)])
+    size, doubt = _norm([s.size for s in seen]), _norm([s.doubt for s in seen])
+    if doubt > _UNSEEN * size:
+        raise ValueError(
+            f"{name}: fun must vary by more than its noise over some displacement that can be seen,"
+            f" got slopes that differ by {doubt / size:.0%} at the best: {given} can't be right to "
+            "10 %; make fun less noisy, or bring x to the scale on which it varies"
+        )
+    if error > _SHARE * size + doubt:
+        raise ValueError(
+            f"{name}: a step must give the slope of fun to 10 %, got an error of "
+            f"{error / size:.0%} at {given}; fun is seen to vary evenly over {seen[0].width:.1g} "
+            'max(1, |x|): use "auto" or about such a step, or bring x to the scale of fun'
+        )
+
+
+def _norm(values: list[float]) -> float:
+    return float(np.linalg.norm(np.asarray(values)))
+
+
+def _normalised(d: PyTree, x: PyTree) -> tuple[PyTree, float, float]:
+    """Return c d that moves no coordinate by more than max(1, |x_i|), c, and the least width.
+
+    Leaves of less than 32 bits stay where they are.
+    """
+    pairs = list(zip(*map(jax.tree.leaves, (d, x)), strict=True))
+    wide = [(part, leaf) for part, leaf in pairs if _ladders.measurable(leaf)]
+    parts = [jnp.max(jnp.abs(part) / jnp.maximum(jnp.abs(leaf), 1)) for part, leaf in wide]
+    scale = 1 / max(float(part) for part in parts)
+    square = sum(float(jnp.sum(jnp.square(part))) for part, _ in wide)
+    count = sum(int(jnp.sum(part != 0)) for part, _ in wide)
+    spacing = max(
+        float(jnp.max(jnp.where(part != 0, jnp.abs(leaf), 0)) * jnp.finfo(leaf.dtype).eps)
+        for part, leaf in wide
+    )
+    least = _MOVES * spacing / (scale * np.sqrt(square / count))
+    return jax.tree.map(lambda part: scale * part, d), scale, least
+
+
+def _sampled(
+    fun: Callable, x: PyTree, ladder: tuple[PyTree, ...], chunk_size: ChunkSize
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return widths, and values at (direction, width) ahead and behind, all in double precision."""
+    wide = [leaf for leaf in jax.tree.leaves(x) if _ladders.measurable(leaf)]
+    dtype = max((leaf.dtype for leaf in wide), key=lambda dtype: jnp.finfo(dtype).eps)
+    rungs = _ladders.rungs(dtype.name)
+    widths = rungs[-1] if bool(_ladders.small(x)) else rungs[0]
+    signs = np.concatenate([widths, -widths])
+    stacked = jax.tree.map(lambda *parts: jnp.stack(parts), *ladder)
+    index = jnp.repeat(jnp.arange(len(ladder)), len(signs))
+    ends = jnp.asarray(np.tile(signs, len(ladder)), trees.common_dtype(x))
+    chunk = chunk_length(chunk_size, fun, x, len(ends))
+
+    def value(end: tuple[jax.Array, jax.Array]) -> jax.Array:
+        place, t = end
+
+        def moved(leaf: jax.Array, parts: jax.Array) -> jax.Array:
+            if not _ladders.measurable(leaf):
+                return leaf
+            return leaf + t.astype(leaf.dtype) * parts[place].astype(leaf.dtype)
+
+        return fun(jax.tree.map(moved, x, stacked))
+
+    with searching():
+        values = jax.lax.map(value, (index, ends), batch_size=chunk if chunk > 1 else None)
+    found = np.asarray(values, np.float64).reshape(len(ladder), 2, len(widths))
+    return widths, found[:, 0], found[:, 1]
+
+
+def _slope(
+    widths: np.ndarray, ahead: np.ndarray, behind: np.ndarray, value: float, least: float
+) -> _Slope:
+    """Return the slope where three quotients agree best; where none do, where they differ least."""
+    quotients = np.where(widths >= least, (ahead - behind) / (2 * widths), np.nan)
+    near = np.lib.stride_tricks.sliding_window_view(quotients, 3)
+    differ = np.max(near, axis=1) - np.min(near, axis=1)
+    usable = np.isfinite(differ)
+    if not np.any(usable):
+        return _Slope(0.0, np.inf, 0.0, float(widths[-1]))
+    sizes = np.where(usable & (near[:, 1] != 0), np.abs(near[:, 1]), np.nan)
+    share = np.nan_to_num(differ / sizes, nan=np.inf, posinf=np.inf)
+    place = np.argmin(share)
+    if share[place] > _SHARE:
+        place = np.argmin(np.where(usable, differ, np.inf))
+    longer = widths >= widths[place + 1]
+    sides = [np.abs(side - value)[longer] / widths[longer] for side in (ahead, behind)]
+    changes = [np.max(side, initial=0.0, where=np.isfinite(side)) for side in sides]
+    slope = float(near[place, 1])
+    size = max(abs(slope), float(min(changes)))
+    return _Slope(slope, float(differ[place]), size, float(widths[place + 1]))
