@@ -59,6 +59,7 @@ _PRODUCTS = [
     "dot_general",
     "integer_pow",
     "mul",
+    "polynomial",
     "reduce_prod",
     "scatter-mul",
     "square",

@@ -77,12 +77,12 @@ def holomorphic(function: str, fun: Callable[..., Any], x: Any) -> Callable[...,
             [value] = run(*jax.tree.leaves(x))
         else:
             value = fun(x)
-        real = [jnp.all(jnp.imag(constant) == 0) for constant in unseen]
-        if not real:
+        if not unseen:
             return value
+        real = jnp.stack([jnp.all(jnp.imag(constant) == 0) for constant in unseen])
         # NaN in both parts: the step's is the imaginary one.
         nan = jnp.asarray(complex(np.nan, np.nan), value.dtype)
-        return jnp.where(jnp.all(jnp.stack(real)), value, nan)
+        return jnp.where(jnp.all(real), value, nan)
 
     return checked
 

@@ -194,6 +194,9 @@ def _counting():
             counts[kind] += 1
             return np.asarray(value)
 
+        if jnp.iscomplexobj(value):  # the complex step lets nothing of x through the host
+            jax.debug.callback(on_host, value)
+            return value
         shape = jax.ShapeDtypeStruct(value.shape, value.dtype)
         return jax.pure_callback(on_host, shape, value, vmap_method="sequential")
 
@@ -223,6 +226,7 @@ def test_the_cost_is_the_number_of_calls_counted(name, has_aux):
     fun = _counted(registry.KINDS[name], tick)
     g = _make(name, (lambda x: (fun(x), x)) if has_aux else fun, has_aux=has_aux)
     jax.block_until_ready(g(A, key=KEY))
+    jax.effects_barrier()
     assert g.cost(A) == Cost(**counts)
     assert g.cost(jax.ShapeDtypeStruct(A.shape, A.dtype)) == g.cost(A)
 
@@ -232,6 +236,7 @@ def test_value_and_grad_costs_at_most_one_evaluation_more(name):
     fun = _counted(registry.KINDS[name], tick)
     g = _make(name, fun)
     jax.block_until_ready(g.value_and_grad(A, key=KEY))
+    jax.effects_barrier()
     joint = _make(name, lambda x: (fun(x), None), has_aux=True).cost(A)
     assert joint == Cost(**counts)
     assert joint.calls - g.cost(A).calls in (0, 1)
