@@ -13,7 +13,17 @@ from adlab.gradients.base import ChunkSize, PyTree
 from adlab.gradients.chunks import chunk_length
 from adlab.gradients.host import searching
 
-__all__ = ["LENGTHS", "RUNGS", "directions", "measurable", "rungs", "sample", "small", "unit"]
+__all__ = [
+    "LENGTHS",
+    "RUNGS",
+    "directions",
+    "is_data",
+    "measurable",
+    "rungs",
+    "sample",
+    "small",
+    "unit",
+]
 
 # Minus the binary logarithms of the widths, about. They are dense where functions without a scale
 # of their own have their best steps. Where all of x is below 2^-7, single precision holds shorter
@@ -111,12 +121,26 @@ def sample(
     """
     x = jax.lax.stop_gradient(x)
     ends = jnp.concatenate([widths, -widths])
+    with searching():
+        values = (_compiled if is_data(fun) else _values)(fun, x, u, ends, chunk_size=chunk_size)
+    ahead, behind = jnp.split(values.astype(trees.wide_dtype(values)), 2)
+    return ahead, behind
+
+
+def is_data(fun: Callable) -> bool:
+    """Tell whether a function's arrays are data, so that a program for it serves again."""
+    return isinstance(fun, jax.tree_util.Partial)
+
+
+def _values(
+    fun: Callable, x: PyTree, u: PyTree, ends: jax.Array, *, chunk_size: ChunkSize
+) -> jax.Array:
     chunk = chunk_length(chunk_size, fun, x, ends.size)
 
     def value(t: jax.Array) -> jax.Array:
         return fun(jax.tree.map(lambda a, b: a + t.astype(a.dtype) * b, x, u))
 
-    with searching():
-        values = jax.lax.map(value, ends, batch_size=chunk if chunk > 1 else None)
-    ahead, behind = jnp.split(values.astype(trees.wide_dtype(values)), 2)
-    return ahead, behind
+    return jax.lax.map(value, ends, batch_size=chunk if chunk > 1 else None)
+
+
+_compiled = jax.jit(_values, static_argnames="chunk_size")

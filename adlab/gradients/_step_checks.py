@@ -133,7 +133,25 @@ def _sampled(
     stacked = jax.tree.map(lambda *parts: jnp.stack(parts), *ladder)
     index = jnp.repeat(jnp.arange(len(ladder)), len(signs))
     ends = jnp.asarray(np.tile(signs, len(ladder)), trees.common_dtype(x))
-    chunk = chunk_length(chunk_size, fun, x, len(ends))
+
+    with searching():
+        run = _compiled if _ladders.is_data(fun) else _values
+        values = run(fun, x, stacked, index, ends, chunk_size=chunk_size)
+    found = np.asarray(values, np.float64).reshape(len(ladder), 2, len(widths))
+    return widths, found[:, 0], found[:, 1]
+
+
+def _values(
+    fun: Callable,
+    x: PyTree,
+    ladder: PyTree,
+    index: jax.Array,
+    ends: jax.Array,
+    *,
+    chunk_size: ChunkSize,
+) -> jax.Array:
+    """Return `fun` at x + t d, for every t of `ends` along the direction d of that index."""
+    chunk = chunk_length(chunk_size, fun, x, ends.size)
 
     def value(end: tuple[jax.Array, jax.Array]) -> jax.Array:
         place, t = end
@@ -143,12 +161,12 @@ def _sampled(
                 return leaf
             return leaf + t.astype(leaf.dtype) * parts[place].astype(leaf.dtype)
 
-        return fun(jax.tree.map(moved, x, stacked))
+        return fun(jax.tree.map(moved, x, ladder))
 
-    with searching():
-        values = jax.lax.map(value, (index, ends), batch_size=chunk if chunk > 1 else None)
-    found = np.asarray(values, np.float64).reshape(len(ladder), 2, len(widths))
-    return widths, found[:, 0], found[:, 1]
+    return jax.lax.map(value, (index, ends), batch_size=chunk if chunk > 1 else None)
+
+
+_compiled = jax.jit(_values, static_argnames="chunk_size")
 
 
 def _slope(

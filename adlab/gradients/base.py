@@ -100,7 +100,19 @@ class GradientFn(abc.ABC):
             value = float(fun(x)[0])
             if not np.isfinite(value):
                 raise ValueError(f"{self._name}: fun must be finite at x, got {value}")
-            own_errors(lambda: self._check_step(lambda x: fun(x)[0], x, key))
+            alone = self._as_data(args, kwargs)
+            own_errors(lambda: self._check_step(alone, x, key))
+
+    def _as_data(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Callable:
+        """Return x -> value with the arguments as data, where they are arrays.
+
+        A program that `check` compiles then serves the next check, at other values, too.
+        """
+        leaves = jax.tree.leaves((args, kwargs))
+        if _hashable(self) and all(isinstance(leaf, jax.Array | np.ndarray) for leaf in leaves):
+            return jax.tree_util.Partial(_value, self, args, kwargs)
+        fun, _ = self._bind(args, kwargs)
+        return lambda x: fun(x)[0]
 
     # What a kind of gradient defines: its estimate, its cost, and where they differ from these
     # defaults its second moment, its joint value and the check of its step.
@@ -178,6 +190,21 @@ class GradientFn(abc.ABC):
                 "with jax.numpy, or pass from_host(fun), of which finite_difference, two_point and "
                 "one_sided estimate the gradient"
             ) from error
+
+
+def _hashable(tree: PyTree) -> bool:
+    try:
+        hash(jax.tree.structure(tree))
+    except TypeError:
+        return False
+    return True
+
+
+def _value(
+    gradient: GradientFn, args: tuple[Any, ...], kwargs: dict[str, Any], x: PyTree
+) -> jax.Array:
+    fun, _ = gradient._bind(args, kwargs)
+    return fun(x)[0]
 
 
 def _replace(args: tuple[Any, ...], argnums: int | tuple[int, ...], x: PyTree) -> list[Any]:
