@@ -50,7 +50,7 @@ def own_errors(call: Callable[[], Result]) -> Result:
         return call()
     try:
         result = call()
-        return result if checks.in_trace(result) else jax.block_until_ready(result)
+        return jax.block_until_ready(result) if checks.concrete(result) else result
     except jax.errors.JaxRuntimeError as error:
         told = str(error)
         own = [e for e in _raised if f"{type(e).__name__}: {e}".strip(": ") in told]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import registry
 
-from adlab.gradients import finite_difference, from_host, one_sided, two_point
+from adlab.gradients import finite_difference, from_host, one_sided, reverse_mode, two_point
 
 KEY = jax.random.key(0)
 
@@ -31,6 +31,15 @@ def test_every_kind_that_needs_values_alone_takes_host_functions(name, how):
     # user's own has a step of 1/4, and so an error of 1/96 times third derivatives of about 150
     bound = 1.6 if name == "custom" else registry.KINDS[name].error * 10
     np.testing.assert_allclose(g(X, key=KEY), _gradient(X), rtol=0, atol=bound)
+
+
+def test_host_functions_add_nothing_to_the_programs_of_others():
+    assert FUNCTIONS  # a process that has some
+
+    def cube(x):
+        return jnp.sum(x**3)
+
+    assert str(jax.make_jaxpr(reverse_mode(cube))(X)) == str(jax.make_jaxpr(jax.grad(cube))(X))
 
 
 @pytest.mark.parametrize("how", FUNCTIONS)
