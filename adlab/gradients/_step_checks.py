@@ -26,7 +26,7 @@ DIRECTIONS = 3
 """Directions along which `check` looks."""
 
 _SHARE = 0.1  # of the slope, by which an estimate may be off
-_UNSEEN = 0.5  # of the slope, by which the quotients that tell it best may differ
+_UNSEEN = 0.2  # of the slope, by which the quotients that tell it best may differ
 _MOVES = 16.0  # roundings of x: a shorter displacement of it is too uncertain
 
 
@@ -54,6 +54,8 @@ def require_accuracy(
     x: PyTree,
     tried: list[tuple[PyTree, float]],
     chunk_size: ChunkSize,
+    *,
+    automatic: bool,
 ) -> None:
     """Raise ValueError when slopes that were estimated are seen to be wrong by a tenth.
 
@@ -64,6 +66,8 @@ def require_accuracy(
       x: the point.
       tried: directions d, and what the estimator finds for the slope of `fun` along each.
       chunk_size: how many points are evaluated at a time.
+      automatic: whether the step is; one that the user gives may move x in longer displacements
+        than are looked at here.
 
     Reads values: for concrete input only. Costs 40 evaluations per direction.
     """
@@ -79,8 +83,14 @@ def require_accuracy(
     seen = [_slope(widths, front, back, value, low) for front, back, low in sides]
     found = [slope * length for (_, slope), length in zip(tried, lengths, strict=True)]
     kept = [i for i, s in enumerate(seen) if np.isfinite(s.doubt)]
-    if not kept:
+    if not kept and not automatic:
         return  # no width moves all of x: the check that a step moves x tells more
+    if not kept:
+        raise ValueError(
+            f"{name}: x must be moved as a whole by some displacement of up to max(1, |x_i|), got "
+            f"coordinates too unlike: the slope at {given} can't be seen; bring x to one scale, or "
+            "pass a number"
+        )
     seen, found = [seen[i] for i in kept], [found[i] for i in kept]
     error = _norm([f - s.slope for f, s in zip(found, seen, strict=True)])
     size, doubt = _norm([s.size for s in seen]), _norm([s.doubt for s in seen])

@@ -200,7 +200,8 @@ class FiniteDifference(GradientFn):
                 total += float(weight) * float(rise) / moved(behind, ahead, d)
             tried.append((d, float(total)))
         given = f"step {float(steps[0]):.3g}"
-        require_accuracy(self._name, given, fun, x, tried, self.chunk_size)
+        automatic = self.step is None
+        require_accuracy(self._name, given, fun, x, tried, self.chunk_size, automatic=automatic)
 
     def _check_change(self, fun: Callable, x: PyTree, steps: jax.Array) -> None:
         """Raise ValueError when fun doesn't see the step, but does see the automatic one."""

@@ -164,7 +164,7 @@ def _errors(rule: _Rule, order: int, ahead: jax.Array, behind: jax.Array, value:
     """
     if order == 1:
         sides = [_combined(rule.weights, (end - value) / rule.widths) for end in (ahead, behind)]
-        return jnp.sqrt((sides[0] ** 2 + sides[1] ** 2) / 2)
+        return jnp.hypot(*sides) / math.sqrt(2)
     return jnp.abs(_combined(rule.weights, (ahead - behind) / (2 * rule.widths)))
 
 

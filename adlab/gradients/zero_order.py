@@ -149,7 +149,8 @@ class _Smoothed(ProbedGradient):
         tried = [(probe, float(slope(probe))) for probe in kept if float(_longest(probe)) > 0]
         if tried:
             given = f"smoothing {float(h):.3g}"
-            require_accuracy(self._name, given, fun, x, tried, self.chunk_size)
+            automatic = self.smoothing is None
+            require_accuracy(self._name, given, fun, x, tried, self.chunk_size, automatic=automatic)
 
 
 def _longest(u: PyTree) -> jax.Array:

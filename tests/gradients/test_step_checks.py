@@ -40,9 +40,11 @@ def test_the_smoothing_named_for_the_default_probe_also_works(factory):
 
 @pytest.mark.parametrize("scheme", REAL_SCHEMES)
 def test_a_step_under_the_noise_floor_is_refused_and_the_one_named_works(scheme):
+    # at half of that step the sum itself, of 8e6, is rounded by as much as it changes
+    fun = {"richardson": lambda x: jnp.sum(x - FAR)}.get(scheme, jnp.sum)
     with pytest.raises(ValueError, match=r"step must move .* of x, got 1e-05") as error:
-        finite_difference(jnp.sum, scheme=scheme, step=1e-5).check(FAR)
-    usable = finite_difference(jnp.sum, scheme=scheme, step=_named_step(error))
+        finite_difference(fun, scheme=scheme, step=1e-5).check(FAR)
+    usable = finite_difference(fun, scheme=scheme, step=_named_step(error))
     usable.check(FAR)
     assert np.all(np.isfinite(usable(FAR)))
 
@@ -158,6 +160,7 @@ def test_check_refuses_a_relative_smoothing_that_overflows_and_the_measured_one_
     with pytest.raises(ValueError, match="positive and finite, got relative, which overflows"):
         g.check(x)
     make(lambda x: jnp.sum(x)).check(x)
+    assert jnp.vdot(make(lambda x: jnp.sum(x))(x, key=KEY), x) > 0  # not a NaN of squares of 1e25
 
 
 @pytest.mark.parametrize("make", SMOOTHED)
@@ -193,6 +196,8 @@ def test_check_refuses_an_automatic_smoothing_that_one_large_leaf_makes_long_for
     fun = lambda x: jnp.sum(jnp.sin(x["near"])) + jnp.sum(x["far"])  # noqa: E731
     with pytest.raises(ValueError, match=r"long for \['near'\].*pass a smoothing"):
         make(fun, smoothing="relative").check(x)
+    with pytest.raises(ValueError, match=r"moved as a whole .* bring x to one scale"):
+        make(fun).check(x)
 
 
 @pytest.mark.parametrize("make", [*SMOOTHED, finite_difference])
