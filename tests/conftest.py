@@ -53,9 +53,10 @@ def _bounded_compilation_caches():
 @pytest.fixture
 def x64_in_every_thread():
     """Run the test with 64-bit types also where XLA calls back, on threads of its own."""
+    before = jax.config.jax_enable_x64
     jax.config.update("jax_enable_x64", True)
     yield
-    jax.config.update("jax_enable_x64", False)
+    jax.config.update("jax_enable_x64", before)
 
 
 @pytest.fixture

@@ -135,7 +135,8 @@ def _host(
 ) -> Eigenpairs:
     products = Products(operator, steps + sum(ends), on_progress)
     start = draw_on_host(probes.sphere, operator, key, np.arange(1))[0]
-    run = lanczos.Recurrence(start, steps, np.random.default_rng(0))
+    words = np.asarray(jax.random.bits(jax.random.fold_in(key, 1), (4,)))
+    run = lanczos.Recurrence(start, steps, np.random.default_rng(words))
     for step in range(steps):
         product, size = products.with_sizes(run.basis[step : step + 1])
         run.advance(step, product[0], size[0])

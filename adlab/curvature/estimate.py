@@ -13,9 +13,11 @@ import scipy.special
 from adlab.core.nodes import register
 from adlab.curvature._lengths import deviation
 
-__all__ = ["FEWEST_SAMPLES", "Estimate", "agreeing", "mean_and_error"]
+__all__ = ["FEWEST_AGREEING", "FEWEST_SAMPLES", "Estimate", "agreeing", "mean_and_error"]
 
 FEWEST_SAMPLES = 4  # before discrete probes, which often give one sample twice, state an error
+# Samples of two values, each as likely, are all equal in 2^(1 - m) of the cases: 2e-6 for 20.
+FEWEST_AGREEING = 20
 
 
 @register("estimate", "standard_error", "samples")
@@ -82,19 +84,21 @@ def _quantile(degrees: int, level: float) -> float:
     return float(scipy.special.stdtrit(degrees, (1 + level) / 2))
 
 
-def mean_and_error(samples: Any, fewest: int = 2, *, zeros: bool = True) -> tuple[Any, Any]:
+def mean_and_error(
+    samples: Any, fewest: int = 2, *, agreeing_from: int = FEWEST_SAMPLES, zeros: bool = True
+) -> tuple[Any, Any]:
     """Return the mean of samples along the first axis, and its standard error.
 
-    The error is NaN for fewer than `fewest` samples, and for fewer than 4 that agree to round-off:
-    that two are equal is no evidence. `zeros` says whether zeros count as agreeing: where they
-    are what underflows they don't.
+    The error is NaN for fewer than `fewest` samples, and for fewer than `agreeing_from` that agree
+    to round-off: that two are equal is no evidence. `zeros` says whether zeros count as agreeing:
+    where they are what underflows they don't.
     """
     xp, count = jnp if isinstance(samples, jax.Array) else np, samples.shape[0]
     mean = xp.mean(samples, axis=0)
     if count < fewest:
         return mean, mean * np.nan
     error = deviation(samples, xp) / count**0.5
-    if count < FEWEST_SAMPLES:
+    if count < agreeing_from:
         equal = agreeing(samples, xp) & (zeros | xp.any(samples != 0, axis=0))
         error = xp.where(equal, xp.asarray(np.nan, error.dtype), error)
     return mean, error.astype(mean.dtype)

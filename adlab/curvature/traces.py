@@ -28,7 +28,13 @@ from adlab.curvature.drive import (
     require_finite,
     resolve_law,
 )
-from adlab.curvature.estimate import FEWEST_SAMPLES, Estimate, agreeing, mean_and_error
+from adlab.curvature.estimate import (
+    FEWEST_AGREEING,
+    FEWEST_SAMPLES,
+    Estimate,
+    agreeing,
+    mean_and_error,
+)
 from adlab.curvature.operators import Operator, flat_products
 from adlab.curvature.sketches import dots, hutchpp, whole, xtrace
 
@@ -70,14 +76,15 @@ def trace(
       products on it is exact: it takes d products with the unit vectors, and no probe.
 
     Samples of signs often agree. A standard error is therefore NaN below 4 samples, which are m for
-    Hutchinson; `Estimate.interval` is Student's, and what is printed as +- its half width at 95 %.
+    Hutchinson, and below 20 of Hutchinson's that are all equal; `Estimate.interval` is Student's,
+    and what is printed as +- its half width at 95 %.
 
     All of them take any square A. Memory, as measured at the peak: up to eight vectors per probe of
     a chunk, of which drawing takes the most; for "hutch++" 2 m vectors, for "xtrace" 2.2 m.
 
     >>> A = jnp.diag(jnp.array([1.0, 2.0, 3.0]))
-    >>> print(trace(A, key=jax.random.key(0), num_matvecs=4))
-    6 ± 0 (4 products)
+    >>> print(trace(A, key=jax.random.key(0), num_matvecs=20))
+    6 ± 0 (20 products)
 
     Args:
       operator: an Operator, a square array, or whatever has `matvec` and `like`.
@@ -159,14 +166,14 @@ def _check_budget(estimator: str, num_matvecs: int, dim: int) -> None:
         )
 
 
-def _summary(samples: Any, num_matvecs: int) -> Estimate:
-    mean, error = mean_and_error(samples, FEWEST_SAMPLES)
+def _summary(samples: Any, num_matvecs: int, agreeing_from: int = FEWEST_AGREEING) -> Estimate:
+    mean, error = mean_and_error(samples, FEWEST_SAMPLES, agreeing_from=agreeing_from)
     return Estimate(mean, error, num_matvecs, samples, samples.shape[0] - 1)
 
 
 def _sketched(samples: Any, known: Any, method: Callable, num_matvecs: int) -> Estimate:
     """Return the estimate, without an error where samples agree by chance: not `known` exact."""
-    found = _summary(samples, num_matvecs)
+    found = _summary(samples, num_matvecs, FEWEST_SAMPLES)
     if method is whole:
         return replace(found, standard_error=abs(found.estimate) * 0)
     xp = jnp if isinstance(samples, jax.Array) else np
@@ -292,8 +299,9 @@ def diagonal(
     """Estimate the diagonal of A from m = `num_matvecs` products with Rademacher probes.
 
     The mean of u * (A u), entry by entry. Unbiased; the variance of entry i is
-    (1/m) sum_{j != i} a_ij^2. Standard errors are NaN for m < 4. Memory, as measured at the peak:
-    up to eight vectors per probe of a chunk, of which drawing takes the most.
+    (1/m) sum_{j != i} a_ij^2. Standard errors are NaN for m < 4, and for m < 20 where all samples of
+    an entry are equal. Memory, as measured at the peak: up to eight vectors per probe of a chunk,
+    of which drawing takes the most.
 
     Args:
       operator: an Operator, a square array, or whatever has `matvec` and `like`.
@@ -327,6 +335,8 @@ def diagonal(
         error = root + np.nan
         if count >= FEWEST_SAMPLES:
             error = root / xp.asarray(((count - 1) * count) ** 0.5, root.dtype)
+        if count < FEWEST_AGREEING:
+            error = xp.where(error == 0, xp.asarray(np.nan, root.dtype), error)
         mean, error = (trees.unravel(jnp.asarray(flat), like) for flat in (mean, error))
         return Estimate(mean, error, count, None, count - 1)
 

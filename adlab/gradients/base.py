@@ -43,19 +43,17 @@ class GradientFn(abc.ABC):
         if self.has_aux:
             (_, aux), gradient = self.value_and_grad(*args, key=key, **kwargs)
             return gradient, aux
-        fun, x = self._bind(args, kwargs)
+        fun, x = self._bound(args, kwargs)
         self._check_devices(fun, x)
         with calling(self._name, x):
-            return own_errors(
-                lambda: trees.cast_like(self._gradient(lambda x: fun(x)[0], x, key, None), x)
-            )
+            return own_errors(lambda: trees.cast_like(self._gradient(_alone(fun), x, key, None), x))
 
     def value_and_grad(self, *args: Any, key: jax.Array | None = None, **kwargs: Any) -> Any:
         """Return (value, gradient), or ((value, aux), gradient): the value is that of `fun` at x.
 
         Costs one evaluation more than the gradient, where that doesn't evaluate `fun` at x itself.
         """
-        fun, x = self._bind(args, kwargs)
+        fun, x = self._bound(args, kwargs)
         self._check_devices(fun, x)
         with calling(self._name, x):
             value, aux, gradient = own_errors(lambda: self._value_aux_gradient(fun, x, key))
@@ -88,7 +86,7 @@ class GradientFn(abc.ABC):
             there; the message names the leaf.
           TypeError: `fun` doesn't return a real scalar, or x isn't real floating-point.
         """
-        fun, x = self._bind(args, kwargs)
+        fun, x = self._bound(args, kwargs)
         if not checks.concrete((self, args, kwargs, key, jnp.add(0, 0))):
             raise TypeError(f"{self._name}.check reads values: call it outside jit, vmap and grad")
         for path, leaf in jax.tree_util.tree_leaves_with_path(x):
@@ -100,19 +98,18 @@ class GradientFn(abc.ABC):
             value = float(fun(x)[0])
             if not np.isfinite(value):
                 raise ValueError(f"{self._name}: fun must be finite at x, got {value}")
-            alone = self._as_data(args, kwargs)
-            own_errors(lambda: self._check_step(alone, x, key))
+            own_errors(lambda: self._check_step(_alone(fun), x, key))
 
-    def _as_data(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Callable:
-        """Return x -> value with the arguments as data, where they are arrays.
+    def _bound(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Callable, PyTree]:
+        """Return x -> (value, aux), and x; the arguments are data of it, where they are arrays.
 
-        A program that `check` compiles then serves the next check, at other values, too.
+        A program that is compiled for it eagerly then serves the next call, at other values, too.
         """
+        fun, x = self._bind(args, kwargs)
         leaves = jax.tree.leaves((args, kwargs))
         if _hashable(self) and all(isinstance(leaf, jax.Array | np.ndarray) for leaf in leaves):
-            return jax.tree_util.Partial(_value, self, args, kwargs)
-        fun, _ = self._bind(args, kwargs)
-        return lambda x: fun(x)[0]
+            fun = jax.tree_util.Partial(_value_and_aux, self, args, kwargs)
+        return fun, x
 
     # What a kind of gradient defines: its estimate, its cost, and where they differ from these
     # defaults its second moment, its joint value and the check of its step.
@@ -138,7 +135,7 @@ class GradientFn(abc.ABC):
 
     def _value_aux_gradient(self, fun: Callable, x: PyTree, key: Any) -> tuple[Any, Any, PyTree]:
         value, aux = fun(x)
-        return value, aux, self._gradient(lambda x: fun(x)[0], x, key, value)
+        return value, aux, self._gradient(_alone(fun), x, key, value)
 
     def _check_step(self, fun: Callable, x: PyTree, key: jax.Array) -> None:
         del fun, x, key
@@ -200,10 +197,21 @@ def _hashable(tree: PyTree) -> bool:
     return True
 
 
-def _value(
+def _value_and_aux(
     gradient: GradientFn, args: tuple[Any, ...], kwargs: dict[str, Any], x: PyTree
-) -> jax.Array:
+) -> tuple[Any, Any]:
     fun, _ = gradient._bind(args, kwargs)
+    return fun(x)
+
+
+def _alone(fun: Callable[[PyTree], tuple[Any, Any]]) -> Callable[[PyTree], Any]:
+    """Return x -> value."""
+    if isinstance(fun, jax.tree_util.Partial):
+        return jax.tree_util.Partial(_first, fun)
+    return lambda x: fun(x)[0]
+
+
+def _first(fun: Callable[[PyTree], tuple[Any, Any]], x: PyTree) -> Any:
     return fun(x)[0]
 
 

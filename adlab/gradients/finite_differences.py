@@ -36,8 +36,10 @@ from adlab.gradients.steps import (
 
 __all__ = ["finite_difference"]
 
-# Far below the round-off of the value, which it never meets, and far above underflow.
-_COMPLEX_STEPS = {"float32": 1e-9, "float64": 1e-20}
+# Far below the round-off of the value, which it never meets, and far above underflow; and the share
+# of a small x that it is at most: functions such as log vary on the scale of x, and err by its
+# square.
+_COMPLEX_STEPS = {"float32": (1e-9, 1e-4), "float64": (1e-20, 1e-9)}
 
 
 @register("fun", "step")
@@ -124,19 +126,27 @@ class FiniteDifference(GradientFn):
         like = _complex_like(x)
         extended = holomorphic(self._name, fun, like)
         value = _value_if_any(fun, x) if value is None else value
-        automatic = _COMPLEX_STEPS[flat.dtype.name]
-        h = valid_step(automatic if self.step is None else self.step, flat.dtype)
+        h = self._complex_steps(flat)
         on_axis = extended(trees.unravel(jax.lax.complex(flat, jnp.zeros_like(flat)), like))
         # Else fun isn't real for real x, or is so only because imaginary parts of its steps cancel.
         h = jnp.where((jnp.imag(on_axis) == 0) & jnp.isfinite(value), h, jnp.nan)
 
         def slope(index: jax.Array) -> jax.Array:
             imaginary = jnp.where(jnp.arange(flat.size) == index, h, 0)
-            return (
-                jnp.imag(extended(trees.unravel(jax.lax.complex(flat, imaginary), like))) / h
-            ).astype(flat.dtype)
+            moved = extended(trees.unravel(jax.lax.complex(flat, imaginary), like))
+            return (jnp.imag(moved) / jnp.sum(imaginary)).astype(flat.dtype)
 
         return slope
+
+    def _complex_steps(self, flat: jax.Array) -> jax.Array:
+        """Return the step of every coordinate: short beside x_i too, but for x_i = 0."""
+        if self.step is not None:
+            return jnp.broadcast_to(valid_step(self.step, flat.dtype), flat.shape)
+        longest, share = _COMPLEX_STEPS[flat.dtype.name]
+        beside = jnp.maximum(
+            share * jnp.abs(jax.lax.stop_gradient(flat)), jnp.finfo(flat.dtype).tiny
+        )
+        return jnp.where(flat == 0, longest, jnp.minimum(longest, beside)).astype(flat.dtype)
 
     def _steps(self, fun: Callable, x: PyTree, value: Any = None) -> jax.Array:
         """Return the step of every coordinate; NaN where it isn't positive."""

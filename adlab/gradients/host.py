@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import re
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, TypeVar
 
@@ -20,8 +21,16 @@ __all__ = ["from_host", "own_errors", "searching"]
 Result = TypeVar("Result")
 
 _trace = threading.local()  # has `tolerant` while points are tried that fun may not allow
-_raised: deque[Exception] = deque(maxlen=8)  # the last exceptions of functions of the host
+# Exceptions of functions of the host on their way through the runtime, which hands on text alone.
+# Those that nobody collects, out of code that the user compiled, make room for later ones.
+_raised: dict[int, Exception] = {}
+_numbers = itertools.count()
+_KEPT = 8
 _wrapped: list[bool] = []  # not empty once there is a function of the host
+
+
+class HostError(Exception):
+    """What a function of the host raised, on its way through the runtime."""
 
 
 @contextlib.contextmanager
@@ -52,11 +61,19 @@ def own_errors(call: Callable[[], Result]) -> Result:
         result = call()
         return jax.block_until_ready(result) if checks.concrete(result) else result
     except jax.errors.JaxRuntimeError as error:
-        told = str(error)
-        own = [e for e in _raised if f"{type(e).__name__}: {e}".strip(": ") in told]
-        if not own:
+        found = re.search(r"HostError: \[(\d+)\]", str(error))
+        own = _raised.pop(int(found[1]), None) if found else None
+        if own is None:
             raise
-    raise own[-1]  # here, where JAX's error isn't its context
+    raise own  # here, where JAX's error isn't its context
+
+
+def _sent(error: Exception) -> HostError:
+    number = next(_numbers)
+    _raised[number] = error
+    for old in sorted(_raised)[:-_KEPT]:
+        _raised.pop(old, None)
+    return HostError(f"[{number}] {type(error).__name__}: {error}")
 
 
 def from_host(
@@ -109,15 +126,17 @@ def from_host(
         value_dtype = jax.dtypes.canonicalize_dtype(dtype or np.float64)
         call = calls[getattr(_trace, "tolerant", False)]
 
+        def now(*values: Any) -> np.ndarray:
+            return call(structure, ranks, [np.asarray(value) for value in values], value_dtype)
+
         def on_host(*values: Any) -> np.ndarray:
             try:
-                return call(structure, ranks, [np.asarray(value) for value in values], value_dtype)
+                return now(*values)
             except Exception as error:
-                _raised.append(error)
-                raise
+                raise _sent(error) from error
 
         if not checks.in_trace(leaves):
-            return jnp.asarray(on_host(*leaves))
+            return jnp.asarray(now(*leaves))
 
         @jax.custom_jvp
         def value(*leaves: jax.Array) -> jax.Array:

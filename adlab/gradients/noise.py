@@ -88,6 +88,18 @@ def measure(
     Leaves of less than 32 bits stay where they are, so that x must have others. Costs
     `EVALUATIONS` evaluations; `value` is fun(x), which stencils of order 1 need besides.
     """
+    run = _compiled if _ladders.is_data(fun) else _measured
+    return run(fun, x, value, stencil=stencil, chunk_size=chunk_size)
+
+
+def _measured(
+    fun: Callable[[PyTree], jax.Array],
+    x: PyTree,
+    value: Any,
+    *,
+    stencil: Stencil,
+    chunk_size: ChunkSize,
+) -> Balance:
     wide = [jax.lax.stop_gradient(leaf) for leaf in jax.tree.leaves(x) if measurable(leaf)]
     dtype = max((leaf.dtype for leaf in wide), key=lambda dtype: jnp.finfo(dtype).eps)
     rule = _rule_at(x, dtype, stencil.order)
@@ -109,6 +121,9 @@ def measure(
     least = 4 * float(jnp.finfo(dtype).eps) * jnp.clip(jnp.max(jnp.stack(sizes)), _LEAST, 1)
     step = jnp.where(seen, jnp.clip(found.step, least, rule.widths[-1]), jnp.nan)
     return jax.lax.stop_gradient(found._replace(step=step))
+
+
+_compiled = jax.jit(_measured, static_argnames=("stencil", "chunk_size"))
 
 
 def spread(u: PyTree, order: int) -> jax.Array:
