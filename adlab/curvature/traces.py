@@ -299,9 +299,9 @@ def diagonal(
     """Estimate the diagonal of A from m = `num_matvecs` products with Rademacher probes.
 
     The mean of u * (A u), entry by entry. Unbiased; the variance of entry i is
-    (1/m) sum_{j != i} a_ij^2. Standard errors are NaN for m < 4, and for m < 20 where all samples of
-    an entry are equal. Memory, as measured at the peak: up to eight vectors per probe of a chunk,
-    of which drawing takes the most.
+    (1/m) sum_{j != i} a_ij^2. Standard errors are NaN for m < 4, and for m < 20 where all samples
+    of an entry are equal. Memory, as measured at the peak: up to eight vectors per probe of a
+    chunk, of which drawing takes the most.
 
     Args:
       operator: an Operator, a square array, or whatever has `matvec` and `like`.

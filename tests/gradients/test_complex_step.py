@@ -465,3 +465,14 @@ def test_the_complex_step_does_not_underflow_on_small_slopes():
     x = jnp.full(3, 50.0)
     g = finite_difference(lambda x: jnp.sum(jnp.exp(-x)), scheme="complex")
     np.testing.assert_allclose(g(x), -np.exp(-50.0), rtol=1e-5)  # float32 exp
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_steps_are_short_beside_a_small_x(dtype, x64):
+    del x64
+    x = jnp.asarray([1e-9, 1e-15, 1e-20, 0.5, 0.0], dtype)[: 3 if dtype == jnp.float32 else 4]
+    g = finite_difference(lambda x: jnp.sum(jnp.log(x)), scheme="complex")
+    # the square of the share of x over 3, and round-off
+    np.testing.assert_allclose(g(x) * x, 1, rtol=4 * float(jnp.finfo(dtype).eps))
+    at_zero = finite_difference(lambda x: jnp.sum(x**3 + x), scheme="complex")
+    np.testing.assert_array_equal(at_zero(jnp.zeros(2, dtype)), 1)

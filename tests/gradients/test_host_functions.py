@@ -268,3 +268,24 @@ def test_a_single_precision_function_says_so_where_float64_is_on():
 def test_an_unknown_dtype_of_a_host_function_is_refused():
     with pytest.raises(ValueError, match="dtype must be one of 'float32', 'float64'"):
         from_host(np.sum, dtype="float16")
+
+
+def test_an_exception_of_another_function_is_never_the_one_that_is_raised():
+    """One that crossed the runtime and was not collected must not stand in for a later one."""
+
+    def silent(x):
+        del x
+        raise RuntimeError
+
+    def foreign(x):
+        del x
+        raise RuntimeError("of no host function")
+
+    compiled = jax.jit(from_host(silent))
+    with pytest.raises(jax.errors.JaxRuntimeError):
+        jax.block_until_ready(compiled(X))
+    shape = jax.ShapeDtypeStruct((), jnp.float32)
+    g = two_point(lambda x: jax.pure_callback(foreign, shape, x, vmap_method="sequential"),
+                  smoothing=0.1)  # fmt: skip
+    with pytest.raises(jax.errors.JaxRuntimeError, match="of no host function"):
+        jax.block_until_ready(g(X, key=KEY))

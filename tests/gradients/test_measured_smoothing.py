@@ -94,3 +94,14 @@ def test_coordinates_of_very_different_size_get_a_step_that_suits_the_smaller(ma
     # one-sided: round-off of 1e6 and a curvature of 1, 2 sqrt(1e-10)
     np.testing.assert_allclose(g(x, key=KEY), exact, atol=1e-3)
     g.check(x)
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_a_second_call_at_other_values_compiles_nothing(make, caplog):
+    g = make(lambda x, scale: scale * jnp.sum(jnp.sin(x) ** 2))
+    for i in range(3):
+        caplog.clear()
+        with jax.log_compiles():
+            g(jnp.ones(4) * (i + 1), jnp.float32(i + 1), key=jax.random.key(i))
+        compiled = sum("Finished XLA" in message for message in caplog.messages)
+        assert (compiled > 0) == (i == 0)  # the first ones are seen
