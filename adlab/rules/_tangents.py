@@ -90,9 +90,10 @@ def tells_apart(
     the vectors of all clusters count there. And a differentiable loss of singular factors is even
     in the singular values of a null space with a choice of bases: there any cotangent is different.
 
-    Cotangents are different beyond sqrt(eps) of the largest ones (those of vectors over the largest
-    |s|), since copies that round-off sets apart by 24 eps may enter steep functions. A vector has a
-    cotangent if this isn't mere round-off, 24 eps, on the same scale.
+    Cotangents are different beyond sqrt(eps) of the largest ones of their cluster (those of vectors
+    over the largest |s|), since copies that round-off sets apart by 24 eps may enter steep
+    functions. Vectors have a cotangent if it isn't mere round-off, 24 eps, beside those of their
+    cluster. What other clusters hold doesn't count: cotangents near 0 may be larger by far.
 
     Args:
       s: values (..., k).
@@ -104,16 +105,20 @@ def tells_apart(
     eps, height = float(jnp.finfo(s.dtype).eps), top(s)
     sizes = sizes / jnp.where(height > 0, height, jnp.ones((), s.dtype))
     largest = jnp.max(sizes, axis=-1, keepdims=True)
-    scale = top(cotangents) + largest
+    nothing = jnp.zeros((), s.dtype)
+
+    def in_cluster(each: jax.Array) -> jax.Array:
+        """Return the largest of what a value's cluster holds, (..., k)."""
+        return jnp.max(jnp.where(linked, each[..., None, :], nothing), axis=-1)
+
     distance = jnp.abs(cotangents[..., :, None] - cotangents[..., None, :])
-    furthest = jnp.max(jnp.where(linked, distance, jnp.zeros((), s.dtype)), axis=-1)
+    furthest = jnp.max(jnp.where(linked, distance, nothing), axis=-1)
     if void is not None:
         furthest = jnp.where(void, jnp.maximum(furthest, jnp.abs(cotangents)), furthest)
-    threshold = COPIES * eps * scale
+    own, vectors = in_cluster(jnp.abs(cotangents)), in_cluster(sizes[..., : s.shape[-1]])
     zero = jnp.abs(s) <= spread(s, linked.shape)
-    seen = (sizes[..., : s.shape[-1]] > threshold) | (zero & (largest > threshold))
-    seen = jnp.any(linked & seen[..., None, :], axis=-1)
-    return jnp.any(seen & (furthest > eps**0.5 * scale), axis=-1)
+    seen = jnp.where(zero, largest, vectors) > COPIES * eps * (own + vectors)
+    return jnp.any(seen & (furthest > eps**0.5 * (own + vectors)), axis=-1)
 
 
 def _spoilt(parts: Parts, where: jax.Array) -> Parts:

@@ -383,3 +383,44 @@ def test_ranks_of_products_are_found_at_every_small_size():
         np.testing.assert_allclose(sizes, expected, rtol=1e-6)  # condition numbers up to 1e5
     ill = with_singular_values([1.0, 1e-14], 2, 2)  # full rank: 45 eps
     assert np.linalg.norm(pinv(ill)) > 1e13
+
+
+HIDDEN = {  # f, and a spectrum whose other values have far larger cotangents than the pair of ones
+    "inverse": (lambda w: 1 / w, [1, 1, 0.01, 0.02]),
+    "inverse, nearly singular": (lambda w: 1 / w, [1, 1, 1e-6, 2e-6]),
+    "ridge": (lambda w: 1 / (w + 0.01), [1, 1, 0, 0.5]),
+    "exponential": (jnp.exp, [1, 1, 8, 9]),
+}
+
+
+@pytest.mark.parametrize("name", HIDDEN)
+def test_large_cotangents_elsewhere_hide_no_split_of_a_cluster(name):
+    f, spectrum = HIDDEN[name]
+    weights = jnp.arange(16, dtype=jnp.float32).reshape(4, 4)
+
+    def rebuilt(a):
+        w, v = eigh(a)
+        return jnp.sum(weights * ((v * f(w)) @ v.T))
+
+    assert np.isnan(jax.grad(rebuilt)(jnp.diag(jnp.asarray(spectrum, jnp.float32)))).all()
+
+
+def test_whole_clusters_raise_no_alarm_beside_large_cotangents():
+    """The projector on the pair, beside steep functions of all values, in closed form."""
+    rng = np.random.default_rng(0)
+    q = np.linalg.qr(rng.normal(size=(40, 4, 4)))[0]
+    values, weights = np.array([0.01, 1, 1, 3]), rng.normal(size=(40, 4, 4))
+    a = jnp.asarray(np.einsum("sij,j,skj->sik", q, values, q), jnp.float32)
+
+    def loss(a, weights):
+        w, v = eigh(a)
+        return jnp.sum(weights * (v[:, 1:3] @ v[:, 1:3].T)) + jnp.sum(w**3 + jnp.exp(w))
+
+    found = jax.jit(jax.vmap(jax.grad(loss)))(a, jnp.asarray(weights, jnp.float32))
+    inside = np.array([0, 1, 1, 0])
+    gaps = values[None, :] - values[:, None]
+    rates = (inside[None, :] - inside[:, None]) / np.where(gaps == 0, 1, gaps)
+    turned = np.einsum("sji,sjk,skl->sil", q, (weights + weights.swapaxes(1, 2)) / 2, q)
+    inner = turned * rates + np.diag(3 * values**2 + np.exp(values))
+    exact = np.einsum("sij,sjk,slk->sil", q, inner, q)
+    np.testing.assert_allclose(found, exact, atol=2e-4)  # float32, slopes of 47 and 1/gaps of 1
