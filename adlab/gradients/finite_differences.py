@@ -156,7 +156,8 @@ class FiniteDifference(GradientFn):
         stencil, value_dtype = STENCILS[self.scheme], jax.eval_shape(fun, x).dtype
         best = jnp.full((), jnp.nan, dtype)
         if self._measures(x):
-            best = measure(fun, x, value, stencil, self.chunk_size).step.astype(dtype)
+            found = measure(fun, x, value, stencil, self.chunk_size, powers=True)
+            best = found.step.astype(dtype)
 
         def leaf_steps(leaf: jax.Array) -> jax.Array:
             step = jnp.asarray(relative_step([leaf.dtype, value_dtype], stencil.order), dtype)

@@ -40,6 +40,8 @@ _NEAR = 4  # so many widths next to a split tell the size of noise
 _AGREE = math.log(3.0)  # nor a derivative by more than this, where no width shows noise
 _DOUBT = 1e4  # more than logarithms of errors differ by
 _FLOOR = math.log(30.0)  # rounding may reach so far above what is expected of it
+_SWAMPED = 3.0  # so far above what is seen at a width, noise can't be what it was measured
+_SAME = 0.1  # if the next one tells the derivative to that share, too
 _ROUNDING = 0.25  # rounding of a value, in units of its round-off
 _LEAST = 2.0**-40  # size of x below which a step of a few roundings of it is no step at all
 
@@ -82,14 +84,17 @@ def measure(
     value: Any,
     stencil: Stencil,
     chunk_size: ChunkSize,
+    *,
+    powers: bool = False,
 ) -> Balance:
     """Return noise, derivative and best step of `fun` near x for a stencil.
 
     Leaves of less than 32 bits stay where they are, so that x must have others. Costs
-    `EVALUATIONS` evaluations; `value` is fun(x), which stencils of order 1 need besides.
+    `EVALUATIONS` evaluations; `value` is fun(x), which stencils of order 1 need besides. `powers`
+    tells that coordinates move by powers of two: see `_hushed`.
     """
     run = _compiled if _ladders.is_data(fun) else _measured
-    return run(fun, x, value, stencil=stencil, chunk_size=chunk_size)
+    return run(fun, x, value, stencil=stencil, chunk_size=chunk_size, powers=powers)
 
 
 def _measured(
@@ -99,6 +104,7 @@ def _measured(
     *,
     stencil: Stencil,
     chunk_size: ChunkSize,
+    powers: bool,
 ) -> Balance:
     wide = [jax.lax.stop_gradient(leaf) for leaf in jax.tree.leaves(x) if measurable(leaf)]
     dtype = max((leaf.dtype for leaf in wide), key=lambda dtype: jnp.finfo(dtype).eps)
@@ -111,7 +117,9 @@ def _measured(
     floor = rounding * jnp.abs(ahead[0] + behind[0]) / 2
     floor = jnp.maximum(floor, _grain(rule, ahead, behind))
     dim = sum(leaf.size for leaf in wide)
-    found = _split(errors, rule, stencil, _coordinates(dim, stencil.order), floor)
+    ratio = _coordinates(dim, stencil.order)
+    found = _split(errors, rule, stencil, ratio, floor)
+    found = _hushed(found, errors, rule, stencil, ratio, floor) if powers else found
     # Where all cancels in odd parts and not in even ones, truncation along x_i remains unseen.
     odd, even = jnp.abs(ahead - behind), jnp.abs(ahead + behind - (ahead[0] + behind[0]))
     odd, even = (jnp.where(jnp.isfinite(part), part, 0) for part in (odd, even))
@@ -123,7 +131,7 @@ def _measured(
     return jax.lax.stop_gradient(found._replace(step=step))
 
 
-_compiled = jax.jit(_measured, static_argnames=("stencil", "chunk_size"))
+_compiled = jax.jit(_measured, static_argnames=("stencil", "chunk_size", "powers"))
 
 
 def spread(u: PyTree, order: int) -> jax.Array:
@@ -265,6 +273,37 @@ def _split(
     log_step = math.log(noise_gain / (order * truncation)) + log_s - log_d
     step = jnp.where(usable[0], jnp.exp(log_step / (order + 1)), jnp.nan)
     return Balance(step, jnp.exp(log_s), jnp.exp(log_d))
+
+
+def _hushed(
+    found: Balance,
+    errors: jax.Array,
+    rule: _Rule,
+    stencil: Stencil,
+    ratio: float,
+    floor: jax.Array,
+) -> Balance:
+    """Return the balance without noise that displacements of few digits, as steps are, don't have.
+
+    c x is rounded anew at every x + w, but by the same amount at both ends where c w has no digits
+    below those of c x. Where two neighbouring estimates tell the derivative although the noise
+    would have swamped the first, it is at most what they differ by. Steps shorter than the widths
+    of the first may meet the noise again.
+    """
+    estimates = errors / jnp.exp(rule.scales)
+    ahead = jnp.append(estimates[1:], jnp.nan)
+    differ = jnp.abs(estimates - ahead)
+    told = jnp.abs(jnp.log(estimates / (found.derivative * ratio))) < _AGREE
+    swamped = found.noise * rule.gains > _SWAMPED * errors
+    quiet = told & swamped & (differ <= _SAME * ahead)
+    first = jnp.argmax(quiet)
+    noise = jnp.maximum((differ * jnp.exp(rule.scales) / rule.gains)[first], floor)
+    step = found.step * (noise / found.noise) ** (1 / (stencil.order + 1))
+    step = jnp.clip(step, jnp.minimum(rule.widths[first], found.step), found.step)
+    use = jnp.any(quiet)
+    return Balance(
+        jnp.where(use, step, found.step), jnp.where(use, noise, found.noise), found.derivative
+    )
 
 
 def _loud(noise: jax.Array, lower: np.ndarray, shown: jax.Array, log_floor: Any) -> jax.Array:

@@ -100,13 +100,13 @@ def _regrets(scheme, dtype):
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_the_error_is_at_most_three_times_the_least_for_half_of_the_zoo_and_30_nearly_always(
+def test_the_error_is_at_most_three_times_the_least_for_half_of_the_zoo_and_10_nearly_always(
     scheme, dtype, x64
 ):
     del x64
     regrets = _regrets(scheme, dtype)
     assert np.median(regrets) <= 3
-    assert np.quantile(regrets, 0.95) <= 30
+    assert np.quantile(regrets, 0.95) <= 10  # 3.4 at most; a step sqrt(10) or 10 times too short
 
 
 @pytest.mark.parametrize("family", ["sum", "ridge"])
