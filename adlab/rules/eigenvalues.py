@@ -43,13 +43,15 @@ def eigh(a: Any) -> Eigh:
 
     * reverse mode, where the cotangents of w differ within a cluster whose vectors have cotangents
       too (any vectors, where the cluster is that of 0). Cotangents of w alone are a subgradient,
-      so that a spectral norm works; add such a term from a call of its own.
+      so that a spectral norm works; a call of its own is for such a term alone, which is
+      only added.
     * second derivatives, in every mode, where any two eigenvalues coincide. They hold elsewhere.
 
     What can't be seen gives a finite number that isn't to be trusted: losses whose cotangents of w
-    happen to be equal within a cluster (at the identity, W with equal entries on the diagonal; at a
-    zero matrix, whose v diag(w) has cotangents 0, any W); and all first derivatives in forward
-    mode, which meets no cotangents. `eigh_diagnostics` tells these cases apart.
+    happen to be equal within a cluster, or differ by less than sqrt(eps) of themselves (at the
+    identity, W with equal entries on the diagonal; at a zero matrix, whose v diag(w) has cotangents
+    0, any W); factors that one loss takes from several calls, as eigh(a).eigenvalues beside
+    eigh(a).eigenvectors; and all first derivatives in forward mode, which meets no cotangents. `eigh_diagnostics` tells these cases apart.
 
     >>> def rebuilt(a):
     ...     w, v = eigh(a)

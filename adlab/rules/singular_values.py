@@ -46,13 +46,15 @@ def svd(a: Any, *, full_matrices: bool = True) -> SVD:
     * reverse mode, where the cotangents of s differ within a cluster whose vectors have cotangents
       too; or where u or vh have cotangents, and so has a singular value 0 that leaves a choice of
       bases, as each does but the only one of a real square matrix. Cotangents of s alone are a
-      subgradient, so that nuclear and spectral norms work; add them from a call of their own.
+      subgradient, so that nuclear and spectral norms work; a call of its own is for such a term
+      alone, which is only added.
     * second derivatives, in every mode, where singular values coincide or leave that choice. They
       hold elsewhere.
 
     What can't be seen gives a finite number that isn't to be trusted: cotangents of s that happen
-    to be equal within a cluster, a zero matrix rebuilt from its factors, and all first derivatives
-    in forward mode, which meets no cotangents. `svd_diagnostics` tells these cases apart.
+    to be equal within a cluster, or differ by less than sqrt(eps) of themselves; a zero matrix
+    rebuilt from its factors; factors that one loss takes from several calls, as svd(a).s beside
+    svd(a).u; and all first derivatives in forward mode, which meets no cotangents. `svd_diagnostics` tells these cases apart.
 
     Singular values whose neighbours differ by at most max(m, n, 24) eps s_1 count as coinciding,
     and those within that of 0 as 0: about twice what rounding blurs. A larger gap g is kept, unless
