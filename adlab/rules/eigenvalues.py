@@ -51,7 +51,8 @@ def eigh(a: Any) -> Eigh:
     happen to be equal within a cluster, or differ by less than sqrt(eps) of themselves (at the
     identity, W with equal entries on the diagonal; at a zero matrix, whose v diag(w) has cotangents
     0, any W); factors that one loss takes from several calls, as eigh(a).eigenvalues beside
-    eigh(a).eigenvectors; and all first derivatives in forward mode, which meets no cotangents. `eigh_diagnostics` tells these cases apart.
+    eigh(a).eigenvectors; and all first derivatives in forward mode, which meets no cotangents.
+    `eigh_diagnostics` tells these cases apart.
 
     >>> def rebuilt(a):
     ...     w, v = eigh(a)

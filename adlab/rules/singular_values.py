@@ -54,7 +54,8 @@ def svd(a: Any, *, full_matrices: bool = True) -> SVD:
     What can't be seen gives a finite number that isn't to be trusted: cotangents of s that happen
     to be equal within a cluster, or differ by less than sqrt(eps) of themselves; a zero matrix
     rebuilt from its factors; factors that one loss takes from several calls, as svd(a).s beside
-    svd(a).u; and all first derivatives in forward mode, which meets no cotangents. `svd_diagnostics` tells these cases apart.
+    svd(a).u; and all first derivatives in forward mode, which meets no cotangents.
+    `svd_diagnostics` tells these cases apart.
 
     Singular values whose neighbours differ by at most max(m, n, 24) eps s_1 count as coinciding,
     and those within that of 0 as 0: about twice what rounding blurs. A larger gap g is kept, unless
