@@ -77,7 +77,7 @@ class Run(NamedTuple):
     """A search inside one program.
 
     vectors: (m, d), of which `taken` rows aren't zeros. following: (d,), the row that comes next,
-    unless `anew` asks for a random one. state: as it was judged last.
+    unless `restarts` asks for a random one. state: as it was judged last.
     """
 
     vectors: Any
@@ -86,7 +86,7 @@ class Run(NamedTuple):
     state: State
     size: Any
     asymmetry: Any
-    anew: Any
+    restarts: Any
 
 
 def places(k: int, which: Which, size: int) -> tuple[int, int]:
@@ -189,8 +189,8 @@ def search(
         )
         state = judge(run.basis, ends, start.size, rtol, jnp)
         enough = run.basis.taken >= count
-        anew = run.anew | (enough & state.small.all() & state.stuck)
-        return run._replace(state=state._replace(cleared=state.cleared & enough), anew=anew)
+        restarts = run.restarts | (enough & state.small.all() & state.stuck)
+        return run._replace(state=state._replace(cleared=state.cleared & enough), restarts=restarts)
 
     def going_on(run: Run) -> Any:
         return (run.basis.taken < steps) & ~run.state.over()
@@ -203,13 +203,13 @@ def _advance(products: Any, key: Any, run: Run) -> Run:
     """Take one step: fill a row, and say what follows from the product with it."""
     (projected, diagonal, off_diagonal, begins, step), row = run.basis, jnp.arange(len(run.vectors))
     new = jax.lax.cond(
-        run.anew,
+        run.restarts,
         lambda vectors, _: _fresh(vectors, jax.random.fold_in(key, step)),
         lambda _, following: following,
         run.vectors, run.following,
     )  # fmt: skip
     vectors = run.vectors.at[step].set(new)
-    begins = begins.at[step].set(run.anew | (step == 0))
+    begins = begins.at[step].set(run.restarts | (step == 0))
     (product,), (length,) = products(new[None])
     rest, components = orthogonalize(product, vectors)
     size, norm = jnp.maximum(run.size, length), lengths(rest)

@@ -13,7 +13,7 @@ import numpy as np
 
 from adlab.core import checks
 from adlab.gradients import _ladders
-from adlab.gradients.base import PyTree
+from adlab.gradients.base import PyTree, real_scalar
 from adlab.gradients.host import own_errors, searching
 
 __all__ = ["NoiseLevel", "noise_level"]
@@ -58,7 +58,8 @@ def noise_level(
     The interval is exact for normal noise that is independent from value to value, up to the
     approximation of the mean of m correlated squares by a chi-square variable: it covers 95 % for
     normal and more for uniform noise, and too little for noise with long tails. Round-off of a
-    function without noise isn't quite independent: take its interval for a guide.
+    function without noise isn't quite independent, nor are values that a simulator writes with few
+    digits: take their intervals for a guide.
 
     Costs `num_evaluations` evaluations, up to four times as many where points must move. It calls
     `fun` as it is, outside of `jit`.
@@ -78,7 +79,8 @@ def noise_level(
     Raises:
       ValueError: num_evaluations < 16; no spacing of points lets noise be told from the rest of
         `fun`; `fun` isn't finite near x.
-      TypeError: x isn't real floating-point, is traced, or has leaves of 16 bits only.
+      TypeError: x isn't real floating-point, is traced, or has leaves of 16 bits only; `fun` isn't
+        scalar.
 
     Source: Moré & Wild (2011), doi:10.1137/100786125, who stop at fewer values.
     """
@@ -113,7 +115,8 @@ def noise_level(
 def _values(fun: Callable, x: PyTree, u: PyTree, ends: np.ndarray) -> np.ndarray:
     def at(t: float) -> float:
         with searching():
-            return float(fun(jax.tree.map(lambda a, b: a + jnp.asarray(t, a.dtype) * b, x, u)))
+            value = fun(jax.tree.map(lambda a, b: a + jnp.asarray(t, a.dtype) * b, x, u))
+        return float(real_scalar("noise_level", value, x))
 
     return np.array([at(float(t)) for t in ends])
 

@@ -174,7 +174,7 @@ class GradientFn(abc.ABC):
                     f"{self._name}: with has_aux, fun must return a pair (value, aux), got {out!r}"
                 )
             value, aux = out if self.has_aux else (out, None)
-            return _scalar(self._name, value, x), aux
+            return real_scalar(self._name, value, x), aux
 
         return bound, x
 
@@ -225,7 +225,7 @@ def _replace(args: tuple[Any, ...], argnums: int | tuple[int, ...], x: PyTree) -
     return changed
 
 
-def _scalar(name: str, value: Any, x: PyTree) -> jax.Array:
+def real_scalar(name: str, value: Any, x: PyTree) -> jax.Array:
     """Return `value` as an array; raise TypeError unless it is one number, real where x is."""
     if not hasattr(value, "shape") and not np.isscalar(value):
         raise TypeError(f"{name}: fun must return a scalar, got {jax.tree.structure(value)}")

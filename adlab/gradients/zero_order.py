@@ -5,6 +5,7 @@ Beside them stands the forward gradient, their limit of a vanishing smoothing.
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -101,9 +102,9 @@ class _Smoothed(ProbedGradient):
     def _directional(self, fun: Callable, x: PyTree, value: Any) -> Directional:
         return self._quotients(fun, x, value, self._step(fun, x, value))
 
+    @abc.abstractmethod
     def _quotients(self, fun: Callable, x: PyTree, value: Any, step: Callable) -> Directional:
         """Return u -> the difference quotient along u, whose smoothing is step(u)."""
-        raise NotImplementedError
 
     def _check_step(self, fun: Callable, x: PyTree, key: jax.Array) -> None:
         value = fun(x)

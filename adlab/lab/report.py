@@ -82,7 +82,7 @@ def _between(verdict: Verdict, low: str, high: str, lang: str) -> str:
         return "-"
     if math.isnan(verdict.low) or math.isnan(verdict.high):
         return labels.text("verdict.unknown", lang)
-    if verdict.low == -math.inf and verdict.high == math.inf:
+    if verdict.kind == "interval" and verdict.low == -math.inf and verdict.high == math.inf:
         return labels.text("verdict.more", lang)
     ends = f"[{low}, {high}]"
     return labels.text("verdict.range", lang, ends=ends) if verdict.kind == "range" else ends

@@ -47,16 +47,23 @@ def judged(verdict: Verdict, *times: Any) -> Verdict:
     return replace(verdict, low=np.nan, high=np.nan)
 
 
-def median(values: Any) -> tuple[float, float, float]:
+def median(values: Any, cases: int = 1) -> tuple[float, float, float]:
     """Return the median of values (repeats,), and the ends of its interval of 95 % or more.
 
     The ends are values themselves: their ranks hold the median of any law. NaN below `REPEATS`.
+
+    Args:
+      values: what was measured, again and again.
+      cases: of how many medians this one was picked; the ends then hold for all of them at once
+        (Bonferroni). They are NaN where repeats are too few for that.
     """
     ordered, count = np.sort(values), len(values)
     middle = float(np.median(ordered))
     if count < REPEATS:
         return middle, np.nan, np.nan
-    place = int(stats.binom.ppf(0.025, count, 0.5))
+    place = int(stats.binom.ppf(0.025 / cases, count, 0.5))
+    if place < 1:
+        return middle, np.nan, np.nan
     return middle, float(ordered[place - 1]), float(ordered[count - place])
 
 

@@ -3,6 +3,7 @@
 from adlab.optimize.intervals import (
     ENOUGH,
     Interval,
+    farthest,
     interval_of,
     log_linear_interval,
     mean_interval,
@@ -31,6 +32,7 @@ __all__ = [
     "Trajectory",
     "collapse",
     "dimension_slope",
+    "farthest",
     "hitting_interval",
     "hitting_time",
     "interval_of",

@@ -38,6 +38,7 @@ __all__ = [
     "ENOUGH",
     "Interval",
     "exponential",
+    "farthest",
     "interval_of",
     "log_linear_interval",
     "mean_interval",
@@ -59,7 +60,7 @@ class Interval:
 
     Attributes:
       estimate: what was measured.
-      low: lower end.
+      low: lower end; may be infinite, as `high` may.
       high: upper end.
       enough: False where more seeds are needed: the ends are right for normal values alone.
     """
@@ -84,8 +85,12 @@ class Interval:
 def mean_interval(samples: Any, *, seed: int = 0, num_resamples: int = NUM_RESAMPLES) -> Interval:
     """Return the mean over seeds of samples (S, ...) with its 95 % interval, point by point.
 
-    Exact for normal samples up to a percent; 90 % and more for skewed ones from `ENOUGH` seeds on,
-    below which `enough` is False.
+    Exact for normal samples up to a percent. From `ENOUGH` seeds on, below which `enough` is False,
+    94 % for exponential samples and 91 % for lognormal ones (exp of a standard normal). Longer
+    tails need more seeds: exp of 1.5 times a normal variable gets 86 % at 8 and 91 % at 16. An end
+    is infinite where resamples give none, as when all samples but one are equal. The lower end for
+    positive samples may be negative: for their logarithms take `log_linear_interval`. A sample that
+    isn't finite leaves no ends: they are NaN.
 
     Args:
       samples: (S, ...) independent along the first axis.
@@ -105,15 +110,17 @@ def ratio_interval(samples: Any, *, seed: int = 0, num_resamples: int = NUM_RESA
 
     Of positive ratios, which scatter on a log scale: it is that of the mean of their logarithms.
     Lognormal samples it covers in 95 of 100, those of exponential laws and the square of a normal
-    one in 91 or more, from two seeds on: `enough` is True. NaN where a sample isn't positive.
+    one in 91 or more, from two seeds on: `enough` is True, unless fewer than `ENOUGH` samples are
+    all equal, which says nothing of their scatter. NaN where a sample isn't positive.
 
     Raises:
       ValueError: fewer than two seeds, or no resample.
     """
     samples = np.asarray(samples, np.float64)
-    logs = np.log(np.where(samples > 0, samples, np.nan))
+    logs = np.log(np.where((samples > 0) & np.isfinite(samples), samples, np.nan))
     found = mean_interval(logs, seed=seed, num_resamples=num_resamples)
-    return replace(exponential(found), enough=True)
+    scattered = bool(np.all(np.ptp(logs, axis=0) != 0))
+    return replace(exponential(found), enough=scattered or found.enough)
 
 
 def mean_ratio_interval(
@@ -134,6 +141,20 @@ def mean_ratio_interval(
     return exponential(
         log_linear_interval(pairs, [1.0, -1.0], seed=seed, num_resamples=num_resamples)
     )
+
+
+def farthest(intervals: Sequence[Interval], expected: float) -> Interval:
+    """Return the interval that reaches farthest from a value; one that decides nothing before all.
+
+    That is one with NaN in it, or for which more seeds are needed.
+    """
+
+    def reach(interval: Interval) -> float:
+        distance = max(abs(interval.low - expected), abs(interval.high - expected))
+        unknown = np.isnan([interval.estimate, interval.low, interval.high]).any()
+        return np.inf if unknown or not interval.enough else float(distance)
+
+    return max(intervals, key=reach)
 
 
 def exponential(interval: Interval) -> Interval:
@@ -209,8 +230,10 @@ def interval_of(
             raise ValueError(f"samples must hold at least two seeds, got shape {group.shape}")
     means = [group.mean(axis=0) for group in groups]
     estimate = np.asarray(statistic(*means), np.float64)
+    groups = [np.where(np.isfinite(group), group, np.nan) for group in groups]
+    means = [group.mean(axis=0) for group in groups]
     sums = _Sums(
-        [_pseudo_values(statistic, estimate, groups, means, g) for g in range(len(groups))]
+        [_pseudo_values(statistic, statistic(*means), groups, means, g) for g in range(len(groups))]
     )
     enough = min(map(len, groups)) >= ENOUGH
     lower, upper = sums.student()

@@ -19,7 +19,7 @@ RATIO = 0.2  # to which |lambda_min|/lambda_max falls at most, of what it was
 def verdicts(data: Arrays, config: Config) -> list[Verdict]:
     """Judge the fall of lambda_min, of its ratio to lambda_max and of the negative energy.
 
-    On trainings with the first norm alone; intervals are Student's over them, of logarithms. A
+    On trainings with the first norm alone; intervals are `optimize.ratio_interval` over them. A
     Ritz value lies inside the spectrum: at the end |lambda_min| counts with its residual on top,
     against the claims.
     """

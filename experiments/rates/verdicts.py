@@ -91,17 +91,6 @@ def _slope_in_dimension(*args: Any, seed: int) -> Interval:
         return _exact(np.nan)
 
 
-def _farthest(intervals: list[Interval], expected: float) -> Interval:
-    """Return the interval that reaches farthest; one with NaN in it before all others."""
-
-    def reach(interval: Interval) -> float:
-        distance = max(abs(interval.low - expected), abs(interval.high - expected))
-        unknown = np.isnan([interval.estimate, interval.low, interval.high]).any()
-        return np.inf if unknown or not interval.enough else distance
-
-    return max(intervals, key=reach)
-
-
 def _tail(data: Arrays, config: Config, cell: str, power: float, ratio: float) -> list[Verdict]:
     k, curves, gd_k = (data[f"{cell}_{field}"] for field in ("k", "curves", "gd_k"))
     inside = gd_k >= config.window[0]
@@ -122,11 +111,13 @@ def _tail(data: Arrays, config: Config, cell: str, power: float, ratio: float) -
         _verdict(Text(f"rates.claim.{cell}_gd_slope", exponent=shown), slope, power, SLOPE),
         _verdict(
             Text(f"rates.claim.{cell}_slope", exponent=shown, number=number),
-            _farthest(slopes, power), power, SLOPE,
+            optimize.farthest(slopes, power), power, SLOPE,
         ),
         _verdict(Text(f"rates.claim.{cell}_dimension"), growth, 1.0, SLOPE),
         _verdict(
-            Text(f"rates.claim.{cell}_collapse", number=number), _farthest(ratios, ratio), ratio,
+            Text(f"rates.claim.{cell}_collapse", number=number),
+            optimize.farthest(ratios, ratio),
+            ratio,
             COLLAPSE * ratio,
         ),
     ]  # fmt: skip
@@ -140,7 +131,7 @@ def _worst_case(data: Arrays, config: Config) -> list[Verdict]:
     found = [
         Interval(float(mean), float(low), float(high), means.enough) for mean, low, high in cells
     ]
-    farthest = _farthest(found, 1.0)
+    farthest = optimize.farthest(found, 1.0)
     return [
         _verdict(Text("rates.claim.worst_case_gd"), gd, 1.0, 1e-9, kind="range"),
         _verdict(Text("rates.claim.worst_case", number=means.estimate.size), farthest, 1.0,
@@ -167,7 +158,7 @@ def _strongly_convex(data: Arrays, config: Config) -> list[Verdict]:
     ]
     if ratios:
         claim = Text("rates.claim.strongly_convex_exact", number=len(ratios))
-        found.append(_verdict(claim, _farthest(ratios, 1.0), 1.0, SLOPE))
+        found.append(_verdict(claim, optimize.farthest(ratios, 1.0), 1.0, SLOPE))
     for i, spec in enumerate(config.estimators):
         found += _growth(data, config, i, spec)
     return found

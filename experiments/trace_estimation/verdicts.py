@@ -79,7 +79,7 @@ def _variance(data: Arrays, config: Config, law: Name) -> Verdict:
     ratios = scaled.mean(axis=1) / formulas(data, law)[:, None]
     found = [_mean(runs) for runs in ratios]
     claim = Text("trace_estimation.claim.variance", law=Text(f"law.{law}"), number=len(found))
-    return _judged(claim, _farthest(found, 1.0), 1.0, VARIANCE)
+    return _judged(claim, optimize.farthest(found, 1.0), 1.0, VARIANCE)
 
 
 def _slope(data: Arrays, config: Config) -> list[Verdict]:
@@ -96,7 +96,7 @@ def _slope(data: Arrays, config: Config) -> list[Verdict]:
         ends = (found.estimate / 2, found.low / 2, found.high / 2)
         halves.append(Interval(*ends, enough=found.enough))
     claim = Text("trace_estimation.claim.slope", number=len(halves))
-    return [_judged(claim, _farthest(halves, -0.5), -0.5, SLOPE)]
+    return [_judged(claim, optimize.farthest(halves, -0.5), -0.5, SLOPE)]
 
 
 def _advantages(data: Arrays, config: Config) -> list[Verdict]:
@@ -139,7 +139,7 @@ def _coverages(data: Arrays, config: Config) -> list[Verdict]:
         control = title == "XTrace"
         key = "control_coverage" if control else "coverage"
         claim = Text(f"trace_estimation.claim.{key}", estimator=title, **params)
-        share = _farthest(shares, SHARE)
+        share = optimize.farthest(shares, SHARE)
         found.append(_judged(claim, share, SHARE, COVERAGE, control=control))
     return found
 
@@ -177,16 +177,6 @@ def _share(share: Any, draws: int) -> Interval:
     middle = (share + z / 2) / (1 + z)
     half = np.sqrt(z * share * (1 - share) + z**2 / 4) / (1 + z)
     return Interval(float(share), float(middle - half), float(middle + half))
-
-
-def _farthest(intervals: list[Interval], expected: float) -> Interval:
-    """Return the interval that reaches farthest; one with NaN in it before all others."""
-
-    def reach(interval: Interval) -> float:
-        distance = max(abs(interval.low - expected), abs(interval.high - expected))
-        return np.inf if np.isnan(distance) else distance
-
-    return max(intervals, key=reach)
 
 
 def _judged(

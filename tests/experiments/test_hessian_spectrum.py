@@ -32,7 +32,15 @@ def spectra(extremes, weights=(0.25, 0.5, 0.25), dim=100):
     }  # fmt: skip
 
 
+def scattered(extremes):
+    """Trainings differ by a thousandth in lambda_min: equal ones would say nothing of scatter."""
+    extremes = np.array(extremes, dtype=float)
+    extremes[..., 0] *= 1 + 1e-3 * np.outer(np.arange(len(extremes)), [1, 2])
+    return extremes
+
+
 def outcomes(job, extremes):
+    extremes = scattered(extremes)
     found = job.module.verdicts(spectra(extremes), job.config)
     return [verdict.outcome for verdict in found]
 
@@ -53,12 +61,12 @@ def test_a_spectrum_that_shrinks_as_a_whole_refutes_the_claim_on_the_ratio(job):
 
 
 def test_what_lambda_min_may_exceed_at_the_end_counts_against_the_fall(job):
-    arrays = spectra([[START, GONE]] * 3)
+    arrays = spectra(scattered([[START, GONE]] * 3))
     arrays["batch_residuals"][:, 0] = 3.0  # at the start the Ritz value alone is sure
     arrays["batch_residuals"][:, 1] = 0.99
     fall, ratio, _ = job.module.verdicts(arrays, job.config)
-    assert fall.measured == pytest.approx(5.0)
-    assert ratio.measured == pytest.approx((1 / 0.5) / (5 / 16))
+    assert fall.measured == pytest.approx(5.0, rel=2e-3)  # as far as trainings differ
+    assert ratio.measured == pytest.approx((1 / 0.5) / (5 / 16), rel=2e-3)
     assert [fall.outcome, ratio.outcome] == ["fails"] * 2
 
 

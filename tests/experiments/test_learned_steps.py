@@ -105,7 +105,7 @@ def measured():
         "greedy_loss": np.array(7.0),
         "learned_training": curve,
         "learned_calls": calls,
-        "two_point_training": np.stack([curve**0.9] * 4),
+        "two_point_training": np.stack([curve**p for p in (0.85, 0.9, 0.95, 1.0)]),
         "two_point_calls": 20 * calls,
         "chebyshev_contraction": np.array(1 / np.cosh(K * np.arccosh(1.05 / 0.95))),
         "learned_contraction": np.array(0.9),

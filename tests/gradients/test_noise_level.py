@@ -75,3 +75,10 @@ def test_bad_input_is_refused():
         noise_level(jnp.sum, jnp.ones(3, jnp.bfloat16))
     with pytest.raises(ValueError, match="fun must be finite near x"):
         noise_level(lambda x: jnp.sum(x) * jnp.nan, jnp.ones(3))
+
+
+def test_a_function_that_is_not_scalar_is_named():
+    with pytest.raises(
+        TypeError, match="noise_level: fun must return a real floating-point scalar"
+    ):
+        noise_level(lambda x: x, jnp.ones(3))

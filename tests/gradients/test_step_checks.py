@@ -229,6 +229,7 @@ SEEN = {
     "an extremum": (lambda x: x**2, 0.0, "auto", True),
     "an extremum, relative": (jnp.cos, 0.0, "relative", True),
     "a flat extremum": (lambda x: x**4, 0.0, "relative", True),
+    "a minimum of value 0": (lambda x: (1 - x) ** 2 + 100 * (x - x**2) ** 2, 1.0, "auto", True),
     "a constant": (lambda x: 0 * x + 3, 1.0, "auto", True),
 }
 

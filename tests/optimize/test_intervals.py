@@ -118,3 +118,27 @@ def test_values_that_are_no_numbers_leave_no_interval():
     assert np.isnan(optimize.ratio_interval([1.0, -1.0, 2.0]).low)
     negative = optimize.slope_interval(X, np.ones((9, 4)) * [1.0, 1.0, -1.0, 1.0])
     assert np.isnan([negative.estimate, negative.low, negative.high]).all()
+
+
+def test_few_equal_ratios_say_nothing_of_their_scatter():
+    for count in (2, optimize.ENOUGH - 1):
+        middle, low, high = optimize.ratio_interval(np.full(count, 2.0)).ends
+        assert middle == pytest.approx(2)
+        assert (low, high) == (-np.inf, np.inf)
+    assert optimize.ratio_interval([2.0, 2.5]).enough
+
+
+@pytest.mark.parametrize("bad", [np.inf, np.nan])
+def test_a_sample_that_is_not_finite_leaves_no_ends(bad):
+    for interval in (optimize.mean_interval, optimize.ratio_interval):
+        found = interval([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, bad])
+        assert np.isnan([found.low, found.high]).all()
+
+
+def test_the_farthest_interval_is_one_that_decides_nothing_before_all_others():
+    near, far = optimize.Interval(1.0, 0.9, 1.2), optimize.Interval(1.0, 0.5, 1.1)
+    assert optimize.farthest([near, far], 1.0) is far
+    few = optimize.Interval(1.0, 0.99, 1.01, enough=False)
+    unknown = optimize.Interval(1.0, np.nan, 1.01)
+    assert optimize.farthest([near, few, far], 1.0) is few
+    assert optimize.farthest([near, unknown, far], 1.0) is unknown
