@@ -105,3 +105,19 @@ def test_a_second_call_at_other_values_compiles_nothing(make, caplog):
             g(jnp.ones(4) * (i + 1), jnp.float32(i + 1), key=jax.random.key(i))
         compiled = sum("Finished XLA" in message for message in caplog.messages)
         assert (compiled > 0) == (i == 0)  # the first ones are seen
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_the_step_along_a_probe_suits_as_many_coordinates_as_it_moves(make):
+    """Truncation along a probe is that of thousands of coordinates, not of the one measured."""
+    x = jnp.linspace(0.3, 1.5, 4096)
+    slopes, keys = np.cos(np.asarray(x, np.float64)), jax.random.split(KEY, 64)
+
+    def error(smoothing):
+        """Root mean square of s - u . grad over 64 probes u of signs, each estimate being s u."""
+        g = make(lambda x: jnp.sum(jnp.sin(x)), law="rademacher", smoothing=smoothing)
+        found = np.asarray(jax.jit(jax.vmap(lambda key: g(x, key=key)))(keys), np.float64)
+        return np.sqrt(np.mean((np.abs(found).mean(axis=1) - np.sign(found) @ slopes) ** 2))
+
+    # 0.7 and 0.9 were seen; by the step for one coordinate it would be 10 and 24
+    assert error("auto") <= 3 * min(error(jnp.float32(2.0**-k)) for k in range(14))
