@@ -5,6 +5,7 @@ import pytest
 import registry
 
 from adlab.gradients import finite_difference, from_host, one_sided, reverse_mode, two_point
+from adlab.gradients.host import searching
 
 KEY = jax.random.key(0)
 
@@ -145,6 +146,10 @@ def test_exceptions_in_search_of_a_step_count_as_values_that_aren_t_finite(how):
             jax.block_until_ready(g(-x, key=KEY))
     with pytest.raises(Exception, match="outside of the domain"):
         jax.block_until_ready(fun(-x))
+    with searching():
+        points = jnp.stack([-x, x])
+        values = jax.jit(lambda points: jax.lax.map(fun, points, batch_size=2))(points)
+    np.testing.assert_allclose(values, [np.nan, np.log(x).sum()], rtol=1e-6)  # float32
 
 
 def test_a_function_of_numpy_is_told_about_from_host():
