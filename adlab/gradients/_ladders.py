@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adlab.core import trees
 from adlab.gradients.base import ChunkSize, PyTree
 from adlab.gradients.chunks import chunk_length
 from adlab.gradients.host import searching
@@ -18,6 +17,7 @@ __all__ = [
     "RUNGS",
     "directions",
     "is_data",
+    "largest",
     "measurable",
     "rungs",
     "sample",
@@ -62,10 +62,17 @@ def rungs(dtype: str) -> list[np.ndarray]:
     return found
 
 
-def small(x: PyTree) -> jax.Array:
-    """Tell whether all of x is so small that single precision holds the finer ladder."""
-    sizes = [jnp.max(jnp.abs(leaf), initial=0) for leaf in jax.tree.leaves(x) if measurable(leaf)]
-    return jnp.all(jnp.stack([size <= _SMALL for size in sizes]))
+def largest(x: PyTree) -> jax.Array:
+    """Return the largest |x_i|, in the coarsest dtype of 32 bits or more that x has."""
+    leaves = [leaf for leaf in jax.tree.leaves(jax.lax.stop_gradient(x)) if measurable(leaf)]
+    dtype = max((leaf.dtype for leaf in leaves), key=lambda dtype: jnp.finfo(dtype).eps)
+    sizes = [jnp.max(jnp.abs(leaf), initial=0).astype(dtype) for leaf in leaves]
+    return jnp.max(jnp.stack(sizes))
+
+
+def small(size: jax.Array) -> jax.Array:
+    """Tell whether x, of which this is `largest`, is so small that it holds the finer ladder."""
+    return size <= _SMALL
 
 
 def measurable(x: PyTree) -> bool:
@@ -109,22 +116,16 @@ def directions(x: PyTree, seed: int = 0) -> PyTree:
 
 
 def sample(
-    fun: Callable[[PyTree], jax.Array],
-    x: PyTree,
-    u: PyTree,
-    widths: jax.Array,
-    chunk_size: ChunkSize,
+    fun: Callable[[PyTree], jax.Array], x: PyTree, chunk_size: ChunkSize
 ) -> tuple[jax.Array, jax.Array]:
-    """Return fun(x + w u) and fun(x - w u), each for all widths, in at least float32.
+    """Return fun(x + w u) and fun(x - w u) for all widths w of the ladder of x, u its direction.
 
     They are NaN where a function of the host raises.
     """
-    x = jax.lax.stop_gradient(x)
-    ends = jnp.concatenate([widths, -widths])
     with searching():
-        values = (_compiled if is_data(fun) else _values)(fun, x, u, ends, chunk_size=chunk_size)
-    ahead, behind = jnp.split(values.astype(trees.wide_dtype(values)), 2)
-    return ahead, behind
+        return (_compiled if is_data(fun) else _values)(
+            fun, jax.lax.stop_gradient(x), chunk_size=chunk_size
+        )
 
 
 def is_data(fun: Callable) -> bool:
@@ -132,15 +133,19 @@ def is_data(fun: Callable) -> bool:
     return isinstance(fun, jax.tree_util.Partial)
 
 
-def _values(
-    fun: Callable, x: PyTree, u: PyTree, ends: jax.Array, *, chunk_size: ChunkSize
-) -> jax.Array:
+def _values(fun: Callable, x: PyTree, *, chunk_size: ChunkSize) -> tuple[jax.Array, jax.Array]:
+    u, size = directions(x), largest(x)
+    coarse, *finer = [jnp.asarray(widths, size.dtype) for widths in rungs(size.dtype.name)]
+    widths = jnp.where(small(size), finer[0], coarse) if finer else coarse
+    ends = jnp.concatenate([widths, -widths])
     chunk = chunk_length(chunk_size, fun, x, ends.size)
 
     def value(t: jax.Array) -> jax.Array:
         return fun(jax.tree.map(lambda a, b: a + t.astype(a.dtype) * b, x, u))
 
-    return jax.lax.map(value, ends, batch_size=chunk if chunk > 1 else None)
+    values = jax.lax.map(value, ends, batch_size=chunk if chunk > 1 else None)
+    ahead, behind = jnp.split(values, 2)
+    return ahead, behind
 
 
 _compiled = jax.jit(_values, static_argnames="chunk_size")

@@ -135,10 +135,9 @@ def _sampled(
     fun: Callable, x: PyTree, ladder: tuple[PyTree, ...], chunk_size: ChunkSize
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return widths, and values at (direction, width) ahead and behind, all in double precision."""
-    wide = [leaf for leaf in jax.tree.leaves(x) if _ladders.measurable(leaf)]
-    dtype = max((leaf.dtype for leaf in wide), key=lambda dtype: jnp.finfo(dtype).eps)
-    rungs = _ladders.rungs(dtype.name)
-    widths = rungs[-1] if bool(_ladders.small(x)) else rungs[0]
+    size = _ladders.largest(x)
+    rungs = _ladders.rungs(size.dtype.name)
+    widths = rungs[-1] if bool(_ladders.small(size)) else rungs[0]
     signs = np.concatenate([widths, -widths])
     stacked = jax.tree.map(lambda *parts: jnp.stack(parts), *ladder)
     index = jnp.repeat(jnp.arange(len(ladder)), len(signs))

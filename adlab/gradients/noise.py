@@ -15,6 +15,7 @@ function, of Moré & Wild (2011), doi:10.1137/100786125.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -23,6 +24,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from adlab.core import trees
 from adlab.gradients import _ladders
 from adlab.gradients._ladders import measurable
 from adlab.gradients.base import ChunkSize, PyTree
@@ -93,31 +95,34 @@ def measure(
     `EVALUATIONS` evaluations; `value` is fun(x), which stencils of order 1 need besides. `powers`
     tells that coordinates move by powers of two: see `_hushed`.
     """
-    run = _compiled if _ladders.is_data(fun) else _measured
-    return run(fun, x, value, stencil=stencil, chunk_size=chunk_size, powers=powers)
+    dim = sum(leaf.size for leaf in jax.tree.leaves(x) if measurable(leaf))
+    ratio, largest = _coordinates(dim, stencil.order), _ladders.largest(x)
+    samples = _ladders.sample(fun, x, chunk_size)
+    found = _balance(*samples, value, largest, ratio, stencil=stencil, powers=powers)
+    return jax.lax.stop_gradient(found)
 
 
-def _measured(
-    fun: Callable[[PyTree], jax.Array],
-    x: PyTree,
+@functools.partial(jax.jit, static_argnames=("stencil", "powers"))
+def _balance(
+    ahead: jax.Array,
+    behind: jax.Array,
     value: Any,
+    largest: jax.Array,
+    ratio: Any,
     *,
     stencil: Stencil,
-    chunk_size: ChunkSize,
     powers: bool,
 ) -> Balance:
-    wide = [jax.lax.stop_gradient(leaf) for leaf in jax.tree.leaves(x) if measurable(leaf)]
-    dtype = max((leaf.dtype for leaf in wide), key=lambda dtype: jnp.finfo(dtype).eps)
-    rule = _rule_at(x, dtype, stencil.order)
-    ahead, behind = _ladders.sample(fun, x, _ladders.directions(x), rule.widths, chunk_size)
+    """Return what the values at a ladder of widths tell; one program serves all functions."""
+    rounding = float(jnp.finfo(ahead.dtype).eps) * _ROUNDING
+    ahead, behind = (side.astype(trees.wide_dtype(side)) for side in (ahead, behind))
+    rule = _rule_at(largest, stencil.order)
     rule = jax.tree.map(lambda part: part.astype(ahead.dtype), rule)
     value = None if value is None else value.astype(ahead.dtype)
     errors = _errors(rule, stencil.order, ahead, behind, value)
-    rounding = float(jnp.finfo(jax.eval_shape(fun, x).dtype).eps) * _ROUNDING
     floor = rounding * jnp.abs(ahead[0] + behind[0]) / 2
     floor = jnp.maximum(floor, _grain(rule, ahead, behind))
-    dim = sum(leaf.size for leaf in wide)
-    ratio = _coordinates(dim, stencil.order)
+    ratio = jnp.asarray(ratio, ahead.dtype)
     found = _split(errors, rule, stencil, ratio, floor)
     found = _hushed(found, errors, rule, stencil, ratio, floor) if powers else found
     # Where all cancels in odd parts and not in even ones, truncation along x_i remains unseen.
@@ -125,13 +130,11 @@ def _measured(
     odd, even = (jnp.where(jnp.isfinite(part), part, 0) for part in (odd, even))
     blind = (jnp.max(odd) <= 8 * floor) & (jnp.max(even) > 8 * floor)
     seen = jnp.any(odd > 0) & ~blind
-    sizes = [jnp.max(jnp.abs(leaf), initial=0).astype(ahead.dtype) for leaf in wide]
-    least = 4 * float(jnp.finfo(dtype).eps) * jnp.clip(jnp.max(jnp.stack(sizes)), _LEAST, 1)
-    step = jnp.where(seen, jnp.clip(found.step, least, rule.widths[-1]), jnp.nan)
-    return jax.lax.stop_gradient(found._replace(step=step))
-
-
-_compiled = jax.jit(_measured, static_argnames=("stencil", "chunk_size", "powers"))
+    least = 4 * float(jnp.finfo(largest.dtype).eps) * jnp.clip(largest, _LEAST, 1)
+    least = least.astype(ahead.dtype)
+    return found._replace(
+        step=jnp.where(seen, jnp.clip(found.step, least, rule.widths[-1]), jnp.nan)
+    )
 
 
 def spread(u: PyTree, order: int) -> jax.Array:
@@ -157,13 +160,14 @@ def _coordinates(dim: int, order: int) -> float:
     return total if order % 2 else math.sqrt(total)
 
 
-def _rule_at(x: PyTree, dtype: Any, order: int) -> _Rule:
+def _rule_at(largest: jax.Array, order: int) -> _Rule:
     """Return the weights for the ladder that suits the size of x."""
+    dtype = largest.dtype
     rules = [_rule(widths, order) for widths in _ladders.rungs(dtype.name)]
     coarse, *finer = [jax.tree.map(lambda part: jnp.asarray(part, dtype), r) for r in rules]
     if not finer:
         return coarse
-    small = _ladders.small(x)
+    small = _ladders.small(largest)
     return jax.tree.map(lambda a, b: jnp.where(small, b, a), coarse, finer[0])
 
 
@@ -224,7 +228,7 @@ def _grain(rule: _Rule, ahead: jax.Array, behind: jax.Array) -> jax.Array:
 
 
 def _split(
-    errors: jax.Array, rule: _Rule, stencil: Stencil, ratio: float, floor: jax.Array
+    errors: jax.Array, rule: _Rule, stencil: Stencil, ratio: jax.Array, floor: jax.Array
 ) -> Balance:
     """Return the best of all splits of the widths into those of noise and those of the derivative.
 
@@ -268,7 +272,7 @@ def _split(
     number = jnp.maximum(jnp.sum(seen & near, axis=1), 1).astype(dtype)
     squares = jnp.sum(jnp.where(near, jnp.exp(2 * (noise - below[:, None])), 0), axis=1)
     typical = below + jnp.where(jnp.any(seen & near, axis=1), jnp.log(squares / number) / 2, 0)
-    log_s, log_d = jnp.stack([typical, above - math.log(ratio)])[:, best]
+    log_s, log_d = jnp.stack([typical, above - jnp.log(ratio)])[:, best]
     noise_gain, truncation = constants(stencil)
     log_step = math.log(noise_gain / (order * truncation)) + log_s - log_d
     step = jnp.where(usable[0], jnp.exp(log_step / (order + 1)), jnp.nan)
@@ -280,7 +284,7 @@ def _hushed(
     errors: jax.Array,
     rule: _Rule,
     stencil: Stencil,
-    ratio: float,
+    ratio: jax.Array,
     floor: jax.Array,
 ) -> Balance:
     """Return the balance without noise that displacements of few digits, as steps are, don't have.
