@@ -70,7 +70,7 @@ SKIP = set(
     ]
 )
 POINTS = np.array([[0.31, 0.77, 0.52, 0.18], [-1.3, 0.43, 2.71, -0.21], [1.7, 1.2, 3.1, 2.2]])
-OUTCOMES = ("right", "refused by name", "no complex input", "NaN", "wrong")
+OUTCOMES = ("right", "refused by name", "no complex input", "NaN", "fails in real numbers", "wrong")
 WAYS = 2  # in how many ways a function is called, at most
 
 
@@ -99,6 +99,15 @@ def traces(fun: Callable[..., Any]) -> bool:
     except Exception:  # whatever a function says of arguments that aren't for it
         return False
     return jnp.issubdtype(found.dtype, jnp.floating)
+
+
+def runs(fun: Callable[..., Any]) -> bool:
+    """Return whether fun compiles and runs, as some programs that trace do not."""
+    try:
+        jax.jit(jax.vmap(fun))(POINTS).block_until_ready()
+    except Exception:  # whatever a lowering says of arguments that aren't for it
+        return False
+    return True
 
 
 def functions() -> Iterator[tuple[str, Callable[..., Any]]]:
@@ -155,6 +164,8 @@ def outcome(fun: Callable[..., Any]) -> str:
             return f"wrong: {said[:100]}"
         return "refused by name: " + said.split("but ")[-1].split(" at /")[0].split(";")[0]
     except Exception as error:  # a crash is as bad as a wrong number
+        if not runs(restricted):
+            return "fails in real numbers"
         return f"wrong: {type(error).__name__}"
     exact = np.full_like(found, np.nan)
     if traces(lambda x: jnp.sum(jax.grad(restricted)(x))):
