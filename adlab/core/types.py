@@ -1,0 +1,48 @@
+"""The names of types that signatures share.
+
+A pytree has no type of its own: any nest of registered containers is one, so that `PyTree` is a
+name for the reader, and `Any` for the type checker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, TypeAlias
+
+import jax
+from jax.typing import ArrayLike, DTypeLike
+
+__all__ = [
+    "Argnums",
+    "Array",
+    "ArrayLike",
+    "ChunkSize",
+    "DTypeLike",
+    "Key",
+    "Loop",
+    "Matvec",
+    "OnProgress",
+    "PyTree",
+    "ScalarFn",
+    "TreeFn",
+]
+
+Array: TypeAlias = jax.Array
+Key: TypeAlias = jax.Array
+"""A key of `jax.random.key` or of `jax.random.PRNGKey`."""
+PyTree: TypeAlias = Any
+"""A nest of containers with arrays in it."""
+ScalarFn: TypeAlias = Callable[..., Any]
+"""A function to a real scalar, or to (scalar, aux) where `has_aux` is set."""
+TreeFn: TypeAlias = Callable[..., PyTree]
+"""A function of trees to a tree."""
+Matvec: TypeAlias = Callable[[PyTree], PyTree]
+"""v -> A v, where v and A v are trees like the parameters."""
+Argnums: TypeAlias = int | tuple[int, ...]
+"""Which positional arguments are differentiated."""
+ChunkSize: TypeAlias = int | Literal["auto"]
+"""How many evaluations run side by side, as one batch."""
+Loop: TypeAlias = Literal["auto", "host", "fused"]
+"""Whether a driver's loop runs in Python or in one compiled program."""
+OnProgress: TypeAlias = Callable[[int, int], None]
+"""Called with the number of steps done and the number of all."""
