@@ -161,7 +161,7 @@ def outcome(fun: Callable[..., Any]) -> str:
         if "accepts complex input" in said:
             return "no complex input"
         if "holomorphic" not in said:
-            return f"wrong: {said[:100]}"
+            return f"wrong: {said[:100]}" if runs(restricted) else "fails in real numbers"
         return "refused by name: " + said.split("but ")[-1].split(" at /")[0].split(";")[0]
     except Exception as error:  # a crash is as bad as a wrong number
         if not runs(restricted):
