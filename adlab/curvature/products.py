@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adlab.core import _devices, checks, trees
-from adlab.core._calls import calling
+from adlab.core.calls import calling
 
 __all__ = ["Mode", "hvp", "linearize_hvp"]
 

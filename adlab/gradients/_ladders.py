@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adlab.gradients.base import ChunkSize, PyTree
-from adlab.gradients.chunks import chunk_length
+from adlab.gradients._chunks import chunk_length
+from adlab.gradients.gradient_fn import ChunkSize, PyTree
 from adlab.gradients.host import searching
 
 __all__ = [

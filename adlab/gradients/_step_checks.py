@@ -16,8 +16,8 @@ import numpy as np
 
 from adlab.core import trees
 from adlab.gradients import _ladders
-from adlab.gradients.base import ChunkSize, PyTree
-from adlab.gradients.chunks import chunk_length
+from adlab.gradients._chunks import chunk_length
+from adlab.gradients.gradient_fn import ChunkSize, PyTree
 from adlab.gradients.host import searching
 
 __all__ = ["DIRECTIONS", "require_accuracy"]

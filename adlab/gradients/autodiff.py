@@ -12,7 +12,8 @@ import jax.numpy as jnp
 from adlab.core import trees
 from adlab.core.cost import Cost
 from adlab.core.nodes import as_data, register
-from adlab.gradients.base import (
+from adlab.gradients._chunks import check_chunk_size, chunk_length
+from adlab.gradients.gradient_fn import (
     ChunkSize,
     GradientFn,
     PyTree,
@@ -20,7 +21,6 @@ from adlab.gradients.base import (
     check_derivatives,
     leaf_slopes,
 )
-from adlab.gradients.chunks import check_chunk_size, chunk_length
 
 __all__ = ["forward_mode", "reverse_mode"]
 

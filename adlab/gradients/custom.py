@@ -13,7 +13,7 @@ import numpy as np
 from adlab.core import trees
 from adlab.core.cost import Cost
 from adlab.core.nodes import as_data, register
-from adlab.gradients.base import GradientFn, PyTree, check_arguments
+from adlab.gradients.gradient_fn import GradientFn, PyTree, check_arguments
 
 __all__ = ["custom"]
 

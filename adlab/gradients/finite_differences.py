@@ -13,15 +13,15 @@ from adlab.core import _layout, checks, trees
 from adlab.core.cost import Cost
 from adlab.core.nodes import as_data, register
 from adlab.gradients import _ladders
+from adlab.gradients._chunks import check_chunk_size, chunk_length
+from adlab.gradients._holomorphic import holomorphic
 from adlab.gradients._step_checks import DIRECTIONS, require_accuracy
-from adlab.gradients.base import (
+from adlab.gradients.gradient_fn import (
     ChunkSize,
     GradientFn,
     PyTree,
     check_arguments,
 )
-from adlab.gradients.chunks import check_chunk_size, chunk_length
-from adlab.gradients.holomorphic import holomorphic
 from adlab.gradients.noise import EVALUATIONS, measurable, measure
 from adlab.gradients.stencils import STENCILS, SchemeName
 from adlab.gradients.steps import (

@@ -27,7 +27,7 @@ import numpy as np
 from adlab.core import trees
 from adlab.gradients import _ladders
 from adlab.gradients._ladders import measurable
-from adlab.gradients.base import ChunkSize, PyTree
+from adlab.gradients.gradient_fn import ChunkSize, PyTree
 from adlab.gradients.stencils import Stencil
 
 __all__ = ["EVALUATIONS", "Balance", "constants", "measurable", "measure", "spread"]

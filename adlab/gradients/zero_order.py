@@ -18,8 +18,9 @@ from adlab.core.cost import Cost
 from adlab.core.nodes import as_data, register
 from adlab.core.probes import Law, LawName
 from adlab.gradients import _ladders
+from adlab.gradients._probed import Directional, ProbedGradient, check_probing
 from adlab.gradients._step_checks import DIRECTIONS, require_accuracy
-from adlab.gradients.base import (
+from adlab.gradients.gradient_fn import (
     ChunkSize,
     GradientFn,
     PyTree,
@@ -28,7 +29,6 @@ from adlab.gradients.base import (
     leaf_slopes,
 )
 from adlab.gradients.noise import EVALUATIONS, measurable, measure, spread
-from adlab.gradients.probing import Directional, ProbedGradient, check_probing
 from adlab.gradients.stencils import STENCILS
 from adlab.gradients.steps import (
     ROUNDING,

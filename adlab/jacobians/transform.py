@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 import jax
 
 from adlab.core import _devices, _layout, checks
-from adlab.core._calls import calling
+from adlab.core.calls import calling
 from adlab.jacobians import sweeps
 from adlab.jacobians.costs import ChunkSize, chunk_length, table
 from adlab.jacobians.mixed import mixed

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from adlab.gradients import from_host, noise_level
-from adlab.gradients._levels import _level
+from adlab.gradients.noise_levels import _level
 
 SAMPLES, POINTS = 4000, 40
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from adlab.core import checks
 from adlab.gradients import _ladders
-from adlab.gradients.base import PyTree, real_scalar
+from adlab.gradients.gradient_fn import PyTree, real_scalar
 from adlab.gradients.host import own_errors, searching
 
 __all__ = ["NoiseLevel", "noise_level"]

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 
 from adlab.core import checks, flops, trees
-from adlab.gradients.base import ChunkSize, PyTree
+from adlab.gradients.gradient_fn import ChunkSize, PyTree
 
 __all__ = ["check_chunk_size", "chunk_length"]
 

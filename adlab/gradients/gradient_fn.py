@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adlab.core import _devices, checks, trees
-from adlab.core._calls import calling
+from adlab.core.calls import calling
 from adlab.core.cost import Cost
 from adlab.gradients.host import own_errors
 

@@ -13,8 +13,8 @@ import numpy as np
 
 from adlab.core import _devices, checks, probes, trees
 from adlab.core.probes import Law, LawName
-from adlab.gradients.base import ChunkSize, GradientFn, PyTree
-from adlab.gradients.chunks import check_chunk_size, chunk_length
+from adlab.gradients._chunks import check_chunk_size, chunk_length
+from adlab.gradients.gradient_fn import ChunkSize, GradientFn, PyTree
 
 __all__ = ["ProbedGradient", "check_probing"]
 
