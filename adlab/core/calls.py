@@ -1,14 +1,25 @@
-"""The user's function called for a derivative: on the mesh of its argument, with faults named."""
+"""The user's function, called for a derivative: which arguments count, and what it must return.
+
+One binder serves all transformations, so that `argnums`, `has_aux` and a wrong return value mean
+the same, and are refused in the same words, everywhere.
+"""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from adlab.core import _layout
+import jax
+import jax.numpy as jnp
+import numpy as np
 
-__all__ = ["calling"]
+from adlab.core import _layout, checks
+from adlab.core.nodes import register
+from adlab.core.types import Argnums, Array, PyTree, TreeFn
+
+__all__ = ["Bound", "argument", "bind", "calling", "check_arguments", "real_scalar"]
 
 _GONE = (
     "Array has been deleted",
@@ -17,8 +28,129 @@ _GONE = (
 )
 
 
+@register("fun", "args", "kwargs")
+@dataclass(frozen=True, eq=False)
+class Bound:
+    """x -> fun(..., x, ...), where x are the differentiated arguments; the others are bound.
+
+    A pytree, whose arrays are data: a program that was compiled for it serves the next call, too.
+
+    Attributes:
+      name: the transformation, which begins messages.
+      fun: a function of all arguments.
+      args: the positional arguments, those whose place x takes among them.
+      kwargs: the keyword arguments.
+      argnums: the place of x; for a tuple of places, x is a tuple too.
+      has_aux: whether `fun` returns a pair (value, aux).
+      scalar: whether the value must be one real number.
+    """
+
+    name: str
+    fun: TreeFn
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    argnums: Argnums
+    has_aux: bool
+    scalar: bool
+
+    def __call__(self, x: PyTree) -> Any:
+        """Return the value alone."""
+        return self.with_aux(x)[0]
+
+    def with_aux(self, x: PyTree) -> tuple[Any, Any]:
+        """Return (value, aux); aux is None where `fun` returns none."""
+        args = list(self.args)
+        if isinstance(self.argnums, tuple):
+            for place, part in zip(self.argnums, x, strict=True):
+                args[place] = part
+        else:
+            args[self.argnums] = x
+        try:
+            out = self.fun(*args, **self.kwargs)
+        except jax.errors.TracerArrayConversionError as error:
+            raise TypeError(
+                f"{self.name}: fun must be traceable by JAX, but it calls NumPy on x: write it "
+                "with jax.numpy, or pass from_host(fun), of which finite_difference, two_point and "
+                "one_sided estimate the gradient"
+            ) from error
+        if self.has_aux and not (isinstance(out, tuple | list) and len(out) == 2):
+            raise TypeError(
+                f"{self.name}: with has_aux, fun must return a pair (value, aux), got {out!r}"
+            )
+        value, aux = out if self.has_aux else (out, None)
+        return (real_scalar(self.name, value, x) if self.scalar else value), aux
+
+
+def bind(
+    name: str,
+    fun: TreeFn,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    *,
+    argnums: Argnums,
+    has_aux: bool,
+    scalar: bool = True,
+) -> tuple[Bound, PyTree]:
+    """Return `fun` of the differentiated arguments alone, and these, as arrays (or shapes).
+
+    >>> fun, x = bind("f", lambda a, b: a - b, (1.0, 5.0), {}, argnums=1, has_aux=False)
+    >>> float(fun(x)), float(fun(jnp.float32(2)))
+    (-4.0, -1.0)
+
+    Raises:
+      ValueError: argnums out of range or twice; x holds no number.
+      TypeError: x isn't real floating-point. When called: no pair comes where `has_aux` is set; the
+        value isn't a real scalar where `scalar` is; `fun` can't be traced.
+    """
+    x = argument(name, args, argnums)
+    checks.require_inexact(name, x)
+    if not any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(x)):
+        x = jax.tree.map(jnp.asarray, x)
+    return Bound(name, fun, tuple(args), dict(kwargs), argnums, has_aux, scalar), x
+
+
+def argument(name: str, args: Sequence[Any], argnums: Argnums) -> PyTree:
+    """Return the argument that `argnums` names, or a tuple of several."""
+    several = argnums if isinstance(argnums, tuple) else (argnums,)
+    count = len(args)
+    if any(not -count <= place < count for place in several):
+        raise ValueError(
+            f"{name}: argnums must name one of the {count} positional arguments, got {argnums}; "
+            "arguments passed by keyword aren't differentiated"
+        )
+    if len({place % count for place in several}) < len(several):
+        raise ValueError(f"{name}: argnums must be distinct, got {argnums}")
+    chosen = tuple(args[place] for place in several)
+    return chosen if isinstance(argnums, tuple) else chosen[0]
+
+
+def check_arguments(argnums: Any, has_aux: Any = False) -> None:
+    """Raise TypeError unless `argnums` is an integer or a tuple of them, and `has_aux` a bool."""
+    several = argnums if isinstance(argnums, tuple) and argnums else (argnums,)
+    if any(isinstance(place, bool) or not isinstance(place, int) for place in several):
+        raise TypeError(f"argnums must be an integer or a tuple of integers, got {argnums!r}")
+    if not isinstance(has_aux, bool):
+        raise TypeError(f"has_aux must be True or False, got {has_aux!r}")
+
+
+def real_scalar(name: str, value: Any, x: PyTree = ()) -> Array:
+    """Return `value` as an array; raise TypeError unless it is one number, real where x is."""
+    if not hasattr(value, "shape") and not np.isscalar(value):
+        raise TypeError(f"{name}: fun must return a scalar, got {jax.tree.structure(value)}")
+    shape, dtype = np.shape(value), jnp.result_type(value)
+    real = jnp.issubdtype(dtype, jnp.floating)
+    # The complex step calls `fun` at complex points.
+    if not real and jnp.issubdtype(dtype, jnp.inexact):
+        real = any(jnp.iscomplexobj(leaf) for leaf in jax.tree.leaves(x))
+    if shape != () or not real:
+        raise TypeError(
+            f"{name}: fun must return a real floating-point scalar, got shape {shape} of {dtype}"
+        )
+    return jnp.asarray(value)
+
+
 @contextlib.contextmanager
-def calling(name: str, x: Any) -> Iterator[None]:
+def calling(name: str, x: PyTree) -> Iterator[None]:
     """Let the explicit mesh of `x` be the current one; say which fault a donated buffer is.
 
     Raises:

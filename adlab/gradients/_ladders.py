@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from adlab.core.calls import Bound
+from adlab.core.types import ChunkSize, PyTree
 from adlab.gradients._chunks import chunk_length
-from adlab.gradients.gradient_fn import ChunkSize, PyTree
 from adlab.gradients.host import searching
 
 __all__ = [
@@ -130,7 +131,12 @@ def sample(
 
 def is_data(fun: Callable) -> bool:
     """Tell whether a function's arrays are data, so that a program for it serves again."""
-    return isinstance(fun, jax.tree_util.Partial)
+    leaves, structure = jax.tree.flatten(fun)
+    try:
+        hash(structure)
+    except TypeError:
+        return False
+    return isinstance(fun, Bound) and all(isinstance(x, jax.Array | np.ndarray) for x in leaves)
 
 
 def _values(fun: Callable, x: PyTree, *, chunk_size: ChunkSize) -> tuple[jax.Array, jax.Array]:

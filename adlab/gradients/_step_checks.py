@@ -15,9 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from adlab.core import trees
+from adlab.core.types import ChunkSize, PyTree
 from adlab.gradients import _ladders
 from adlab.gradients._chunks import chunk_length
-from adlab.gradients.gradient_fn import ChunkSize, PyTree
 from adlab.gradients.host import searching
 
 __all__ = ["DIRECTIONS", "require_accuracy"]

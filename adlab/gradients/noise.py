@@ -25,9 +25,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from adlab.core import trees
+from adlab.core.types import ChunkSize, PyTree
 from adlab.gradients import _ladders
 from adlab.gradients._ladders import measurable
-from adlab.gradients.gradient_fn import ChunkSize, PyTree
 from adlab.gradients.stencils import Stencil
 
 __all__ = ["EVALUATIONS", "Balance", "constants", "measurable", "measure", "spread"]

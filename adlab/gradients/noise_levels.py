@@ -12,8 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from adlab.core import checks
+from adlab.core.calls import real_scalar
+from adlab.core.types import PyTree
 from adlab.gradients import _ladders
-from adlab.gradients.gradient_fn import PyTree, real_scalar
 from adlab.gradients.host import own_errors, searching
 
 __all__ = ["NoiseLevel", "noise_level"]
