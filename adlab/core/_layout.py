@@ -37,9 +37,9 @@ def varying(leaf: Any) -> frozenset[str]:
 
 def struct(leaf: Any, dtype: Any) -> jax.ShapeDtypeStruct:
     """Return the shape of `leaf` with another dtype, on the same devices."""
-    if explicit(leaf) is None and not varying(leaf):
-        return jax.ShapeDtypeStruct(np.shape(leaf), dtype)
     kind: Any = jax.typeof(leaf)
+    if kind.sharding is None or (kind.sharding.mesh.empty and not varying(leaf)):
+        return jax.ShapeDtypeStruct(np.shape(leaf), dtype)
     return jax.ShapeDtypeStruct(
         np.shape(leaf), dtype, sharding=kind.sharding, manual_axis_type=kind.manual_axis_type
     )
@@ -50,6 +50,10 @@ def like_type(leaf: jax.Array, other: Any) -> jax.Array:
 
     A leaf that varies along more axes keeps them: whether it may is for the caller to say.
     """
+    own: Any = jax.typeof(leaf)
+    wanted: Any = jax.typeof(other)
+    if own.sharding == wanted.sharding and own.manual_axis_type == wanted.manual_axis_type:
+        return leaf
     more = varying(other) - varying(leaf)
     if more:
         leaf = jax.lax.pcast(leaf, tuple(sorted(more)), to="varying")
@@ -84,8 +88,8 @@ def on_mesh(tree: PyTree) -> contextlib.AbstractContextManager[Any]:
     Outside of any trace, and without one, JAX makes the cotangent of a value on one device, and
     then refuses to combine it with what is on all.
     """
-    arrays: list[Any] = [leaf for leaf in jax.tree.leaves(tree) if isinstance(leaf, jax.Array)]
-    leaves = [leaf for leaf in arrays if explicit(leaf) is not None]
+    leaves: list[Any] = [leaf for leaf in jax.tree.leaves(tree) if isinstance(leaf, jax.Array)]
+    leaves = list(filter(explicit, leaves))
     current = jax.sharding.get_abstract_mesh()
     if not leaves or not current.empty or checks.in_trace(leaves):
         return contextlib.nullcontext()

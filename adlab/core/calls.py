@@ -104,21 +104,19 @@ def bind(
     """
     x = argument(name, args, argnums)
     checks.require_inexact(name, x)
-    if not any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(x)):
-        x = jax.tree.map(jnp.asarray, x)
+    x = jax.tree.map(lambda v: v if isinstance(v, jax.ShapeDtypeStruct) else jnp.asarray(v), x)
     return Bound(name, fun, tuple(args), dict(kwargs), argnums, has_aux, scalar), x
 
 
 def argument(name: str, args: Sequence[Any], argnums: Argnums) -> PyTree:
     """Return the argument that `argnums` names, or a tuple of several."""
-    several = argnums if isinstance(argnums, tuple) else (argnums,)
-    count = len(args)
-    if any(not -count <= place < count for place in several):
+    several, count = argnums if isinstance(argnums, tuple) else (argnums,), len(args)
+    if not set(several) <= set(range(-count, count)):
         raise ValueError(
             f"{name}: argnums must name one of the {count} positional arguments, got {argnums}; "
             "arguments passed by keyword aren't differentiated"
         )
-    if len({place % count for place in several}) < len(several):
+    if len(several) > 1 and len({place % count for place in several}) < len(several):
         raise ValueError(f"{name}: argnums must be distinct, got {argnums}")
     chosen = tuple(args[place] for place in several)
     return chosen if isinstance(argnums, tuple) else chosen[0]

@@ -103,5 +103,5 @@ def require_inexact(function: str, x: Any) -> None:
                 f"{function}: {place} must be real floating-point, got {dtype}; convert it, or "
                 "close over it so that only floating-point leaves are differentiated"
             )
-    if sum(int(np.size(leaf)) for _, leaf in leaves) == 0:
+    if not any(map(np.size, jax.tree.leaves(x))):
         raise ValueError(f"{function}: x must hold at least one number, got {x!r}")

@@ -35,7 +35,7 @@ def size(tree: PyTree) -> int:
     >>> size({"a": np.zeros((2, 3)), "b": 1.0})
     7
     """
-    return sum(math.prod(np.shape(leaf)) for leaf in jax.tree.leaves(tree))
+    return sum(map(math.prod, map(np.shape, jax.tree.leaves(tree))))
 
 
 def same_shapes(a: PyTree, b: PyTree) -> bool:

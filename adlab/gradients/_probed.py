@@ -30,14 +30,9 @@ Directional: TypeAlias = Callable[[PyTree], Array]
 class Slope(abc.ABC):
     """How the slope of a function along a probe is obtained; a pytree, as a `Method` is."""
 
-    @property
-    @abc.abstractmethod
-    def factory(self) -> Callable[..., Any]:
-        """The public function that makes the estimator."""
-
     @abc.abstractmethod
     def arguments(self) -> dict[str, Any]:
-        """Return those arguments of `factory` that belong to the slope."""
+        """Return those arguments of the factory that belong to the slope."""
 
     @abc.abstractmethod
     def along(
@@ -72,10 +67,6 @@ class Probed(Method):
     law: LawName | Law
     num_probes: int
     chunk_size: ChunkSize
-
-    @property
-    def factory(self) -> Callable[..., GradientFn]:
-        return self.slope.factory
 
     def arguments(self) -> dict[str, Any]:
         own = {"law": self.law, "num_probes": self.num_probes, "chunk_size": self.chunk_size}
@@ -151,6 +142,7 @@ class Probed(Method):
 
 
 def probed(
+    factory: Callable[..., Any],
     slope: Slope,
     fun: ScalarFn,
     *,
@@ -164,7 +156,7 @@ def probed(
     probes.resolve(law)
     checks.at_least("num_probes", num_probes, 1)
     check_chunk_size(chunk_size)
-    return gradient_fn(fun, argnums, has_aux, Probed(slope, law, num_probes, chunk_size))
+    return gradient_fn(fun, argnums, has_aux, Probed(factory, slope, law, num_probes, chunk_size))
 
 
 def _sum_over_probes(

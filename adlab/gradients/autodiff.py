@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -28,10 +27,6 @@ class ReverseMode(Method):
     """See `reverse_mode`."""
 
     reverse: ClassVar[bool] = True
-
-    @property
-    def factory(self) -> Callable[..., GradientFn]:
-        return reverse_mode
 
     def arguments(self) -> dict[str, Any]:
         return {}
@@ -83,7 +78,7 @@ def reverse_mode(fun: ScalarFn, *, argnums: Argnums = 0, has_aux: bool = False) 
 
     Source: Baur & Strassen (1983), doi:10.1016/0304-3975(83)90110-X.
     """
-    return gradient_fn(fun, argnums, has_aux, ReverseMode())
+    return gradient_fn(fun, argnums, has_aux, ReverseMode(reverse_mode))
 
 
 @register()
@@ -92,10 +87,6 @@ class ForwardMode(Method):
     """See `forward_mode`."""
 
     chunk_size: ChunkSize
-
-    @property
-    def factory(self) -> Callable[..., GradientFn]:
-        return forward_mode
 
     def arguments(self) -> dict[str, Any]:
         return {"chunk_size": self.chunk_size}
@@ -153,7 +144,7 @@ def forward_mode(
     Source: Wengert (1964), doi:10.1145/355586.364791.
     """
     check_chunk_size(chunk_size)
-    return gradient_fn(fun, argnums, has_aux, ForwardMode(chunk_size))
+    return gradient_fn(fun, argnums, has_aux, ForwardMode(forward_mode, chunk_size))
 
 
 def require_finite_slopes(fun: Bound, x: PyTree) -> None:

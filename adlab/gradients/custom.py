@@ -33,10 +33,6 @@ class Custom(Method):
     moment: Callable[[int], float] | None
 
     @property
-    def factory(self) -> Callable[..., GradientFn]:
-        return custom
-
-    @property
     def name(self) -> str:
         return str(getattr(self.estimator, "__name__", "custom"))
 
@@ -111,4 +107,4 @@ def custom(
             raise TypeError(f"{name} must be callable, got {value!r}")
     if second_moment is not None and not callable(second_moment):
         raise TypeError(f"second_moment must be callable or None, got {second_moment!r}")
-    return gradient_fn(fun, argnums, has_aux, Custom(estimate, cost, second_moment))
+    return gradient_fn(fun, argnums, has_aux, Custom(custom, estimate, cost, second_moment))

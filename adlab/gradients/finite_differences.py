@@ -51,10 +51,6 @@ class FiniteDifference(Method):
     rule: StepRule
     chunk_size: ChunkSize
 
-    @property
-    def factory(self) -> Callable[..., GradientFn]:
-        return finite_difference
-
     def arguments(self) -> dict[str, Any]:
         step = self.rule if self.step is None else self.step
         return {"scheme": self.scheme, "step": step, "chunk_size": self.chunk_size}
@@ -198,10 +194,6 @@ class ComplexStep(Method):
     rule: StepRule
     chunk_size: ChunkSize
 
-    @property
-    def factory(self) -> Callable[..., GradientFn]:
-        return finite_difference
-
     def arguments(self) -> dict[str, Any]:
         step = self.rule if self.step is None else self.step
         return {"scheme": "complex", "step": step, "chunk_size": self.chunk_size}
@@ -300,7 +292,7 @@ def finite_difference(
     checks.one_of("scheme", scheme, ["forward", "central", "richardson", "complex"])
     check_chunk_size(chunk_size)
     h, rule = step_or_rule("step", step)
-    method = FiniteDifference(scheme, h, rule, chunk_size)
+    method: Method = FiniteDifference(finite_difference, scheme, h, rule, chunk_size)
     if scheme == "complex":
-        method = ComplexStep(h, rule, chunk_size)
+        method = ComplexStep(finite_difference, h, rule, chunk_size)
     return gradient_fn(fun, argnums, has_aux, method)

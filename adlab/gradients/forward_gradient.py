@@ -26,10 +26,6 @@ __all__ = ["forward_gradient"]
 class Tangent(Slope):
     """The Jacobian-vector product along a probe."""
 
-    @property
-    def factory(self) -> Callable[..., GradientFn]:
-        return forward_gradient
-
     def arguments(self) -> dict[str, Any]:
         return {}
 
@@ -96,6 +92,7 @@ def forward_gradient(
     Source: Baydin et al. (2022), doi:10.48550/arXiv.2202.08587.
     """
     return probed(
+        forward_gradient,
         Tangent(),
         fun,
         law=law,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from adlab.core.calls import Bound
@@ -13,6 +14,7 @@ from adlab.core.types import Array, Key, PyTree
 __all__ = ["Method"]
 
 
+@dataclass(frozen=True, eq=False)
 class Method(abc.ABC):
     """How a gradient is obtained.
 
@@ -20,15 +22,12 @@ class Method(abc.ABC):
     to it as a function of x alone, which returns a real scalar; x is a tree of real arrays.
 
     Attributes:
+      factory: the public function that makes it.
       reverse: whether cotangents alone are passed through `fun`.
     """
 
+    factory: Callable[..., Any]
     reverse: ClassVar[bool] = False
-
-    @property
-    @abc.abstractmethod
-    def factory(self) -> Callable[..., Any]:
-        """The public function that makes it, whose arguments `arguments` names."""
 
     @property
     def name(self) -> str:

@@ -51,10 +51,6 @@ class Quotient(Slope):
     smoothing: Any
     rule: StepRule = "auto"
 
-    @property
-    def factory(self) -> Callable[..., GradientFn]:
-        return two_point if self.scheme == "central" else one_sided
-
     def arguments(self) -> dict[str, Any]:
         return {"smoothing": self.rule if self.smoothing is None else self.smoothing}
 
@@ -234,6 +230,7 @@ def two_point(
     Source: Nesterov & Spokoiny (2017), doi:10.1007/s10208-015-9296-2.
     """
     return probed(
+        two_point,
         Quotient("central", *step_or_rule("smoothing", smoothing)),
         fun,
         law=law,
@@ -294,6 +291,7 @@ def one_sided(
     Source: Nesterov & Spokoiny (2017), doi:10.1007/s10208-015-9296-2.
     """
     return probed(
+        one_sided,
         Quotient("forward", *step_or_rule("smoothing", smoothing)),
         fun,
         law=law,
