@@ -15,15 +15,14 @@ import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from adlab.core import checks
+from adlab.core.types import Array, PyTree
 
 __all__ = ["all_gathered", "explicit", "gathered", "like_type", "on_mesh", "struct", "varying"]
-
-PyTree = Any
 
 
 def explicit(leaf: Any) -> NamedSharding | None:
     """Return the sharding of an array or a shape on a mesh with explicit axes; None elsewhere."""
-    sharding = getattr(jax.typeof(leaf), "sharding", None)
+    sharding: NamedSharding | None = getattr(jax.typeof(leaf), "sharding", None)
     if sharding is None or AxisType.Explicit not in sharding.mesh.axis_types:
         return None
     return sharding
@@ -45,7 +44,7 @@ def struct(leaf: Any, dtype: Any) -> jax.ShapeDtypeStruct:
     )
 
 
-def like_type(leaf: jax.Array, other: Any) -> jax.Array:
+def like_type(leaf: Array, other: Any) -> Array:
     """Lay `leaf` out as `other`, which has its shape, and let it vary along the same axes at least.
 
     A leaf that varies along more axes keeps them: whether it may is for the caller to say.
@@ -60,26 +59,31 @@ def like_type(leaf: jax.Array, other: Any) -> jax.Array:
     sharding = explicit(other)
     if sharding is None or jax.typeof(leaf).sharding == sharding:
         return leaf
-    return jax.sharding.reshard(leaf, NamedSharding(_mesh(other, sharding), sharding.spec))
+    return _moved(leaf, NamedSharding(_mesh(other, sharding), sharding.spec))
 
 
-def gathered(leaf: jax.Array) -> jax.Array:
+def gathered(leaf: Array) -> Array:
     """Return `leaf` with all its numbers on every device of its explicit mesh."""
     sharding = explicit(leaf)
     if sharding is None or not any(sharding.spec):
         return leaf
-    return jax.sharding.reshard(leaf, NamedSharding(_mesh(leaf, sharding), PartitionSpec()))
+    return _moved(leaf, NamedSharding(_mesh(leaf, sharding), PartitionSpec()))
+
+
+def _moved(leaf: Array, sharding: NamedSharding) -> Array:
+    moved: Array = jax.sharding.reshard(leaf, sharding)
+    return moved
 
 
 def _mesh(leaf: Any, sharding: NamedSharding) -> Any:
     """Return the mesh of a leaf: with its devices where the leaf is an array, not a type."""
-    array = isinstance(leaf, jax.Array) and checks.concrete(leaf)
+    array = isinstance(leaf, Array) and checks.concrete(leaf)
     return leaf.sharding.mesh if array else sharding.mesh
 
 
 def all_gathered(tree: PyTree) -> PyTree:
     """Return `tree` with every array on all devices of its explicit mesh."""
-    return jax.tree.map(lambda leaf: gathered(leaf) if isinstance(leaf, jax.Array) else leaf, tree)
+    return jax.tree.map(lambda leaf: gathered(leaf) if isinstance(leaf, Array) else leaf, tree)
 
 
 def on_mesh(tree: PyTree) -> contextlib.AbstractContextManager[Any]:
@@ -88,7 +92,7 @@ def on_mesh(tree: PyTree) -> contextlib.AbstractContextManager[Any]:
     Outside of any trace, and without one, JAX makes the cotangent of a value on one device, and
     then refuses to combine it with what is on all.
     """
-    leaves: list[Any] = [leaf for leaf in jax.tree.leaves(tree) if isinstance(leaf, jax.Array)]
+    leaves: list[Any] = [leaf for leaf in jax.tree.leaves(tree) if isinstance(leaf, Array)]
     leaves = list(filter(explicit, leaves))
     current = jax.sharding.get_abstract_mesh()
     if not leaves or not current.empty or checks.in_trace(leaves):

@@ -100,7 +100,8 @@ class ForwardMode(Method):
         def slope(index: Array) -> Array:
             unit = (jnp.arange(dim) == index).astype(dtype)
             tangent = trees.cast_like(trees.unravel(unit, like), x)
-            return jax.jvp(fun, (x,), (tangent,))[1].astype(dtype)
+            along: Array = jax.jvp(fun, (x,), (tangent,))[1]
+            return along.astype(dtype)
 
         return over_coordinates(slope, x, chunk_length(self.chunk_size, fun, x, dim))
 
@@ -155,10 +156,11 @@ def require_finite_slopes(fun: Bound, x: PyTree) -> None:
     leaves, structure = jax.tree.flatten(x)
 
     def along(k: int) -> Array:
-        def of_leaf(leaf: Array) -> Array:
+        def of_leaf(leaf: Array) -> Any:
             return fun(jax.tree.unflatten(structure, [*leaves[:k], leaf, *leaves[k + 1 :]]))
 
-        return jax.jvp(of_leaf, (leaves[k],), (jnp.ones_like(leaves[k]),))[1]
+        slope: Array = jax.jvp(of_leaf, (leaves[k],), (jnp.ones_like(leaves[k]),))[1]
+        return slope
 
     slopes = [along(k) for k in range(len(leaves))]
     _require_finite(fun.name, jax.tree.unflatten(structure, slopes))

@@ -167,10 +167,10 @@ class FiniteDifference(Method):
     def _check_change(self, fun: Bound, x: PyTree, steps: Array) -> None:
         """Raise ValueError when fun doesn't see the step, but does see the automatic one."""
 
-        def seen(steps: Array) -> Array:
+        def seen(steps: Array) -> bool:
             flat = trees.ravel(x)
             ends = [fun(trees.unravel(flat + sign * steps, x)) for sign in (-1, 1)]
-            return ends[0] != ends[1]
+            return bool(ends[0] != ends[1])
 
         if not seen(steps) and seen(replace(self, step=None, rule="relative")._steps(fun, x)):
             raise ValueError(

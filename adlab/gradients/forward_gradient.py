@@ -35,7 +35,8 @@ class Tangent(Slope):
         del value, chunk_size
 
         def slope(u: PyTree) -> Array:
-            return jax.jvp(fun, (x,), (trees.cast_like(u, x),))[1]
+            along: Array = jax.jvp(fun, (x,), (trees.cast_like(u, x),))[1]
+            return along
 
         return slope
 

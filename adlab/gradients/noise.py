@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -25,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adlab.core import trees
-from adlab.core.types import ChunkSize, PyTree
+from adlab.core.types import Array, ChunkSize, PyTree, ValueFn
 from adlab.gradients import _ladders
 from adlab.gradients._ladders import measurable
 from adlab.gradients.stencils import Stencil
@@ -57,9 +56,9 @@ class Balance(NamedTuple):
       derivative: size D of the derivative of order p + 1 along a coordinate, in the same units.
     """
 
-    step: jax.Array
-    noise: jax.Array
-    derivative: jax.Array
+    step: Array
+    noise: Array
+    derivative: Array
 
 
 class _Rule(NamedTuple):
@@ -81,7 +80,7 @@ class _Rule(NamedTuple):
 
 
 def measure(
-    fun: Callable[[PyTree], jax.Array],
+    fun: ValueFn,
     x: PyTree,
     value: Any,
     stencil: Stencil,
@@ -99,15 +98,15 @@ def measure(
     ratio, largest = _coordinates(dim, stencil.order), _ladders.largest(x)
     samples = _ladders.sample(fun, x, chunk_size)
     found = _balance(*samples, value, largest, ratio, stencil=stencil, powers=powers)
-    return jax.lax.stop_gradient(found)
+    return Balance(*jax.lax.stop_gradient(tuple(found)))
 
 
 @functools.partial(jax.jit, static_argnames=("stencil", "powers"))
 def _balance(
-    ahead: jax.Array,
-    behind: jax.Array,
+    ahead: Array,
+    behind: Array,
     value: Any,
-    largest: jax.Array,
+    largest: Array,
     ratio: Any,
     *,
     stencil: Stencil,
@@ -137,7 +136,7 @@ def _balance(
     )
 
 
-def spread(u: PyTree, order: int) -> jax.Array:
+def spread(u: PyTree, order: int) -> Array:
     """Return by how much the derivative of order p + 1 along u exceeds that along one coordinate.
 
     For a sum of functions of one coordinate each it is that of one times sum_i |u_i|^(p + 1) if
@@ -160,15 +159,15 @@ def _coordinates(dim: int, order: int) -> float:
     return total if order % 2 else math.sqrt(total)
 
 
-def _rule_at(largest: jax.Array, order: int) -> _Rule:
+def _rule_at(largest: Array, order: int) -> _Rule:
     """Return the weights for the ladder that suits the size of x."""
     dtype = largest.dtype
     rules = [_rule(widths, order) for widths in _ladders.rungs(dtype.name)]
-    coarse, *finer = [jax.tree.map(lambda part: jnp.asarray(part, dtype), r) for r in rules]
+    coarse, *finer = [_Rule(*(jnp.asarray(part, dtype) for part in rule)) for rule in rules]
     if not finer:
         return coarse
     small = _ladders.small(largest)
-    return jax.tree.map(lambda a, b: jnp.where(small, b, a), coarse, finer[0])
+    return _Rule(*(jnp.where(small, b, a) for a, b in zip(coarse, finer[0], strict=True)))
 
 
 def _rule(widths: np.ndarray, order: int) -> _Rule:
@@ -182,7 +181,7 @@ def _rule(widths: np.ndarray, order: int) -> _Rule:
     return _Rule(widths, weights.T, gains, order * np.log(widths[-len(gains) :]), shares)
 
 
-def _errors(rule: _Rule, order: int, ahead: jax.Array, behind: jax.Array, value: Any) -> jax.Array:
+def _errors(rule: _Rule, order: int, ahead: Array, behind: Array, value: Any) -> Array:
     """Return |D_j| w_j^p, where D_j estimates the derivative of order p + 1.
 
     Quotients [f(w) - f(-w)]/2w are f' + f''' w^2/6 + f^(5) w^4/120 + ..., and divided differences
@@ -208,7 +207,7 @@ def _weights(widths: np.ndarray, points: np.ndarray, order: int) -> tuple[np.nda
     return nodes, scales / np.prod(gaps, axis=2)
 
 
-def _combined(weights: jax.Array, quotients: jax.Array) -> jax.Array:
+def _combined(weights: Array, quotients: Array) -> Array:
     """Return the weighted sums over neighbouring quotients."""
     nodes, count = weights.shape
     return sum(
@@ -217,19 +216,18 @@ def _combined(weights: jax.Array, quotients: jax.Array) -> jax.Array:
     )
 
 
-def _grain(rule: _Rule, ahead: jax.Array, behind: jax.Array) -> jax.Array:
+def _grain(rule: _Rule, ahead: Array, behind: Array) -> Array:
     """Return the noise of a function that is constant over short displacements.
 
     Its values are then rounded more coarsely than their dtype tells, to about what they change by
     between the longest such displacement and the next one.
     """
     rises = jnp.abs(ahead - behind) / 2
-    return (rises * rule.shares)[jnp.argmax(rises > 0)]
+    grains: Array = rises * rule.shares
+    return grains[jnp.argmax(rises > 0)]
 
 
-def _split(
-    errors: jax.Array, rule: _Rule, stencil: Stencil, ratio: jax.Array, floor: jax.Array
-) -> Balance:
+def _split(errors: Array, rule: _Rule, stencil: Stencil, ratio: Array, floor: Array) -> Balance:
     """Return the best of all splits of the widths into those of noise and those of the derivative.
 
     A split is in doubt when its noise is loud or shows at few widths, as a kink does, when noise
@@ -281,11 +279,11 @@ def _split(
 
 def _hushed(
     found: Balance,
-    errors: jax.Array,
+    errors: Array,
     rule: _Rule,
     stencil: Stencil,
-    ratio: jax.Array,
-    floor: jax.Array,
+    ratio: Array,
+    floor: Array,
 ) -> Balance:
     """Return the balance without noise that displacements of few digits, as steps are, don't have.
 
@@ -310,7 +308,7 @@ def _hushed(
     )
 
 
-def _loud(noise: jax.Array, lower: np.ndarray, shown: jax.Array, log_floor: Any) -> jax.Array:
+def _loud(noise: Array, lower: np.ndarray, shown: Array, log_floor: Any) -> Array:
     """Tell for which splits noise is much quieter before its loudest width than there.
 
     What varies over a short scale looks so: like noise, but only at displacements beyond it.

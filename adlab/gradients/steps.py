@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Literal, cast, get_args
 
 import jax
@@ -10,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adlab.core import checks, trees
-from adlab.core.types import Array, PyTree
+from adlab.core.types import Array, PyTree, ValueFn
 
 __all__ = [
     "StepRule",
@@ -61,10 +60,12 @@ def relative_step(dtypes: list[Any], order: int) -> float:
 
     eps is the unit round-off of the coarsest dtype among those of x and of the value.
     """
-    return float(max(jnp.finfo(dtype).eps for dtype in dtypes)) ** (1 / (order + 1))
+    coarsest = max(float(jnp.finfo(dtype).eps) for dtype in dtypes)
+    found: float = coarsest ** (1 / (order + 1))
+    return found
 
 
-def displacement(fun: Callable, x: PyTree, order: int) -> Array:
+def displacement(fun: ValueFn, x: PyTree, order: int) -> Array:
     """Return the largest displacement |h u|_inf of an automatic step.
 
     It is eps^(1/(order + 1)) * max(1, root mean square of x), and a constant to differentiation:

@@ -95,7 +95,7 @@ class Quotient(Slope):
         def slope(u: PyTree) -> Array:
             behind, ahead = self._ends(x, step(u), u)
             front = fun(ahead)
-            back = fun(behind) if self.scheme == "central" else value
+            back = value if value is not None and self.scheme == "forward" else fun(behind)
             return quotient(front, back, moved(behind, ahead, u))
 
         return slope
