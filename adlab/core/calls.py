@@ -75,7 +75,8 @@ class Bound:
             ) from error
         if self.has_aux and not (isinstance(out, tuple | list) and len(out) == 2):
             raise TypeError(
-                f"{self.name}: with has_aux, fun must return a pair (value, aux), got {out!r}"
+                f"{self.name}: fun must return a pair (value, aux) with has_aux=True, got a "
+                f"{type(out).__name__}"
             )
         value, aux = out if self.has_aux else (out, None)
         return (real_scalar(self.name, value, x) if self.scalar else value), aux
@@ -117,7 +118,7 @@ def argument(name: str, args: Sequence[Any], argnums: Argnums) -> PyTree:
             "arguments passed by keyword aren't differentiated"
         )
     if len(several) > 1 and len({place % count for place in several}) < len(several):
-        raise ValueError(f"{name}: argnums must be distinct, got {argnums}")
+        raise ValueError(f"{name}: argnums must name each argument once, got {argnums}")
     chosen = tuple(args[place] for place in several)
     return chosen if isinstance(argnums, tuple) else chosen[0]
 
@@ -134,7 +135,8 @@ def check_arguments(argnums: Any, has_aux: Any = False) -> None:
 def real_scalar(name: str, value: Any, x: PyTree = ()) -> Array:
     """Return `value` as an array; raise TypeError unless it is one number, real where x is."""
     if not hasattr(value, "shape") and not np.isscalar(value):
-        raise TypeError(f"{name}: fun must return a scalar, got {jax.tree.structure(value)}")
+        got = jax.tree.structure(value)
+        raise TypeError(f"{name}: fun must return one real floating-point number, got {got}")
     shape, dtype = np.shape(value), jnp.result_type(value)
     real = jnp.issubdtype(dtype, jnp.floating)
     # The complex step calls `fun` at complex points.
@@ -142,7 +144,7 @@ def real_scalar(name: str, value: Any, x: PyTree = ()) -> Array:
         real = any(jnp.iscomplexobj(leaf) for leaf in jax.tree.leaves(x))
     if shape != () or not real:
         raise TypeError(
-            f"{name}: fun must return a real floating-point scalar, got shape {shape} of {dtype}"
+            f"{name}: fun must return one real floating-point number, got {dtype} of shape {shape}"
         )
     return jnp.asarray(value)
 
