@@ -128,12 +128,15 @@ def sample(fun: ValueFn, x: PyTree, chunk_size: ChunkSize) -> tuple[jax.Array, A
 
 def is_data(fun: ValueFn) -> bool:
     """Tell whether a function's arrays are data, so that a program for it serves again."""
-    leaves, structure = jax.tree.flatten(fun)
+    if not isinstance(fun, Bound):
+        return False
     try:
-        hash(structure)
+        hash(jax.tree.structure(fun))
     except TypeError:
         return False
-    return isinstance(fun, Bound) and all(isinstance(x, jax.Array | np.ndarray) for x in leaves)
+    # Python's numbers would be traced, too, and the function may branch on them.
+    given = jax.tree.leaves((fun.args, fun.kwargs))
+    return all(isinstance(leaf, jax.Array | np.ndarray) for leaf in given)
 
 
 def _values(fun: ValueFn, x: PyTree, *, chunk_size: ChunkSize) -> tuple[jax.Array, Array]:
