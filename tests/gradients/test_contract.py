@@ -305,6 +305,10 @@ BAD_FUNCTIONS = {
     ),
     "a vector of one": (lambda x: x[:1], r"got (float32|complex64) of shape \(1,\)"),
     "an integer": (lambda x: jnp.sum(x).astype(jnp.int32), r"got int32 of shape \(\)"),
+    "a complex number": (
+        lambda x: jax.lax.complex(jnp.sum(x), jnp.sum(x)),
+        r"got complex64 of shape \(\)",
+    ),
     "a flag": (lambda x: jnp.sum(x) * 0 == 1, r"got bool of shape \(\)"),
     "a tuple": (
         lambda x: (jnp.sum(x), x),
