@@ -138,3 +138,12 @@ def test_a_new_lambda_retraces():
     for _ in range(2):
         driver(two_point(lambda x: jnp.sum(x**2), smoothing=0.5), X)
     assert len(traces) == 2
+
+
+def test_a_function_may_branch_on_numbers_of_python():
+    def power(x, n):
+        return jnp.sum(x) if n == 1 else jnp.sum(x**n)
+
+    g = finite_difference(power)
+    np.testing.assert_allclose(g(X, 2), 2 * X, atol=1e-2)  # float32: eps^(2/3), with room
+    g.check(X, 2)
