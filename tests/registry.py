@@ -1,21 +1,19 @@
-"""Every kind of gradient, set up to be as good as it gets: one line here buys the whole battery."""
+"""Every kind of gradient, set up to be as good as it gets.
 
+The kinds are read off `gradients.__all__`: a new estimator gets the whole battery of tests without
+a line here. It is held to the bounds of `_COARSEST` until it states better ones in `_ERRORS`.
+"""
+
+import inspect
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, get_args, get_type_hints
 
 import jax.numpy as jnp
 
+from adlab import gradients
 from adlab.core import trees
 from adlab.core.cost import Cost
-from adlab.gradients import (
-    custom,
-    finite_difference,
-    forward_gradient,
-    forward_mode,
-    one_sided,
-    reverse_mode,
-    two_point,
-)
+from adlab.gradients import GradientFn
 
 
 class Kind(NamedTuple):
@@ -27,40 +25,19 @@ class Kind(NamedTuple):
       coarse: the same with some leaves in bfloat16, whose step then is 2^-7 to a power.
       random: whether it draws probes.
       calls: what of `fun` it calls: "evaluations", "jvps" or "vjps".
+      free: the option by which its step isn't measured; none where it has no step.
     """
 
     make: Callable
     error: float
     coarse: float
-    random: bool = False
-    calls: str = "evaluations"
+    random: bool
+    calls: str
+    free: dict[str, str]
 
     @property
     def values_only(self) -> bool:
         return self.calls == "evaluations"
-
-
-def _probed(factory):
-    def make(fun, dim, **options):
-        return factory(fun, law="orthogonal", num_probes=dim, **options)
-
-    return make
-
-
-def _scheme(name):
-    def make(fun, dim, **options):
-        del dim
-        return finite_difference(fun, scheme=name, **options)
-
-    return make
-
-
-def _exact(factory):
-    def make(fun, dim, **options):
-        del dim
-        return factory(fun, **options)
-
-    return make
 
 
 def central_of_their_own(fun, x, key):
@@ -81,24 +58,64 @@ def _their_cost(dim):
     return Cost(evaluations=2 * dim)
 
 
-def _custom(fun, dim, **options):
-    del dim
-    return custom(fun, central_of_their_own, cost=_their_cost, **options)
+# What a kind can't be made without.
+_NEEDED = {"custom": {"estimate": central_of_their_own, "cost": _their_cost}}
+_COARSEST = (1e-2, 5e-1)
+_ERRORS = {
+    "reverse_mode": (1e-6, 1e-2),
+    "forward_mode": (1e-6, 1e-2),
+    "forward_gradient": (1e-5, 3e-2),
+    "two_point": (1e-3, 5e-2),
+    "one_sided": (1e-2, 5e-1),
+    "finite_difference/forward": (1e-2, 2e-1),
+    "finite_difference/central": (1e-3, 1e-2),
+    "finite_difference/richardson": (1e-3, 1e-2),
+    "finite_difference/complex": (1e-6, 1e-2),
+    "custom": (1e-5, 1e-2),
+}
+
+
+def factories():
+    """Yield the name and the function of each factory of gradients that the package offers."""
+    for name in gradients.__all__:
+        member = getattr(gradients, name)
+        if inspect.isfunction(member) and get_type_hints(member)["return"] is GradientFn:
+            yield name, member
+
+
+def _variants(name, factory):
+    """Yield a factory's names and options: one for each of its schemes, where it has any."""
+    schemes = get_args(get_type_hints(factory).get("scheme"))
+    if not schemes:
+        yield name, _NEEDED.get(name, {})
+    for scheme in schemes:
+        yield f"{name}/{scheme}", {"scheme": scheme}
+
+
+def _kind(name, factory, given):
+    parameters = inspect.signature(factory).parameters
+    random = "law" in parameters
+    steps = {"step", "smoothing"} & set(parameters)
+
+    def make(fun, dim, **options):
+        probes = {"law": "orthogonal", "num_probes": dim} if random else {}
+        return factory(fun, **given, **probes, **options)
+
+    free = {step: "relative" for step in steps if given.get("scheme") != "complex"}
+    cost = make(jnp.sum, 2, **free).cost(jnp.ones(2))
+    calls = next(calls for calls in ("evaluations", "jvps", "vjps") if getattr(cost, calls))
+    return Kind(make, *_ERRORS.get(name, _COARSEST), random, calls, free)
 
 
 KINDS = {
-    "reverse_mode": Kind(_exact(reverse_mode), 1e-6, 1e-2, calls="vjps"),
-    "forward_mode": Kind(_exact(forward_mode), 1e-6, 1e-2, calls="jvps"),
-    "forward_gradient": Kind(_probed(forward_gradient), 1e-5, 3e-2, random=True, calls="jvps"),
-    "two_point": Kind(_probed(two_point), 1e-3, 5e-2, random=True),
-    "one_sided": Kind(_probed(one_sided), 1e-2, 5e-1, random=True),
-    "finite_difference/forward": Kind(_scheme("forward"), 1e-2, 2e-1),
-    "finite_difference/central": Kind(_scheme("central"), 1e-3, 1e-2),
-    "finite_difference/richardson": Kind(_scheme("richardson"), 1e-3, 1e-2),
-    "finite_difference/complex": Kind(_scheme("complex"), 1e-6, 1e-2),
-    "custom": Kind(_custom, 1e-5, 1e-2),
+    name: _kind(name, factory, given)
+    for kind, factory in factories()
+    for name, given in _variants(kind, factory)
 }
 RANDOM = [name for name, kind in KINDS.items() if kind.random]
 VALUES_ONLY = [
     name for name, kind in KINDS.items() if kind.values_only and not name.endswith("complex")
 ]
+# One that draws probes, one that differentiates, one that takes differences: for what `GradientFn`
+# does itself, and no kind can change.
+SOME = ["two_point", "reverse_mode", "finite_difference/central"]

@@ -18,10 +18,10 @@ from jax.extend import core as jex
 
 from adlab.core import flops
 from adlab.core._layout import varying
+from adlab.core.types import Key, PyTree
 
 __all__ = ["checked_axes", "require_one_derivative", "require_shared"]
 
-PyTree = Any
 _LOCAL = ("axis_index", "pvary", "pcast")  # name an axis, but move no number along it
 
 
@@ -93,12 +93,13 @@ def _compare(
         )
 
 
-def require_shared(name: str, u: PyTree, x: PyTree) -> None:
-    """Raise ValueError where probes differ between devices that share x."""
-    for (path, leaf), other in zip(
-        jax.tree_util.tree_leaves_with_path(x), jax.tree.leaves(u), strict=True
-    ):
-        if more := varying(other) - varying(leaf):
+def require_shared(name: str, key: Key, x: PyTree) -> None:
+    """Raise ValueError where the key differs between devices that share x."""
+    own = varying(key)
+    if not own:
+        return
+    for path, leaf in jax.tree_util.tree_leaves_with_path(x):
+        if more := own - varying(leaf):
             raise ValueError(
                 f"{name}: key must be the same on all devices along mesh axis {_names(more)}, "
                 f"along which {jax.tree_util.keystr(path) or 'x'} is the same, got one that varies"

@@ -15,15 +15,14 @@ import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from adlab.core import checks
+from adlab.core.types import Array, PyTree
 
 __all__ = ["all_gathered", "explicit", "gathered", "like_type", "on_mesh", "struct", "varying"]
-
-PyTree = Any
 
 
 def explicit(leaf: Any) -> NamedSharding | None:
     """Return the sharding of an array or a shape on a mesh with explicit axes; None elsewhere."""
-    sharding = getattr(jax.typeof(leaf), "sharding", None)
+    sharding: NamedSharding | None = getattr(jax.typeof(leaf), "sharding", None)
     if sharding is None or AxisType.Explicit not in sharding.mesh.axis_types:
         return None
     return sharding
@@ -37,45 +36,54 @@ def varying(leaf: Any) -> frozenset[str]:
 
 def struct(leaf: Any, dtype: Any) -> jax.ShapeDtypeStruct:
     """Return the shape of `leaf` with another dtype, on the same devices."""
-    if explicit(leaf) is None and not varying(leaf):
-        return jax.ShapeDtypeStruct(np.shape(leaf), dtype)
     kind: Any = jax.typeof(leaf)
+    if kind.sharding is None or (kind.sharding.mesh.empty and not varying(leaf)):
+        return jax.ShapeDtypeStruct(np.shape(leaf), dtype)
     return jax.ShapeDtypeStruct(
         np.shape(leaf), dtype, sharding=kind.sharding, manual_axis_type=kind.manual_axis_type
     )
 
 
-def like_type(leaf: jax.Array, other: Any) -> jax.Array:
+def like_type(leaf: Array, other: Any) -> Array:
     """Lay `leaf` out as `other`, which has its shape, and let it vary along the same axes at least.
 
     A leaf that varies along more axes keeps them: whether it may is for the caller to say.
     """
+    own: Any = jax.typeof(leaf)
+    wanted: Any = jax.typeof(other)
+    if own.sharding == wanted.sharding and own.manual_axis_type == wanted.manual_axis_type:
+        return leaf
     more = varying(other) - varying(leaf)
     if more:
         leaf = jax.lax.pcast(leaf, tuple(sorted(more)), to="varying")
     sharding = explicit(other)
     if sharding is None or jax.typeof(leaf).sharding == sharding:
         return leaf
-    return jax.sharding.reshard(leaf, NamedSharding(_mesh(other, sharding), sharding.spec))
+    return _moved(leaf, NamedSharding(_mesh(other, sharding), sharding.spec))
 
 
-def gathered(leaf: jax.Array) -> jax.Array:
+def gathered(leaf: Array) -> Array:
     """Return `leaf` with all its numbers on every device of its explicit mesh."""
     sharding = explicit(leaf)
     if sharding is None or not any(sharding.spec):
         return leaf
-    return jax.sharding.reshard(leaf, NamedSharding(_mesh(leaf, sharding), PartitionSpec()))
+    return _moved(leaf, NamedSharding(_mesh(leaf, sharding), PartitionSpec()))
+
+
+def _moved(leaf: Array, sharding: NamedSharding) -> Array:
+    moved: Array = jax.sharding.reshard(leaf, sharding)
+    return moved
 
 
 def _mesh(leaf: Any, sharding: NamedSharding) -> Any:
     """Return the mesh of a leaf: with its devices where the leaf is an array, not a type."""
-    array = isinstance(leaf, jax.Array) and checks.concrete(leaf)
+    array = isinstance(leaf, Array) and checks.concrete(leaf)
     return leaf.sharding.mesh if array else sharding.mesh
 
 
 def all_gathered(tree: PyTree) -> PyTree:
     """Return `tree` with every array on all devices of its explicit mesh."""
-    return jax.tree.map(lambda leaf: gathered(leaf) if isinstance(leaf, jax.Array) else leaf, tree)
+    return jax.tree.map(lambda leaf: gathered(leaf) if isinstance(leaf, Array) else leaf, tree)
 
 
 def on_mesh(tree: PyTree) -> contextlib.AbstractContextManager[Any]:
@@ -84,8 +92,8 @@ def on_mesh(tree: PyTree) -> contextlib.AbstractContextManager[Any]:
     Outside of any trace, and without one, JAX makes the cotangent of a value on one device, and
     then refuses to combine it with what is on all.
     """
-    arrays: list[Any] = [leaf for leaf in jax.tree.leaves(tree) if isinstance(leaf, jax.Array)]
-    leaves = [leaf for leaf in arrays if explicit(leaf) is not None]
+    leaves: list[Any] = [leaf for leaf in jax.tree.leaves(tree) if isinstance(leaf, Array)]
+    leaves = list(filter(explicit, leaves))
     current = jax.sharding.get_abstract_mesh()
     if not leaves or not current.empty or checks.in_trace(leaves):
         return contextlib.nullcontext()

@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from adlab.core.types import Array
+
 __all__ = [
     "at_least",
     "concrete",
@@ -77,13 +79,14 @@ def at_least(name: str, value: Any, bound: int) -> None:
         raise ValueError(f"{name} must be >= {bound}, got {value!r}")
 
 
-def require_key(function: str, key: Any) -> None:
-    """Raise TypeError unless the function named got a random key."""
+def require_key(function: str, key: Array | None) -> Array:
+    """Return the random key; raise TypeError unless the function named got one."""
     if key is None:
         raise TypeError(
             f"{function} draws random probes: key must be a jax.random key, got None; "
             "call it with key=jax.random.key(0)"
         )
+    return key
 
 
 def require_inexact(function: str, x: Any) -> None:
@@ -100,5 +103,5 @@ def require_inexact(function: str, x: Any) -> None:
                 f"{function}: {place} must be real floating-point, got {dtype}; convert it, or "
                 "close over it so that only floating-point leaves are differentiated"
             )
-    if sum(int(np.size(leaf)) for _, leaf in leaves) == 0:
+    if not any(map(np.size, jax.tree.leaves(x))):
         raise ValueError(f"{function}: x must hold at least one number, got {x!r}")

@@ -117,9 +117,11 @@ def subjaxprs(eqn: jex.JaxprEqn) -> Iterator[jex.Jaxpr]:
 
 def _equation(eqn: jex.JaxprEqn) -> Work:
     name = eqn.primitive.name
+    length: int
     inner = [count_jaxpr(jaxpr) for jaxpr in subjaxprs(eqn)]
     if name == "scan":
-        return inner[0] * eqn.params["length"]
+        length = eqn.params["length"]
+        return inner[0] * length
     if name == "while":
         work = sum(inner, Work())
         return Work(work.flops, work.bytes, exact=False)
@@ -134,13 +136,14 @@ def _equation(eqn: jex.JaxprEqn) -> Work:
 
 def _flops(eqn: jex.JaxprEqn) -> int:
     name = eqn.primitive.name
-    shapes: list[Any] = [getattr(v.aval, "shape", ()) for v in eqn.invars]
-    out = getattr(eqn.outvars[0].aval, "shape", ())
+    shapes: list[tuple[int, ...]] = [getattr(v.aval, "shape", ()) for v in eqn.invars]
+    out: tuple[int, ...] = getattr(eqn.outvars[0].aval, "shape", ())
     if name == "dot_general":
         (contracted, _), _ = eqn.params["dimension_numbers"]
-        return 2 * math.prod(out) * math.prod(shapes[0][axis] for axis in contracted)
+        lengths: list[int] = [shapes[0][axis] for axis in contracted]
+        return 2 * math.prod(out) * math.prod(lengths)
     if name == "conv_general_dilated":
-        out_features = shapes[1][eqn.params["dimension_numbers"].rhs_spec[0]]
+        out_features: int = shapes[1][eqn.params["dimension_numbers"].rhs_spec[0]]
         return 2 * math.prod(out) * math.prod(shapes[1]) // out_features
     if name in _FREE:
         return 0

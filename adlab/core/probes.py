@@ -120,7 +120,8 @@ def resolve(law: LawName | Law) -> Law | Literal["orthogonal"]:
         return law
     if not isinstance(law, str):
         raise TypeError(f"law must be a name or a callable (like, *, key), got {law!r}")
-    checks.one_of("law", law, get_args(LawName))
+    if law not in _LAWS:
+        checks.one_of("law", law, get_args(LawName))
     return _LAWS.get(law, "orthogonal")
 
 

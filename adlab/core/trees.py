@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adlab.core import _layout
+from adlab.core.types import Array, PyTree
 
 __all__ = [
     "add_scaled",
@@ -26,8 +27,6 @@ __all__ = [
     "zeros_like",
 ]
 
-PyTree = Any
-
 
 def size(tree: PyTree) -> int:
     """Count the numbers in `tree`, from shapes alone.
@@ -35,7 +34,7 @@ def size(tree: PyTree) -> int:
     >>> size({"a": np.zeros((2, 3)), "b": 1.0})
     7
     """
-    return sum(math.prod(np.shape(leaf)) for leaf in jax.tree.leaves(tree))
+    return sum(map(math.prod, map(np.shape, jax.tree.leaves(tree))))
 
 
 def same_shapes(a: PyTree, b: PyTree) -> bool:
@@ -63,7 +62,7 @@ def probe_like(tree: PyTree) -> PyTree:
     return jax.tree.map(lambda leaf: _layout.struct(leaf, wide_dtype(leaf)), tree)
 
 
-def vdot(a: PyTree, b: PyTree) -> jax.Array:
+def vdot(a: PyTree, b: PyTree) -> Array:
     """Return the inner product of two real trees of one structure, summed in at least float32."""
     dtype = common_dtype((a, b))
     pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
@@ -72,7 +71,7 @@ def vdot(a: PyTree, b: PyTree) -> jax.Array:
     )
 
 
-def _leaf_vdot(u: jax.Array, v: jax.Array) -> jax.Array:
+def _leaf_vdot(u: Array, v: Array) -> Array:
     if _layout.explicit(u) is None and _layout.explicit(v) is None:
         return jnp.vdot(u, v)
     return jnp.sum(u * v)  # a product of what is sharded would have to be told where it goes
@@ -81,11 +80,10 @@ def _leaf_vdot(u: jax.Array, v: jax.Array) -> jax.Array:
 def add_scaled(x: PyTree, scale: Any, u: PyTree) -> PyTree:
     """Return x + scale * u, computed in the dtype of `u` and rounded to the dtype of `x`."""
 
-    def leaf_add(a: Any, b: Any) -> jax.Array:
+    def leaf_add(a: Any, b: Any) -> Array:
         b = jnp.asarray(b)
-        return (jnp.asarray(a, b.dtype) + jnp.asarray(scale, b.dtype) * b).astype(
-            jnp.result_type(a)
-        )
+        moved: Array = jnp.asarray(a, b.dtype) + jnp.asarray(scale, b.dtype) * b
+        return moved.astype(jnp.result_type(a))
 
     return jax.tree.map(leaf_add, x, u)
 
@@ -93,7 +91,7 @@ def add_scaled(x: PyTree, scale: Any, u: PyTree) -> PyTree:
 def cast_like(tree: PyTree, like: PyTree) -> PyTree:
     """Round every leaf of `tree` to the dtype of its counterpart in `like`, and lay it out so."""
 
-    def leaf_like(leaf: jax.Array, other: Any) -> jax.Array:
+    def leaf_like(leaf: Array, other: Any) -> Array:
         return _layout.like_type(leaf.astype(jnp.result_type(other)), other)
 
     return jax.tree.map(leaf_like, tree, like)
@@ -106,7 +104,7 @@ def zeros_like(like: PyTree) -> PyTree:
     )
 
 
-def ravel(tree: PyTree) -> jax.Array:
+def ravel(tree: PyTree) -> Array:
     """Lay the leaves of `tree` end to end in one vector of their common (wide) dtype.
 
     On a mesh with explicit axes every device then holds the whole vector.
@@ -118,7 +116,7 @@ def ravel(tree: PyTree) -> jax.Array:
     return jnp.concatenate([leaf.reshape(-1) for leaf in leaves])
 
 
-def unravel(vector: jax.Array, like: PyTree) -> PyTree:
+def unravel(vector: Array, like: PyTree) -> PyTree:
     """Cut `vector` into leaves of the shapes, dtypes and layout of `like`; inverts `ravel`."""
     leaves, structure = jax.tree.flatten(like)
     parts, start = [], 0

@@ -25,6 +25,7 @@ __all__ = [
     "PyTree",
     "ScalarFn",
     "TreeFn",
+    "ValueFn",
 ]
 
 Array: TypeAlias = jax.Array
@@ -36,6 +37,8 @@ ScalarFn: TypeAlias = Callable[..., Any]
 """A function to a real scalar, or to (scalar, aux) where `has_aux` is set."""
 TreeFn: TypeAlias = Callable[..., PyTree]
 """A function of trees to a tree."""
+ValueFn: TypeAlias = Callable[[PyTree], Array]
+"""A function of one tree to a real scalar."""
 Matvec: TypeAlias = Callable[[PyTree], PyTree]
 """v -> A v, where v and A v are trees like the parameters."""
 Argnums: TypeAlias = int | tuple[int, ...]

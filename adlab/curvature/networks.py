@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from adlab.core import _devices, checks, trees
-from adlab.core._calls import calling
+from adlab.core.calls import calling
 from adlab.core.nodes import as_data, register
 from adlab.curvature._likelihoods import LIKELIHOODS, Likelihood, Predictive
 from adlab.curvature.blocks import Network, Where, merge, select

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adlab.core import _devices, checks, trees
-from adlab.core._calls import calling
+from adlab.core.calls import bind, calling, check_arguments, real_scalar
 
 __all__ = ["Mode", "hvp", "linearize_hvp"]
 
@@ -63,13 +63,14 @@ def hvp(
     Source: Pearlmutter (1994), doi:10.1162/neco.1994.6.1.147.
     """
     checks.one_of("mode", mode, get_args(Mode))
+    check_arguments(argnums, has_aux)
 
     def product(v: PyTree, *args: Any) -> Any:
-        bound, x = bind(fun, args, argnums, has_aux)
+        bound, x = bind("hvp", fun, args, {}, argnums=argnums, has_aux=has_aux)
         v = vector(v, x, "the argument")
-        _devices.require_one_derivative("hvp", lambda x: bound(x)[0], x, reverse=True)
+        _devices.require_one_derivative("hvp", bound, x, reverse=True)
         with calling("hvp", x):
-            result, aux = _COMPOSITIONS[mode](bound, x, trees.cast_like(v, x))
+            result, aux = _COMPOSITIONS[mode](bound.with_aux, x, trees.cast_like(v, x))
         result = _cast(result, v)
         return (result, aux) if has_aux else result
 
@@ -108,54 +109,20 @@ def linearize_hvp(
         called).
       TypeError: `fun` isn't scalar; an argument or v isn't real floating-point.
     """
-    bound, x = bind(fun, args, argnums, has_aux)
-    _devices.require_one_derivative("linearize_hvp", lambda x: bound(x)[0], x, reverse=True)
-    with calling("linearize_hvp", x):
-        gradient, product, aux = jax.linearize(jax.grad(bound, has_aux=True), x, has_aux=True)
+    name = "linearize_hvp"
+    check_arguments(argnums, has_aux)
+    bound, x = bind(name, fun, args, {}, argnums=argnums, has_aux=has_aux)
+    _devices.require_one_derivative(name, bound, x, reverse=True)
+    with calling(name, x):
+        slope = jax.grad(bound.with_aux, has_aux=True)
+        gradient, product, aux = jax.linearize(slope, x, has_aux=True)
     matvec = jax.tree_util.Partial(_linear, product, x)
     return (gradient, matvec, aux) if has_aux else (gradient, matvec)
 
 
-def bind(
-    fun: Callable[..., Any], args: tuple[Any, ...], argnums: int | tuple[int, ...], has_aux: bool
-) -> tuple[Callable[[PyTree], tuple[Any, Any]], PyTree]:
-    """Return x -> (value, aux) with all other arguments bound, and x, after checks of both."""
-    several = argnums if isinstance(argnums, tuple) else (argnums,)
-    for place in several:
-        if isinstance(place, bool) or not isinstance(place, int):
-            raise TypeError(f"argnums must be an integer or a tuple of integers, got {argnums!r}")
-        if not -len(args) <= place < len(args):
-            raise ValueError(
-                f"argnums must name one of the {len(args)} arguments of fun, got {argnums!r}"
-            )
-    if len({place % len(args) for place in several}) != max(1, len(several)):
-        raise ValueError(f"argnums must name at least one argument, and none twice, got {argnums}")
-    parts = tuple(args[place] for place in several)
-    x = jax.tree.map(jnp.asarray, parts if isinstance(argnums, tuple) else parts[0])
-    checks.require_inexact("Hessian", x)
-
-    def bound(x: PyTree) -> tuple[Any, Any]:
-        changed = list(args)
-        for place, part in zip(several, x if isinstance(argnums, tuple) else (x,), strict=True):
-            changed[place] = part
-        out = fun(*changed)
-        value, aux = out if has_aux else (out, None)
-        return scalar(value), aux
-
-    return bound, x
-
-
 def scalar(value: Any) -> jax.Array:
     """Return the value of a loss as an array; raise TypeError unless it is one real number."""
-    single = jax.tree_util.all_leaves([value]) and value is not None
-    if not single or np.shape(value) or not jnp.issubdtype(jnp.result_type(value), jnp.floating):
-        got = f"{jnp.result_type(value)} of shape {np.shape(value)}" if single else _kind(value)
-        raise TypeError(f"fun must return one real floating-point number, got {got}")
-    return jnp.asarray(value)
-
-
-def _kind(value: Any) -> str:
-    return "None" if value is None else f"a {type(value).__name__}"
+    return real_scalar("curvature", value)
 
 
 def vector(v: PyTree, like: PyTree, meant: str) -> PyTree:

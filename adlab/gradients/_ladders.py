@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adlab.gradients.base import ChunkSize, PyTree
-from adlab.gradients.chunks import chunk_length
+from adlab.core.calls import Bound
+from adlab.core.types import Array, ChunkSize, PyTree, ValueFn
+from adlab.gradients._chunks import chunk_length
 from adlab.gradients.host import searching
 
 __all__ = [
@@ -62,7 +61,7 @@ def rungs(dtype: str) -> list[np.ndarray]:
     return found
 
 
-def largest(x: PyTree) -> jax.Array:
+def largest(x: PyTree) -> Array:
     """Return the largest |x_i|, in the coarsest dtype of 32 bits or more that x has."""
     leaves = [leaf for leaf in jax.tree.leaves(jax.lax.stop_gradient(x)) if measurable(leaf)]
     dtype = max((leaf.dtype for leaf in leaves), key=lambda dtype: jnp.finfo(dtype).eps)
@@ -70,7 +69,7 @@ def largest(x: PyTree) -> jax.Array:
     return jnp.max(jnp.stack(sizes))
 
 
-def small(size: jax.Array) -> jax.Array:
+def small(size: Array) -> Array:
     """Tell whether x, of which this is `largest`, is so small that it holds the finer ladder."""
     return size <= _SMALL
 
@@ -86,7 +85,7 @@ def unit(x: PyTree) -> PyTree:
     Displacements are in these units.
     """
 
-    def leaf_unit(leaf: jax.Array) -> jax.Array:
+    def leaf_unit(leaf: Array) -> Array:
         size = jnp.exp2(jnp.floor(jnp.log2(jnp.maximum(jnp.abs(leaf), 1))))
         return size if measurable(leaf) else jnp.zeros_like(leaf)
 
@@ -101,7 +100,7 @@ def directions(x: PyTree, seed: int = 0) -> PyTree:
     """
     start = 0
 
-    def leaf_direction(size: jax.Array) -> jax.Array:
+    def leaf_direction(size: Array) -> Array:
         nonlocal start
         index = jnp.arange(start, start + size.size, dtype=jnp.uint32)
         start += size.size
@@ -110,14 +109,13 @@ def directions(x: PyTree, seed: int = 0) -> PyTree:
             bits = (bits ^ (bits >> shift)) * jnp.uint32(factor)
         signs = 1 - 2 * ((bits >> 16) & 1).astype(jnp.float32)
         parts = signs * jnp.asarray(LENGTHS, jnp.float32)[index % len(LENGTHS)]
-        return size * parts.reshape(size.shape).astype(size.dtype)
+        found: Array = size * parts.reshape(size.shape).astype(size.dtype)
+        return found
 
     return jax.tree.map(leaf_direction, unit(x))
 
 
-def sample(
-    fun: Callable[[PyTree], jax.Array], x: PyTree, chunk_size: ChunkSize
-) -> tuple[jax.Array, jax.Array]:
+def sample(fun: ValueFn, x: PyTree, chunk_size: ChunkSize) -> tuple[jax.Array, Array]:
     """Return fun(x + w u) and fun(x - w u) for all widths w of the ladder of x, u its direction.
 
     They are NaN where a function of the host raises.
@@ -128,19 +126,27 @@ def sample(
         )
 
 
-def is_data(fun: Callable) -> bool:
+def is_data(fun: ValueFn) -> bool:
     """Tell whether a function's arrays are data, so that a program for it serves again."""
-    return isinstance(fun, jax.tree_util.Partial)
+    if not isinstance(fun, Bound):
+        return False
+    try:
+        hash(jax.tree.structure(fun))
+    except TypeError:
+        return False
+    # Python's numbers would be traced, too, and the function may branch on them.
+    given = jax.tree.leaves((fun.args, fun.kwargs))
+    return all(isinstance(leaf, jax.Array | np.ndarray) for leaf in given)
 
 
-def _values(fun: Callable, x: PyTree, *, chunk_size: ChunkSize) -> tuple[jax.Array, jax.Array]:
+def _values(fun: ValueFn, x: PyTree, *, chunk_size: ChunkSize) -> tuple[jax.Array, Array]:
     u, size = directions(x), largest(x)
     coarse, *finer = [jnp.asarray(widths, size.dtype) for widths in rungs(size.dtype.name)]
     widths = jnp.where(small(size), finer[0], coarse) if finer else coarse
     ends = jnp.concatenate([widths, -widths])
     chunk = chunk_length(chunk_size, fun, x, ends.size)
 
-    def value(t: jax.Array) -> jax.Array:
+    def value(t: Array) -> Array:
         return fun(jax.tree.map(lambda a, b: a + t.astype(a.dtype) * b, x, u))
 
     values = jax.lax.map(value, ends, batch_size=chunk if chunk > 1 else None)

@@ -7,7 +7,6 @@ agree best. The quotient that an estimator forms along the same direction must b
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -15,9 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from adlab.core import trees
+from adlab.core.types import Array, ChunkSize, PyTree, ValueFn
 from adlab.gradients import _ladders
-from adlab.gradients.base import ChunkSize, PyTree
-from adlab.gradients.chunks import chunk_length
+from adlab.gradients._chunks import chunk_length
 from adlab.gradients.host import searching
 
 __all__ = ["DIRECTIONS", "require_accuracy"]
@@ -50,7 +49,7 @@ class _Slope(NamedTuple):
 def require_accuracy(
     name: str,
     given: str,
-    fun: Callable[[PyTree], jax.Array],
+    fun: ValueFn,
     x: PyTree,
     tried: list[tuple[PyTree, float]],
     chunk_size: ChunkSize,
@@ -132,7 +131,7 @@ def _normalised(d: PyTree, x: PyTree) -> tuple[PyTree, float, float]:
 
 
 def _sampled(
-    fun: Callable, x: PyTree, ladder: tuple[PyTree, ...], chunk_size: ChunkSize
+    fun: ValueFn, x: PyTree, ladder: tuple[PyTree, ...], chunk_size: ChunkSize
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return widths, and values at (direction, width) ahead and behind, all in double precision."""
     size = _ladders.largest(x)
@@ -151,28 +150,29 @@ def _sampled(
 
 
 def _values(
-    fun: Callable,
+    fun: ValueFn,
     x: PyTree,
     ladder: PyTree,
-    index: jax.Array,
-    ends: jax.Array,
+    index: Array,
+    ends: Array,
     *,
     chunk_size: ChunkSize,
-) -> jax.Array:
+) -> Array:
     """Return `fun` at x + t d, for every t of `ends` along the direction d of that index."""
     chunk = chunk_length(chunk_size, fun, x, ends.size)
 
-    def value(end: tuple[jax.Array, jax.Array]) -> jax.Array:
+    def value(end: tuple[Array, Array]) -> Array:
         place, t = end
 
-        def moved(leaf: jax.Array, parts: jax.Array) -> jax.Array:
+        def moved(leaf: Array, parts: Array) -> Array:
             if not _ladders.measurable(leaf):
                 return leaf
             return leaf + t.astype(leaf.dtype) * parts[place].astype(leaf.dtype)
 
         return fun(jax.tree.map(moved, x, ladder))
 
-    return jax.lax.map(value, (index, ends), batch_size=chunk if chunk > 1 else None)
+    values: Array = jax.lax.map(value, (index, ends), batch_size=chunk if chunk > 1 else None)
+    return values
 
 
 _compiled = jax.jit(_values, static_argnames="chunk_size")

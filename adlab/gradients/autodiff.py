@@ -2,57 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from adlab.core import trees
+from adlab.core.calls import Bound
 from adlab.core.cost import Cost
-from adlab.core.nodes import as_data, register
-from adlab.gradients.base import (
-    ChunkSize,
-    GradientFn,
-    PyTree,
-    check_arguments,
-    check_derivatives,
-    leaf_slopes,
-)
-from adlab.gradients.chunks import check_chunk_size, chunk_length
+from adlab.core.nodes import register
+from adlab.core.types import Argnums, Array, ChunkSize, Key, PyTree, ScalarFn
+from adlab.gradients._chunks import check_chunk_size, chunk_length, over_coordinates
+from adlab.gradients.gradient_fn import GradientFn, gradient_fn
+from adlab.gradients.method import Method
 
-__all__ = ["forward_mode", "reverse_mode"]
+__all__ = ["forward_mode", "require_finite_slopes", "reverse_mode"]
 
 
-@register("fun")
+@register()
 @dataclass(frozen=True, eq=False)
-class ReverseMode(GradientFn):
+class ReverseMode(Method):
     """See `reverse_mode`."""
 
-    _aux_cost = 0
-    _reverse = True
+    reverse: ClassVar[bool] = True
 
-    def _cost(self, dim: int) -> Cost:
-        del dim
-        return Cost(vjps=1)
+    def arguments(self) -> dict[str, Any]:
+        return {}
 
-    def _gradient(self, fun: Callable, x: PyTree, key: Any, value: Any) -> PyTree:
+    def estimate(
+        self, fun: Bound, x: PyTree, key: Key | None, value: Array | None = None
+    ) -> PyTree:
         del key, value
         return jax.grad(fun)(x)
 
-    def _check_step(self, fun: Callable, x: PyTree, key: jax.Array) -> None:
-        check_derivatives(self._name, self._gradient(fun, x, key, None))
+    def cost(self, x: PyTree, *, value: bool) -> Cost:
+        del x, value
+        return Cost(vjps=1)
 
-    def _value_aux_gradient(self, fun: Callable, x: PyTree, key: Any) -> tuple[Any, Any, PyTree]:
+    def value_and_estimate(
+        self, fun: Bound, x: PyTree, key: Key | None
+    ) -> tuple[Array, Any, PyTree]:
         del key
-        (value, aux), gradient = jax.value_and_grad(fun, has_aux=True)(x)
+        (value, aux), gradient = jax.value_and_grad(fun.with_aux, has_aux=True)(x)
         return value, aux, gradient
 
+    def check(self, fun: Bound, x: PyTree, key: Key) -> None:
+        _require_finite(fun.name, self.estimate(fun, x, key))
 
-def reverse_mode(
-    fun: Callable[..., Any], *, argnums: int | tuple[int, ...] = 0, has_aux: bool = False
-) -> GradientFn:
+
+def reverse_mode(fun: ScalarFn, *, argnums: Argnums = 0, has_aux: bool = False) -> GradientFn:
     """Return the exact gradient of `fun` by one reverse sweep: `jax.grad`, as a `GradientFn`.
 
     No bias and no variance: correct to rounding. Costs one vector-Jacobian product, which is at
@@ -78,43 +78,46 @@ def reverse_mode(
 
     Source: Baur & Strassen (1983), doi:10.1016/0304-3975(83)90110-X.
     """
-    check_arguments(argnums, has_aux)
-    return ReverseMode(as_data(fun), argnums, has_aux)
+    return gradient_fn(fun, argnums, has_aux, ReverseMode(reverse_mode))
 
 
-@register("fun")
+@register()
 @dataclass(frozen=True, eq=False)
-class ForwardMode(GradientFn):
+class ForwardMode(Method):
     """See `forward_mode`."""
 
     chunk_size: ChunkSize
 
-    def _cost(self, dim: int) -> Cost:
-        return Cost(jvps=dim)
+    def arguments(self) -> dict[str, Any]:
+        return {"chunk_size": self.chunk_size}
 
-    def _gradient(self, fun: Callable, x: PyTree, key: Any, value: Any) -> PyTree:
+    def estimate(
+        self, fun: Bound, x: PyTree, key: Key | None, value: Array | None = None
+    ) -> PyTree:
         del key, value
-        dim, like = trees.size(x), trees.probe_like(x)
+        dim, like, dtype = trees.size(x), trees.probe_like(x), trees.common_dtype(x)
 
-        def slope(index: jax.Array) -> jax.Array:
-            unit = (jnp.arange(dim) == index).astype(trees.common_dtype(x))
+        def slope(index: Array) -> Array:
+            unit = (jnp.arange(dim) == index).astype(dtype)
             tangent = trees.cast_like(trees.unravel(unit, like), x)
-            return jax.jvp(fun, (x,), (tangent,))[1].astype(trees.common_dtype(x))
+            along: Array = jax.jvp(fun, (x,), (tangent,))[1]
+            return along.astype(dtype)
 
-        chunk = chunk_length(self.chunk_size, fun, x, dim)
-        slopes = jax.lax.map(slope, jnp.arange(dim), batch_size=chunk if chunk > 1 else None)
-        return trees.unravel(slopes, like)
+        return over_coordinates(slope, x, chunk_length(self.chunk_size, fun, x, dim))
 
-    def _check_step(self, fun: Callable, x: PyTree, key: jax.Array) -> None:
+    def cost(self, x: PyTree, *, value: bool) -> Cost:
+        return Cost(jvps=trees.size(x), evaluations=int(value))
+
+    def check(self, fun: Bound, x: PyTree, key: Key) -> None:
         del key
-        check_derivatives(self._name, leaf_slopes(fun, x))
+        require_finite_slopes(fun, x)
 
 
 def forward_mode(
-    fun: Callable[..., Any],
+    fun: ScalarFn,
     *,
     chunk_size: ChunkSize = "auto",
-    argnums: int | tuple[int, ...] = 0,
+    argnums: Argnums = 0,
     has_aux: bool = False,
 ) -> GradientFn:
     """Return the exact gradient of `fun` by one forward sweep per coordinate.
@@ -141,6 +144,38 @@ def forward_mode(
 
     Source: Wengert (1964), doi:10.1145/355586.364791.
     """
-    check_arguments(argnums, has_aux)
     check_chunk_size(chunk_size)
-    return ForwardMode(as_data(fun), argnums, has_aux, chunk_size)
+    return gradient_fn(fun, argnums, has_aux, ForwardMode(forward_mode, chunk_size))
+
+
+def require_finite_slopes(fun: Bound, x: PyTree) -> None:
+    """Raise ValueError unless all partial derivatives of `fun` are finite, by forward sweeps.
+
+    One sweep per leaf, along ones in it: their sum isn't finite where a partial isn't.
+    """
+    leaves, structure = jax.tree.flatten(x)
+
+    def along(k: int) -> Array:
+        def of_leaf(leaf: Array) -> Any:
+            return fun(jax.tree.unflatten(structure, [*leaves[:k], leaf, *leaves[k + 1 :]]))
+
+        slope: Array = jax.jvp(of_leaf, (leaves[k],), (jnp.ones_like(leaves[k]),))[1]
+        return slope
+
+    slopes = [along(k) for k in range(len(leaves))]
+    _require_finite(fun.name, jax.tree.unflatten(structure, slopes))
+
+
+def _require_finite(name: str, derivatives: PyTree) -> None:
+    """Raise ValueError unless all derivatives are finite; name the leaf that they are taken in."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(derivatives):
+        bad = ~np.isfinite(np.asarray(leaf, np.float64))
+        if np.any(bad):
+            place = jax.tree_util.keystr(path) or "x"
+            raise ValueError(
+                f"{name}: the derivative of fun must be finite at x, got "
+                f"{np.asarray(leaf, np.float64)[bad][0]} in {place}: an operation has none there, "
+                "or its rule gives none, though the value is finite (a power or a root at 0?); "
+                "move x, choose the argument of that operation by jnp.where, or take "
+                "finite_difference, which needs values alone"
+            )

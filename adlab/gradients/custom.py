@@ -4,65 +4,76 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from adlab.core import trees
+from adlab.core.calls import Bound
 from adlab.core.cost import Cost
-from adlab.core.nodes import as_data, register
-from adlab.gradients.base import GradientFn, PyTree, check_arguments
+from adlab.core.nodes import register
+from adlab.core.types import Argnums, Array, Key, PyTree, ScalarFn
+from adlab.gradients.gradient_fn import GradientFn, gradient_fn
+from adlab.gradients.method import Method
 
 __all__ = ["custom"]
 
-Estimate = Callable[[Callable[[PyTree], Any], PyTree, Any], PyTree]
+Estimator: TypeAlias = Callable[[Callable[[PyTree], Any], PyTree, Any], PyTree]
 
 
-@register("fun")
+@register()
 @dataclass(frozen=True, eq=False)
-class Custom(GradientFn):
+class Custom(Method):
     """See `custom`."""
 
-    estimate: Estimate
-    evaluations: Callable[[int], Cost]
+    estimator: Estimator
+    price: Callable[[int], Cost]
     moment: Callable[[int], float] | None
 
     @property
-    def _name(self) -> str:
-        return getattr(self.estimate, "__name__", "custom")
+    def name(self) -> str:
+        return str(getattr(self.estimator, "__name__", "custom"))
 
-    def _cost(self, dim: int) -> Cost:
-        return self.evaluations(dim)
+    def arguments(self) -> dict[str, Any]:
+        return {"estimate": self.estimator, "cost": self.price, "second_moment": self.moment}
 
-    def _second_moment(self, dim: int) -> float:
-        if self.moment is None:
-            raise ValueError(
-                f"second_moment of {self._name} must be known to prescribe a step: pass "
-                "second_moment=, a function d -> c with E|G|^2 = c |grad|^2 on a linear function"
-            )
-        return float(self.moment(dim))
-
-    def _gradient(self, fun: Callable, x: PyTree, key: Any, value: Any) -> PyTree:
+    def estimate(
+        self, fun: Bound, x: PyTree, key: Key | None, value: Array | None = None
+    ) -> PyTree:
         del value
-        estimate = jax.tree.map(jnp.asarray, self.estimate(fun, x, key))
+        estimate = jax.tree.map(jnp.asarray, self.estimator(fun, x, key))
         if not trees.same_shapes(estimate, x):
             returned = jax.tree.map(np.shape, estimate)
             raise TypeError(
-                f"{self._name} must return an estimate shaped as x, got {returned} for "
+                f"{self.name} must return an estimate shaped as x, got {returned} for "
                 f"{jax.tree.map(np.shape, x)}"
             )
         return estimate
 
+    def cost(self, x: PyTree, *, value: bool) -> Cost:
+        return self.price(trees.size(x)) + Cost(evaluations=int(value))
+
+    def second_moment(self, dim: int) -> float:
+        if self.moment is None:
+            raise ValueError(
+                f"second_moment of {self.name} must be known to prescribe a step: pass "
+                "second_moment=, a function d -> c with E|G|^2 = c |grad|^2 on a linear function"
+            )
+        return float(self.moment(dim))
+
+    def check(self, fun: Bound, x: PyTree, key: Key) -> None:
+        del fun, x, key  # what there is to check, only its author knows
+
 
 def custom(
-    fun: Callable[..., Any],
-    estimate: Estimate,
+    fun: ScalarFn,
+    estimate: Estimator,
     *,
     cost: Callable[[int], Cost],
     second_moment: Callable[[int], float] | None = None,
-    argnums: int | tuple[int, ...] = 0,
+    argnums: Argnums = 0,
     has_aux: bool = False,
 ) -> GradientFn:
     """Give an estimator of your own the contract of a `GradientFn`.
@@ -91,10 +102,9 @@ def custom(
       TypeError: estimate, cost or second_moment isn't callable; the estimate isn't shaped as x
         (when called).
     """
-    check_arguments(argnums, has_aux)
     for name, value in (("estimate", estimate), ("cost", cost)):
         if not callable(value):
             raise TypeError(f"{name} must be callable, got {value!r}")
     if second_moment is not None and not callable(second_moment):
         raise TypeError(f"second_moment must be callable or None, got {second_moment!r}")
-    return Custom(as_data(fun), argnums, has_aux, estimate, cost, second_moment)
+    return gradient_fn(fun, argnums, has_aux, Custom(custom, estimate, cost, second_moment))

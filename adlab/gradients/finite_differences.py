@@ -9,19 +9,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from adlab.core import _layout, checks, trees
+from adlab.core import checks, trees
+from adlab.core.calls import Bound
 from adlab.core.cost import Cost
-from adlab.core.nodes import as_data, register
-from adlab.gradients import _ladders
+from adlab.core.nodes import register
+from adlab.core.types import Argnums, Array, ChunkSize, Key, PyTree, ScalarFn
+from adlab.gradients import _complex_step, _ladders
+from adlab.gradients._chunks import check_chunk_size, chunk_length, over_coordinates
 from adlab.gradients._step_checks import DIRECTIONS, require_accuracy
-from adlab.gradients.base import (
-    ChunkSize,
-    GradientFn,
-    PyTree,
-    check_arguments,
-)
-from adlab.gradients.chunks import check_chunk_size, chunk_length
-from adlab.gradients.holomorphic import holomorphic
+from adlab.gradients.gradient_fn import GradientFn, gradient_fn
+from adlab.gradients.method import Method
 from adlab.gradients.noise import EVALUATIONS, measurable, measure
 from adlab.gradients.stencils import STENCILS, SchemeName
 from adlab.gradients.steps import (
@@ -36,119 +33,98 @@ from adlab.gradients.steps import (
 
 __all__ = ["finite_difference"]
 
-# Far below the round-off of the value, which it never meets, and far above underflow; and the share
-# of a small x that it is at most: functions such as log vary on the scale of x, and err by its
-# square.
-_COMPLEX_STEPS = {"float32": (1e-9, 1e-4), "float64": (1e-20, 1e-9)}
 
-
-@register("fun", "step")
+@register("step")
 @dataclass(frozen=True, eq=False)
-class FiniteDifference(GradientFn):
-    """See `finite_difference`."""
+class FiniteDifference(Method):
+    """A stencil along every coordinate.
+
+    Attributes:
+      scheme: the name of the stencil.
+      step: h > 0, or None where the rule tells it.
+      rule: how it is found.
+      chunk_size: how many coordinates are evaluated at a time.
+    """
 
     scheme: SchemeName
     step: Any
     rule: StepRule
     chunk_size: ChunkSize
 
-    def cost(self, *args: Any, **kwargs: Any) -> Cost:
-        """Return what one call costs: known before running, from shapes and dtypes alone."""
-        _, x = self._bind(args, kwargs)
-        return super().cost(*args, **kwargs) + Cost(evaluations=EVALUATIONS * self._measures(x))
+    def arguments(self) -> dict[str, Any]:
+        step = self.rule if self.step is None else self.step
+        return {"scheme": self.scheme, "step": step, "chunk_size": self.chunk_size}
 
-    @property
-    def _aux_cost(self) -> int:  # type: ignore[override]
-        return int(self.scheme not in ("forward", "complex"))
+    def estimate(
+        self, fun: Bound, x: PyTree, key: Key | None, value: Array | None = None
+    ) -> PyTree:
+        del key
+        if self.scheme == "forward" and value is None:
+            value = fun(x)
+        slope = self._slope(fun, x, value)
+        return over_coordinates(slope, x, chunk_length(self.chunk_size, fun, x, trees.size(x)))
 
-    def _cost(self, dim: int) -> Cost:
-        if self.scheme == "complex":
-            return Cost(evaluations=dim + 2)
-        if self.scheme == "forward":
-            return Cost(evaluations=dim + 1)
-        return Cost(evaluations=2 * len(STENCILS[self.scheme].quotients) * dim)
+    def cost(self, x: PyTree, *, value: bool) -> Cost:
+        dim, forward = trees.size(x), self.scheme == "forward"
+        ends = dim + 1 if forward else 2 * len(STENCILS[self.scheme].quotients) * dim + int(value)
+        return Cost(evaluations=ends + EVALUATIONS * self._measures(x))
+
+    def check(self, fun: Bound, x: PyTree, key: Key) -> None:
+        del key
+        if self.step is not None and not self.step > 0:
+            raise ValueError(f"{fun.name}: step must be > 0, got {self.step}")
+        steps = self._steps(fun, x, fun(x))
+        for ahead, behind, *_ in self._ends(x, steps):
+            lost = ahead == behind
+            if jnp.any(lost):
+                ones = jax.tree.map(jnp.ones_like, x)
+                raise ValueError(
+                    f"{fun.name}: step must move every coordinate of x, got "
+                    f"{float(steps[jnp.argmax(lost)]):.3g}, at which x + h e_i rounds to x; use at "
+                    f'least {usable_step(x, ones, share=1):.2g}, or "auto"'
+                )
+        if self.step is not None:
+            self._check_change(fun, x, steps)
+        if measurable(x):
+            self._check_error(fun, x, steps)
 
     def _measures(self, x: PyTree) -> bool:
-        given = self.step is not None or self.scheme == "complex"
-        return self.rule == "auto" and not given and measurable(x)
+        return self.rule == "auto" and self.step is None and measurable(x)
 
-    def _gradient(self, fun: Callable, x: PyTree, key: Any, value: Any) -> PyTree:
-        del key
-        if self.scheme == "complex":
-            slope, point = self._complex_slope(fun, x, value), _complex_like(x)
-        else:
-            slope, point = self._real_slope(fun, x, value), x
-        dim = trees.size(x)
-        chunk = chunk_length(self.chunk_size, fun, point, dim)
-        slopes = jax.lax.map(slope, jnp.arange(dim), batch_size=chunk if chunk > 1 else None)
-        return trees.unravel(slopes, trees.probe_like(x))
-
-    def _real_slope(self, fun: Callable, x: PyTree, value: Any) -> Callable:
+    def _slope(self, fun: Bound, x: PyTree, value: Array | None) -> Callable[[Array], Array]:
         """Return i -> the stencil's estimate along coordinate i."""
-        if self.scheme == "forward":
-            value = fun(x) if value is None else value
         flat, ends = trees.ravel(x), self._ends(x, self._steps(fun, x, value))
 
-        def evaluate(moved: jax.Array, offset: Any, index: jax.Array) -> jax.Array:
+        def evaluate(moved: Array, offset: Any, index: Array) -> Any:
             if offset == 0:
                 return value
             return fun(trees.unravel(flat.at[index].set(moved[index]), x))
 
-        def slope(index: jax.Array) -> jax.Array:
+        def slope(index: Array) -> Array:
             total: Any = 0
             for ahead, behind, a, b, weight in ends:
                 rise = difference(evaluate(ahead, a, index), evaluate(behind, b, index))
                 run = (ahead[index] - behind[index]).astype(rise.dtype)
                 total += float(weight) * (rise / run)
-            return total.astype(flat.dtype)
+            return jnp.asarray(total, flat.dtype)
 
         return slope
 
-    def _ends(
-        self, x: PyTree, steps: jax.Array
-    ) -> list[tuple[jax.Array, jax.Array, Any, Any, Any]]:
+    def _ends(self, x: PyTree, steps: Array) -> list[tuple[Array, Array, Any, Any, Any]]:
         """Return (x + a h, x + b h, a, b, weight) per quotient, for all coordinates at once.
 
         Each is moved by its own step and rounded to what its leaf's dtype holds.
         """
         flat = trees.ravel(x)
 
-        def displaced(offset: Any) -> jax.Array:
+        def displaced(offset: Any) -> Array:
             moved = trees.unravel(flat + jnp.asarray(float(offset), flat.dtype) * steps, x)
             return trees.ravel(moved)
 
         quotients = STENCILS[self.scheme].quotients
         return [(displaced(a), displaced(b), a, b, weight) for a, b, weight in quotients]
 
-    def _complex_slope(self, fun: Callable, x: PyTree, value: Any) -> Callable:
-        """Return i -> Im fun(x + i h e_i) / h."""
-        flat = trees.ravel(x)
-        like = _complex_like(x)
-        extended = holomorphic(self._name, fun, like)
-        value = _value_if_any(fun, x) if value is None else value
-        h = self._complex_steps(flat)
-        on_axis = extended(trees.unravel(jax.lax.complex(flat, jnp.zeros_like(flat)), like))
-        # Else fun isn't real for real x, or is so only because imaginary parts of its steps cancel.
-        h = jnp.where((jnp.imag(on_axis) == 0) & jnp.isfinite(value), h, jnp.nan)
-
-        def slope(index: jax.Array) -> jax.Array:
-            imaginary = jnp.where(jnp.arange(flat.size) == index, h, 0)
-            moved = extended(trees.unravel(jax.lax.complex(flat, imaginary), like))
-            return (jnp.imag(moved) / jnp.sum(imaginary)).astype(flat.dtype)
-
-        return slope
-
-    def _complex_steps(self, flat: jax.Array) -> jax.Array:
-        """Return the step of every coordinate: short beside x_i too, but for x_i = 0."""
-        if self.step is not None:
-            return jnp.broadcast_to(valid_step(self.step, flat.dtype), flat.shape)
-        longest, share = _COMPLEX_STEPS[flat.dtype.name]
-        beside = jnp.maximum(
-            share * jnp.abs(jax.lax.stop_gradient(flat)), jnp.finfo(flat.dtype).tiny
-        )
-        return jnp.where(flat == 0, longest, jnp.minimum(longest, beside)).astype(flat.dtype)
-
-    def _steps(self, fun: Callable, x: PyTree, value: Any = None) -> jax.Array:
+    def _steps(self, fun: Bound, x: PyTree, value: Array | None = None) -> Array:
         """Return the step of every coordinate; NaN where it isn't positive."""
         dtype = trees.common_dtype(x)
         if self.step is not None:
@@ -159,7 +135,7 @@ class FiniteDifference(GradientFn):
             found = measure(fun, x, value, stencil, self.chunk_size, powers=True)
             best = found.step.astype(dtype)
 
-        def leaf_steps(leaf: jax.Array) -> jax.Array:
+        def leaf_steps(leaf: Array) -> Array:
             step = jnp.asarray(relative_step([leaf.dtype, value_dtype], stencil.order), dtype)
             if measurable(leaf):
                 step = jnp.where(jnp.isnan(best), step, best)
@@ -168,34 +144,7 @@ class FiniteDifference(GradientFn):
         h = trees.ravel(jax.tree.map(leaf_steps, x))
         return jnp.exp2(jnp.round(jnp.log2(h)))
 
-    def _check_step(self, fun: Callable, x: PyTree, key: jax.Array) -> None:
-        del key
-        if self.step is not None and not self.step > 0:
-            raise ValueError(f"{self._name}: step must be > 0, got {self.step}")
-        if self.scheme == "complex":
-            if not jnp.isfinite(self._complex_slope(fun, x, None)(0)):
-                raise ValueError(
-                    f'{self._name}: scheme="complex" needs a fun that is real for real x and '
-                    "finite near it, and this one isn't at x (a branch of log, sqrt or a power?); "
-                    'use scheme="richardson"'
-                )
-            return
-        steps = self._steps(fun, x, fun(x))
-        for ahead, behind, *_ in self._ends(x, steps):
-            lost = ahead == behind
-            if jnp.any(lost):
-                ones = jax.tree.map(jnp.ones_like, x)
-                raise ValueError(
-                    f"{self._name}: step must move every coordinate of x, got "
-                    f"{float(steps[jnp.argmax(lost)]):.3g}, at which x + h e_i rounds to x; use at "
-                    f'least {usable_step(x, ones, share=1):.2g}, or "auto"'
-                )
-        if self.step is not None:
-            self._check_change(fun, x, steps)
-        if measurable(x):
-            self._check_error(fun, x, steps)
-
-    def _check_error(self, fun: Callable, x: PyTree, steps: jax.Array) -> None:
+    def _check_error(self, fun: Bound, x: PyTree, steps: Array) -> None:
         """Raise ValueError when slopes along directions of all steps at once are seen to be wrong.
 
         A direction is +-h_i in every coordinate, so that each moves by its own step.
@@ -213,48 +162,73 @@ class FiniteDifference(GradientFn):
             tried.append((d, float(total)))
         given = f"step {float(steps[0]):.3g}"
         automatic = self.step is None
-        require_accuracy(self._name, given, fun, x, tried, self.chunk_size, automatic=automatic)
+        require_accuracy(fun.name, given, fun, x, tried, self.chunk_size, automatic=automatic)
 
-    def _check_change(self, fun: Callable, x: PyTree, steps: jax.Array) -> None:
+    def _check_change(self, fun: Bound, x: PyTree, steps: Array) -> None:
         """Raise ValueError when fun doesn't see the step, but does see the automatic one."""
 
-        def seen(steps: jax.Array) -> jax.Array:
+        def seen(steps: Array) -> bool:
             flat = trees.ravel(x)
             ends = [fun(trees.unravel(flat + sign * steps, x)) for sign in (-1, 1)]
-            return ends[0] != ends[1]
+            return bool(ends[0] != ends[1])
 
         if not seen(steps) and seen(replace(self, step=None, rule="relative")._steps(fun, x)):
             raise ValueError(
-                f"{self._name}: step must change fun at x, got {float(steps[0]):.3g}, under the "
+                f"{fun.name}: step must change fun at x, got {float(steps[0]):.3g}, under the "
                 'round-off of its values; use "auto" or a larger one'
             )
 
 
-def _value_if_any(fun: Callable, x: PyTree) -> Any:
-    """Return fun(x), or 0 where `fun` accepts complex numbers only, or makes real ones complex."""
-    try:
-        return fun(x)
-    except TypeError:
-        return 0.0
+@register("step")
+@dataclass(frozen=True, eq=False)
+class ComplexStep(Method):
+    """The imaginary part of a value at a point moved along i, over every coordinate.
 
+    Attributes:
+      step: h > 0, or None for the shortest that is of use.
+      rule: the name by which that was asked for.
+      chunk_size: how many coordinates are evaluated at a time.
+    """
 
-def _complex_like(x: PyTree) -> PyTree:
-    """Return the shapes of x with complex dtypes."""
+    step: Any
+    rule: StepRule
+    chunk_size: ChunkSize
 
-    def leaf_like(leaf: jax.Array) -> jax.ShapeDtypeStruct:
-        wide = leaf.dtype == jnp.float64
-        return _layout.struct(leaf, jnp.complex128 if wide else jnp.complex64)
+    def arguments(self) -> dict[str, Any]:
+        step = self.rule if self.step is None else self.step
+        return {"scheme": "complex", "step": step, "chunk_size": self.chunk_size}
 
-    return jax.tree.map(leaf_like, x)
+    def estimate(
+        self, fun: Bound, x: PyTree, key: Key | None, value: Array | None = None
+    ) -> PyTree:
+        del key
+        slope = _complex_step.slope(fun, x, value, self.step)
+        point = _complex_step.complex_like(x)
+        return over_coordinates(slope, x, chunk_length(self.chunk_size, fun, point, trees.size(x)))
+
+    def cost(self, x: PyTree, *, value: bool) -> Cost:
+        del value  # fun(x) is needed in any case: it must be finite
+        return Cost(evaluations=trees.size(x) + 2)
+
+    def check(self, fun: Bound, x: PyTree, key: Key) -> None:
+        del key
+        if self.step is not None and not self.step > 0:
+            raise ValueError(f"{fun.name}: step must be > 0, got {self.step}")
+        if not jnp.isfinite(_complex_step.slope(fun, x, None, self.step)(jnp.asarray(0))):
+            raise ValueError(
+                f'{fun.name}: scheme="complex" needs a fun that is real for real x and '
+                "finite near it, and this one isn't at x (a branch of log, sqrt or a power?); "
+                'use scheme="richardson"'
+            )
 
 
 def finite_difference(
-    fun: Callable[..., Any],
+    fun: ScalarFn,
     *,
     scheme: SchemeName = "central",
-    step: float | StepRule | jax.Array = "auto",
+    step: float | StepRule | Array = "auto",
     chunk_size: ChunkSize = "auto",
-    argnums: int | tuple[int, ...] = 0,
+    argnums: Argnums = 0,
     has_aux: bool = False,
 ) -> GradientFn:
     """Estimate the gradient of `fun` by a difference quotient along every coordinate.
@@ -315,8 +289,10 @@ def finite_difference(
     Source: Squire & Trapp (1998), doi:10.1137/S003614459631241X, for the complex step; Moré & Wild
     (2012), doi:10.1145/2168773.2168777, for steps that suit the noise.
     """
-    check_arguments(argnums, has_aux)
     checks.one_of("scheme", scheme, ["forward", "central", "richardson", "complex"])
     check_chunk_size(chunk_size)
     h, rule = step_or_rule("step", step)
-    return FiniteDifference(as_data(fun), argnums, has_aux, scheme, h, rule, chunk_size)
+    method: Method = FiniteDifference(finite_difference, scheme, h, rule, chunk_size)
+    if scheme == "complex":
+        method = ComplexStep(finite_difference, h, rule, chunk_size)
+    return gradient_fn(fun, argnums, has_aux, method)

@@ -140,12 +140,11 @@ def from_host(
 
         @jax.custom_jvp
         def value(*leaves: jax.Array) -> jax.Array:
-            return jax.pure_callback(
-                on_host,
-                jax.ShapeDtypeStruct((), value_dtype),
-                *leaves,
-                vmap_method="broadcast_all" if vectorized else "sequential",
+            shape, method = jax.ShapeDtypeStruct((), value_dtype), "sequential"
+            found: jax.Array = jax.pure_callback(
+                on_host, shape, *leaves, vmap_method="broadcast_all" if vectorized else method
             )
+            return found
 
         value.defjvp(_refuse)
         return value(*leaves)
@@ -161,10 +160,14 @@ def _refuse(*args: Any) -> Any:
     )
 
 
-def _calling(fun: Callable, vectorized: bool, tolerant: bool) -> Callable:
+def _calling(
+    fun: Callable[..., Any], vectorized: bool, tolerant: bool
+) -> Callable[..., np.ndarray]:
     """Return (structure, ranks, leaves, dtype) -> values; tolerant: NaN where `fun` raises."""
 
-    def values(structure: Any, flat: list[np.ndarray], shape: tuple[int, ...], dtype: Any) -> Any:
+    def values(
+        structure: Any, flat: list[np.ndarray], shape: tuple[int, ...], dtype: Any
+    ) -> np.ndarray:
         args, kwargs = jax.tree.unflatten(structure, flat)
         try:
             value = fun(*args, **kwargs)
@@ -186,13 +189,14 @@ def _calling(fun: Callable, vectorized: bool, tolerant: bool) -> Callable:
             leaf.reshape(size, *leaf.shape[leaf.ndim - rank :])
             for leaf, rank in zip(leaves, ranks, strict=True)
         ]
-        return values(structure, flat, (size,), dtype).reshape(batch)
+        found: np.ndarray = values(structure, flat, (size,), dtype)
+        return found.reshape(batch)
 
     return call
 
 
-def _result(value: Any, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    value = np.asarray(value)
+def _result(returned: Any, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    value: np.ndarray = np.asarray(returned)
     if value.shape != shape or not np.issubdtype(value.dtype, np.floating):
         raise TypeError(
             f"from_host: fun must return real floating-point numbers of shape {shape}, "

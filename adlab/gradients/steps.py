@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Literal, cast, get_args
 
 import jax
@@ -10,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adlab.core import checks, trees
+from adlab.core.types import Array, PyTree, ValueFn
 
 __all__ = [
     "StepRule",
@@ -22,9 +22,6 @@ __all__ = [
     "usable_step",
     "valid_step",
 ]
-
-PyTree = Any
-
 
 StepRule = Literal["auto", "relative"]
 
@@ -46,13 +43,13 @@ def step_or_rule(name: str, step: Any) -> tuple[Any, StepRule]:
     return step, "auto"
 
 
-def valid_step(step: Any, dtype: Any) -> jax.Array:
+def valid_step(step: Any, dtype: Any) -> Array:
     """Return the step in `dtype`; NaN where it isn't positive and finite."""
     h = jnp.asarray(step, dtype)
     return jnp.where((h > 0) & jnp.isfinite(h), h, jnp.nan)
 
 
-def difference(a: jax.Array, b: jax.Array) -> jax.Array:
+def difference(a: Array, b: Array) -> Array:
     """Return a - b for two values of one function, in at least float32."""
     dtype = trees.wide_dtype(a)
     return a.astype(dtype) - b.astype(dtype)
@@ -63,10 +60,12 @@ def relative_step(dtypes: list[Any], order: int) -> float:
 
     eps is the unit round-off of the coarsest dtype among those of x and of the value.
     """
-    return float(max(jnp.finfo(dtype).eps for dtype in dtypes)) ** (1 / (order + 1))
+    coarsest = max(float(jnp.finfo(dtype).eps) for dtype in dtypes)
+    found: float = coarsest ** (1 / (order + 1))
+    return found
 
 
-def displacement(fun: Callable, x: PyTree, order: int) -> jax.Array:
+def displacement(fun: ValueFn, x: PyTree, order: int) -> Array:
     """Return the largest displacement |h u|_inf of an automatic step.
 
     It is eps^(1/(order + 1)) * max(1, root mean square of x), and a constant to differentiation:
@@ -77,7 +76,7 @@ def displacement(fun: Callable, x: PyTree, order: int) -> jax.Array:
     return jax.lax.stop_gradient(relative_step(dtypes, order) * jnp.maximum(scale, 1))
 
 
-def moved(start: PyTree, end: PyTree, u: PyTree) -> jax.Array:
+def moved(start: PyTree, end: PyTree, u: PyTree) -> Array:
     """Return t such that end - start is about t u: how far a step really went.
 
     t = <end - start, u> / <u, u>, which leaves rounding in the dtypes of x out of the quotient.
@@ -95,8 +94,9 @@ def moved(start: PyTree, end: PyTree, u: PyTree) -> jax.Array:
     return jnp.where(balance > 0, jnp.nan, along / square)
 
 
-def quotient(rise: jax.Array, run: jax.Array) -> jax.Array:
-    """Return rise / run in the wider of their dtypes."""
+def quotient(ahead: Array, behind: Array, run: Array) -> Array:
+    """Return (ahead - behind) / run for two values of one function, in the widest of the dtypes."""
+    rise = difference(ahead, behind)
     dtype = np.promote_types(rise.dtype, run.dtype)
     return rise.astype(dtype) / run.astype(dtype)
 
@@ -105,7 +105,7 @@ ROUNDING = 0.1
 """How far a step may be from the one asked for, relatively, before `check` refuses it."""
 
 
-def check_leaf_scales(name: str, x: PyTree, h: jax.Array, u: PyTree) -> None:
+def check_leaf_scales(name: str, x: PyTree, h: Array, u: PyTree) -> None:
     """Raise ValueError when an automatic step is long for one leaf because another is large."""
     for (path, leaf), part in zip(
         jax.tree_util.tree_leaves_with_path(x), jax.tree.leaves(u), strict=True

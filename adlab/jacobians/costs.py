@@ -12,8 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from adlab.core import flops
+from adlab.core.calls import check_arguments
 from adlab.jacobians import mixed, sweeps
-from adlab.jacobians.selection import Argnums, Selection, check_argnums, select
+from adlab.jacobians.selection import Argnums, Selection, select
 
 __all__ = ["ChunkSize", "JacobianCosts", "ModeCost", "chunk_length", "jacobian_costs", "table"]
 
@@ -148,7 +149,7 @@ def jacobian_costs(
     Raises:
       ValueError, TypeError: as `jacobian`.
     """
-    check_argnums(argnums)
+    check_arguments(argnums, has_aux)
 
     def measured(*traced: PyTree) -> JacobianCosts:
         return table(select(fun, argnums, has_aux, traced, {}))

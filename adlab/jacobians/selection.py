@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adlab.core import checks, trees
+from adlab.core import calls, checks, trees
 
-__all__ = ["Argnums", "Selection", "call_key", "check_argnums", "select"]
+__all__ = ["Argnums", "Selection", "call_key", "select"]
 
 PyTree = Any
 Argnums = int | tuple[int, ...]
@@ -63,13 +63,6 @@ class Selection:
         return jax.tree.unflatten(tree, [jax.tree.unflatten(structure, row) for row in shaped])
 
 
-def check_argnums(argnums: Any) -> None:
-    """Raise TypeError unless `argnums` is an integer or a tuple of them."""
-    several = argnums if isinstance(argnums, tuple) else (argnums,)
-    if not several or any(isinstance(n, bool) or not isinstance(n, int) for n in several):
-        raise TypeError(f"argnums must be an integer or a tuple of integers, got {argnums!r}")
-
-
 def select(
     fun: Callable[..., Any],
     argnums: Argnums,
@@ -83,43 +76,16 @@ def select(
       ValueError: argnums out of range or twice; nothing to differentiate, or nothing returned.
       TypeError: x or y aren't real floating-point; no pair is returned where `has_aux`.
     """
-    several = argnums if isinstance(argnums, tuple) else (argnums,)
-    if any(not -len(args) <= n < len(args) for n in several):
-        raise ValueError(
-            f"argnums must be within the {len(args)} positional arguments, got {argnums}; "
-            "arguments passed by keyword aren't differentiated"
-        )
-    places = [n % len(args) for n in several]
-    if len(set(places)) < len(places):
-        raise ValueError(f"argnums must name each argument once, got {argnums}")
-    chosen = tuple(args[place] for place in places)
-
-    def full(x: PyTree) -> Any:
-        bound = list(args)
-        for place, value in zip(places, x if isinstance(argnums, tuple) else (x,), strict=True):
-            bound[place] = value
-        return fun(*bound, **kwargs)
-
-    x = chosen if isinstance(argnums, tuple) else chosen[0]
-    checks.require_inexact("jacobian", x)
-    return Selection(full, has_aux, x, _output(full, has_aux, x))
+    bound, x = calls.bind(
+        "jacobian", fun, args, kwargs, argnums=argnums, has_aux=has_aux, scalar=False
+    )
+    full = bound.with_aux if has_aux else bound
+    return Selection(full, has_aux, x, _output(bound, x))
 
 
-def _output(full: Callable[[PyTree], Any], has_aux: bool, x: PyTree) -> PyTree:
+def _output(bound: Callable[[PyTree], Any], x: PyTree) -> PyTree:
     """Return the shapes of y, checked."""
-
-    def value(x: PyTree) -> Any:
-        result = full(x)
-        if not has_aux:
-            return result
-        if not (isinstance(result, tuple) and len(result) == 2):
-            raise TypeError(
-                "fun must return a pair (value, aux) with has_aux=True, got a "
-                f"{type(result).__name__}"
-            )
-        return result[0]
-
-    shape = jax.eval_shape(value, x)
+    shape = jax.eval_shape(bound, x)
     for path, leaf in jax.tree_util.tree_leaves_with_path(shape):
         if not jnp.issubdtype(leaf.dtype, jnp.floating):
             where = jax.tree_util.keystr(path)

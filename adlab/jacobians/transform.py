@@ -9,11 +9,11 @@ from typing import Any, Literal, get_args
 import jax
 
 from adlab.core import _devices, _layout, checks
-from adlab.core._calls import calling
+from adlab.core.calls import calling, check_arguments
 from adlab.jacobians import sweeps
 from adlab.jacobians.costs import ChunkSize, chunk_length, table
 from adlab.jacobians.mixed import mixed
-from adlab.jacobians.selection import Argnums, Selection, call_key, check_argnums, select
+from adlab.jacobians.selection import Argnums, Selection, call_key, select
 from adlab.jacobians.sparse import import_asdex, sparse
 
 __all__ = ["jacobian"]
@@ -80,7 +80,7 @@ def jacobian(
         checks.one_of("chunk_size", chunk_size, ["auto"])
     else:
         checks.at_least("chunk_size", chunk_size, 1)
-    check_argnums(argnums)
+    check_arguments(argnums, has_aux)
     if mode == "sparse":
         import_asdex()
     plans: dict[Any, Any] = {}

@@ -14,8 +14,8 @@ from jax.sharding import PartitionSpec as P
 
 from adlab.core.flops import equations
 from adlab.gradients import finite_difference, from_host
+from adlab.gradients._holomorphic import holomorphic
 from adlab.gradients._holomorphic_primitives import KNOWN
-from adlab.gradients.holomorphic import holomorphic
 
 X = jnp.array([0.5, -1.0, 2.0])
 

@@ -88,7 +88,7 @@ def test_a_second_moment_that_isn_t_callable_is_refused():
 
 
 def test_errors_carry_the_name_of_the_users_estimator():
-    with pytest.raises(TypeError, match=r"^one_probe: fun must return a real"):
+    with pytest.raises(TypeError, match=r"^one_probe: fun must return one real"):
         _make(lambda x: x)(jnp.ones(2), key=KEY)
     with pytest.raises(ValueError, match=r"second_moment of one_probe must be known"):
         _make(jnp.sum).second_moment(np.ones(3))

@@ -27,7 +27,7 @@ FUNCTIONS = {"sequential": from_host(single), "batched": from_host(single, vecto
 @pytest.mark.parametrize("how", FUNCTIONS)
 @pytest.mark.parametrize("name", registry.VALUES_ONLY)
 def test_every_kind_that_needs_values_alone_takes_host_functions(name, how):
-    g = registry.KINDS[name].make(FUNCTIONS[how], 4)
+    g = registry.KINDS[name].make(FUNCTIONS[how], 4, **registry.KINDS[name].free)
     # the accuracy of the kind, as the registry states it, for values and slopes of about 10; the
     # user's own has a step of 1/4, and so an error of 1/96 times third derivatives of about 150
     bound = 1.6 if name == "custom" else registry.KINDS[name].error * 10

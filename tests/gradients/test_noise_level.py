@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from adlab.gradients import from_host, noise_level
-from adlab.gradients._levels import _level
+from adlab.gradients.noise_levels import _level
 
 SAMPLES, POINTS = 4000, 40
 
@@ -79,6 +79,6 @@ def test_bad_input_is_refused():
 
 def test_a_function_that_is_not_scalar_is_named():
     with pytest.raises(
-        TypeError, match="noise_level: fun must return a real floating-point scalar"
+        TypeError, match="noise_level: fun must return one real floating-point number"
     ):
         noise_level(lambda x: x, jnp.ones(3))

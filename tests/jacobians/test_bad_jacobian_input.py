@@ -55,8 +55,8 @@ def test_numbers_that_have_no_derivative_are_refused(mode, fun, x, error, messag
 @pytest.mark.parametrize(
     ("argnums", "message"),
     [
-        (2, "argnums must be within the 2 positional arguments, got 2"),
-        ((0, -3), r"argnums must be within the 2 positional arguments, got \(0, -3\)"),
+        (2, "argnums must name one of the 2 positional arguments, got 2"),
+        ((0, -3), r"argnums must name one of the 2 positional arguments, got \(0, -3\)"),
         ((0, -2), r"argnums must name each argument once, got \(0, -2\)"),
     ],
 )

@@ -23,14 +23,14 @@ from jax.extend import core as jex
 
 from adlab.core import checks
 from adlab.core.flops import subjaxprs
-from adlab.gradients._holomorphic_primitives import CALLS, REAL, is_complex, is_known
-from adlab.gradients._step_keeping import (
+from adlab.gradients._complex_arithmetic import (
     ENTERED,
     REPLACED,
     body,
     keeping_the_step,
     scan_sizes,
 )
+from adlab.gradients._holomorphic_primitives import CALLS, REAL, is_complex, is_known
 
 __all__ = ["holomorphic"]
 

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from adlab.core import checks, flops, trees
-from adlab.gradients.base import ChunkSize, PyTree
+from adlab.core.types import Array, ChunkSize, PyTree
 
-__all__ = ["check_chunk_size", "chunk_length"]
+__all__ = ["check_chunk_size", "chunk_length", "over_coordinates"]
 
 # Measured on CPU. Products with matrices gain from being taken together, until the points leave
 # the cache; elementwise functions gain while the loop's own overhead counts; a call back to Python
@@ -37,6 +38,13 @@ def chunk_length(chunk_size: ChunkSize, fun: Callable[[PyTree], Any], x: PyTree,
         chunks = -(-count // _automatic(fun, x))
         return -(-count // chunks)  # of equal length, so that often nothing is left over
     return min(int(chunk_size), count)
+
+
+def over_coordinates(slope: Callable[[Array], Array], x: PyTree, chunk: int) -> PyTree:
+    """Return the tree of slope(i) over the coordinates i of x, `chunk` of them at a time."""
+    indices = jnp.arange(trees.size(x))
+    slopes = jax.lax.map(slope, indices, batch_size=chunk if chunk > 1 else None)
+    return trees.unravel(slopes, trees.probe_like(x))
 
 
 def _automatic(fun: Callable[[PyTree], Any], x: PyTree) -> int:

@@ -76,7 +76,8 @@ def _step(eqn: jex.JaxprEqn, given: list[Any]) -> Sequence[Any]:
     if name == "cond":
         index, *operands = given
         branches = [partial(_run, branch) for branch in eqn.params["branches"]]
-        return jax.lax.switch(index, branches, *operands)
+        chosen: list[Any] = jax.lax.switch(index, branches, *operands)
+        return chosen
     if name == "scan":
         return _scan(eqn, given)
     if name == "while":
@@ -93,7 +94,8 @@ def _alone(eqn: jex.JaxprEqn, given: list[Any]) -> list[Any]:
     own = eqn.replace(outvars=outvars)
     about = jex.DebugInfo("step", eqn.primitive.name, None, None)
     jaxpr = jex.Jaxpr((), list(places), outvars, [own], own.effects, about)
-    return jex.jaxpr_as_fun(jex.ClosedJaxpr(jaxpr, ()))(*(given[i] for i in places.values()))
+    run: Callable[..., list[Any]] = jex.jaxpr_as_fun(jex.ClosedJaxpr(jaxpr, ()))
+    return run(*(given[i] for i in places.values()))
 
 
 def _has_replaced(eqn: jex.JaxprEqn) -> bool:
@@ -129,7 +131,7 @@ def _while(eqn: jex.JaxprEqn, given: list[Any]) -> list[Any]:
 
 def _shard_map(eqn: jex.JaxprEqn, given: list[Any]) -> Sequence[Any]:
     options = {name: eqn.params[name] for name in ("mesh", "in_specs", "out_specs", "check_vma")}
-    mapped = jax.shard_map(
+    mapped: Callable[..., Sequence[Any]] = jax.shard_map(
         lambda *parts: tuple(_run(eqn.params["jaxpr"], *parts)),
         axis_names=eqn.params["newly_manual_axes"],
         **options,

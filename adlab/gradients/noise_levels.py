@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from adlab.core import checks
+from adlab.core.calls import real_scalar
+from adlab.core.types import PyTree, ValueFn
 from adlab.gradients import _ladders
-from adlab.gradients.base import PyTree, real_scalar
 from adlab.gradients.host import own_errors, searching
 
 __all__ = ["NoiseLevel", "noise_level"]
@@ -43,9 +42,7 @@ class NoiseLevel:
     evaluations: int
 
 
-def noise_level(
-    fun: Callable[[PyTree], Any], x: PyTree, *, num_evaluations: int = 40
-) -> NoiseLevel:
+def noise_level(fun: ValueFn, x: PyTree, *, num_evaluations: int = 40) -> NoiseLevel:
     """Estimate how noisy `fun` is near x: the standard deviation of its values from smooth ones.
 
     Noise is what a simulator draws, what an iteration leaves when it stops, or round-off. `fun` is
@@ -112,7 +109,7 @@ def noise_level(
     )
 
 
-def _values(fun: Callable, x: PyTree, u: PyTree, ends: np.ndarray) -> np.ndarray:
+def _values(fun: ValueFn, x: PyTree, u: PyTree, ends: np.ndarray) -> np.ndarray:
     def at(t: float) -> float:
         with searching():
             value = fun(jax.tree.map(lambda a, b: a + jnp.asarray(t, a.dtype) * b, x, u))

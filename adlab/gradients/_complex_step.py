@@ -1,0 +1,71 @@
+"""Slopes by the complex step: Im fun(x + i h e_i) / h, whose error is h^2 f'''/6.
+
+No difference is taken, so that no digits cancel, and h may be as short as floating point allows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from adlab.core import _layout, trees
+from adlab.core.calls import Bound
+from adlab.core.types import Array, PyTree
+from adlab.gradients._holomorphic import holomorphic
+from adlab.gradients.steps import valid_step
+
+__all__ = ["complex_like", "slope"]
+
+# Far below the round-off of the value, which it never meets, and far above underflow; and the share
+# of a small x that it is at most: functions such as log vary on the scale of x, and err by its
+# square.
+_STEPS = {"float32": (1e-9, 1e-4), "float64": (1e-20, 1e-9)}
+
+
+def slope(fun: Bound, x: PyTree, value: Array | None, step: Any) -> Callable[[Array], Array]:
+    """Return i -> Im fun(x + i h e_i) / h; `step` None is the shortest that is of use."""
+    flat = trees.ravel(x)
+    like = complex_like(x)
+    extended = holomorphic(fun.name, fun, like)
+    value = _value_if_any(fun, x) if value is None else value
+    h = _steps(flat, step)
+    on_axis = extended(trees.unravel(jax.lax.complex(flat, jnp.zeros_like(flat)), like))
+    # Else fun isn't real for real x, or is so only because imaginary parts of its steps cancel.
+    h = jnp.where((jnp.imag(on_axis) == 0) & jnp.isfinite(value), h, jnp.nan)
+
+    def along(index: Array) -> Array:
+        imaginary = jnp.where(jnp.arange(flat.size) == index, h, 0)
+        moved = extended(trees.unravel(jax.lax.complex(flat, imaginary), like))
+        return (jnp.imag(moved) / jnp.sum(imaginary)).astype(flat.dtype)
+
+    return along
+
+
+def _steps(flat: Array, step: Any) -> Array:
+    """Return the step of every coordinate: short beside x_i too, but for x_i = 0."""
+    if step is not None:
+        return jnp.broadcast_to(valid_step(step, flat.dtype), flat.shape)
+    longest, share = _STEPS[flat.dtype.name]
+    beside = jnp.maximum(share * jnp.abs(jax.lax.stop_gradient(flat)), jnp.finfo(flat.dtype).tiny)
+    return jnp.where(flat == 0, longest, jnp.minimum(longest, beside)).astype(flat.dtype)
+
+
+def _value_if_any(fun: Bound, x: PyTree) -> Any:
+    """Return fun(x), or 0 where `fun` accepts complex numbers only, or makes real ones complex."""
+    try:
+        return fun(x)
+    except TypeError:
+        return 0.0
+
+
+def complex_like(x: PyTree) -> PyTree:
+    """Return the shapes of x with complex dtypes."""
+
+    def leaf_like(leaf: Array) -> jax.ShapeDtypeStruct:
+        wide = leaf.dtype == jnp.float64
+        return _layout.struct(leaf, jnp.complex128 if wide else jnp.complex64)
+
+    return jax.tree.map(leaf_like, x)

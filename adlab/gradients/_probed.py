@@ -1,0 +1,200 @@
+"""Gradients from slopes along random probes: (1/m) sum_i s(u_i) u_i."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from adlab.core import _devices, checks, probes, trees
+from adlab.core.calls import Bound
+from adlab.core.cost import Cost
+from adlab.core.nodes import register
+from adlab.core.probes import Law, LawName
+from adlab.core.types import Argnums, Array, ChunkSize, Key, PyTree, ScalarFn
+from adlab.gradients._chunks import check_chunk_size, chunk_length
+from adlab.gradients.gradient_fn import GradientFn, gradient_fn
+from adlab.gradients.method import Method
+
+__all__ = ["Directional", "Probed", "Slope", "probed"]
+
+Directional: TypeAlias = Callable[[PyTree], Array]
+"""u -> the slope of a function along u."""
+
+
+class Slope(abc.ABC):
+    """How the slope of a function along a probe is obtained; a pytree, as a `Method` is."""
+
+    @abc.abstractmethod
+    def arguments(self) -> dict[str, Any]:
+        """Return those arguments of the factory that belong to the slope."""
+
+    @abc.abstractmethod
+    def along(
+        self, fun: Bound, x: PyTree, value: Array | None, chunk_size: ChunkSize
+    ) -> Directional:
+        """Return u -> the slope of `fun` at x along u; `value` is fun(x) where it is known."""
+
+    @abc.abstractmethod
+    def cost(self, x: PyTree, num_probes: int, *, value: bool) -> Cost:
+        """Return the cost of the slopes along all probes, with fun(x) besides if `value`."""
+
+    @abc.abstractmethod
+    def check(
+        self, fun: Bound, x: PyTree, draw: Callable[[int], PyTree], chunk_size: ChunkSize
+    ) -> None:
+        """Raise ValueError where slopes along the probes draw(0), draw(1), ... are worthless."""
+
+
+@register("slope")
+@dataclass(frozen=True, eq=False)
+class Probed(Method):
+    """The mean of s(u_i) u_i over probes u_1..u_m.
+
+    Attributes:
+      slope: s, which holds its step as data.
+      law: distribution of the probes.
+      num_probes: their number m.
+      chunk_size: how many are evaluated at a time.
+    """
+
+    slope: Slope
+    law: LawName | Law
+    num_probes: int
+    chunk_size: ChunkSize
+
+    def arguments(self) -> dict[str, Any]:
+        own = {"law": self.law, "num_probes": self.num_probes, "chunk_size": self.chunk_size}
+        return self.slope.arguments() | own
+
+    def estimate(
+        self, fun: Bound, x: PyTree, key: Key | None, value: Array | None = None
+    ) -> PyTree:
+        key = checks.require_key(fun.name, key)
+        _devices.require_shared(fun.name, key, x)
+        slope, like = self.slope.along(fun, x, value, self.chunk_size), trees.probe_like(x)
+        if self.num_probes == 1:
+            return _scaled(slope, self._draw(like, key))
+        chunk = chunk_length(self.chunk_size, fun, x, self.num_probes)
+        if self.law == "orthogonal":
+            total = self._sum_over_blocks(slope, like, key, chunk)
+        else:
+            total = _sum_over_probes(
+                slope,
+                lambda i: self._draw(like, jax.random.fold_in(key, i)),
+                self.num_probes,
+                chunk,
+            )
+        return jax.tree.map(lambda leaf: leaf / self.num_probes, total)
+
+    def cost(self, x: PyTree, *, value: bool) -> Cost:
+        return self.slope.cost(x, self.num_probes, value=value)
+
+    def second_moment(self, dim: int) -> float:
+        return probes.second_moment(self.law, dim, self.num_probes)
+
+    def check(self, fun: Bound, x: PyTree, key: Key) -> None:
+        like = trees.probe_like(x)
+
+        def draw(index: int) -> PyTree:
+            return self._draw(like, jax.random.fold_in(key, index) if index else key)
+
+        self.slope.check(fun, x, draw, self.chunk_size)
+
+    def _draw(self, like: PyTree, key: Key) -> PyTree:
+        """Draw one probe by itself, in the dtypes of `like`, whatever the law."""
+        law = probes.resolve(self.law)
+        if law == "orthogonal":
+            return trees.unravel(probes.orthogonal_block(like, key=key, count=1)[0], like)
+        u = law(like, key=key)
+        if isinstance(self.law, str):
+            return u
+        if not trees.same_shapes(u, like):
+            drawn = jax.tree.map(np.shape, u)
+            raise TypeError(
+                f"law {getattr(law, '__name__', law)} must draw a probe shaped as x, got {drawn}"
+            )
+        return trees.cast_like(u, like)
+
+    def _sum_over_blocks(self, slope: Directional, like: PyTree, key: Key, chunk: int) -> PyTree:
+        """Sum over blocks of mutually orthogonal probes, each of which is drawn whole."""
+        size = min(self.num_probes, trees.size(like))
+        blocks, rest = divmod(self.num_probes, size)
+
+        def block(index: Any, count: int) -> PyTree:
+            rows = probes.orthogonal_block(like, key=jax.random.fold_in(key, index), count=count)
+            return _sum_over_probes(
+                slope, lambda i: trees.unravel(rows[i], like), count, min(chunk, count)
+            )
+
+        total = _sum_over(lambda j: block(j, size), blocks)
+        if not rest:
+            return total
+        # XLA:CPU of jax 0.10 deadlocks on two batched QR factorisations side by side: the last
+        # block is made to wait for the others, through an index that depends on their sum.
+        done = jnp.sum(jax.tree.leaves(total)[0])
+        return _add(total, block(jnp.where(jnp.isnan(done), 0, blocks), rest))
+
+
+def probed(
+    factory: Callable[..., Any],
+    slope: Slope,
+    fun: ScalarFn,
+    *,
+    law: LawName | Law,
+    num_probes: int,
+    chunk_size: ChunkSize,
+    argnums: Argnums,
+    has_aux: bool,
+) -> GradientFn:
+    """Return the gradient of `fun` from a kind of slope, after a check of what all kinds share."""
+    probes.resolve(law)
+    checks.at_least("num_probes", num_probes, 1)
+    check_chunk_size(chunk_size)
+    return gradient_fn(fun, argnums, has_aux, Probed(factory, slope, law, num_probes, chunk_size))
+
+
+def _sum_over_probes(
+    slope: Directional, probe: Callable[[Any], PyTree], count: int, chunk: int
+) -> PyTree:
+    """Return sum of s(u_i) u_i, i < count, holding no more than `chunk` probes at a time."""
+
+    def several(start: Any, length: int) -> PyTree:
+        if length == 1:
+            return _scaled(slope, probe(start))
+        u = jax.vmap(probe)(start + jnp.arange(length))
+        slopes = jax.vmap(slope)(u)
+        return jax.tree.map(lambda leaf: jnp.tensordot(slopes.astype(leaf.dtype), leaf, 1), u)
+
+    chunks, rest = divmod(count, chunk)
+    total = _sum_over(lambda i: several(i * chunk, chunk), chunks)
+    return _add(total, several(chunks * chunk, rest)) if rest else total
+
+
+def _scaled(slope: Directional, u: PyTree) -> PyTree:
+    along = slope(u)
+    return jax.tree.map(lambda leaf: along.astype(leaf.dtype) * leaf, u)
+
+
+def _sum_over(term: Callable[[Any], PyTree], count: int) -> PyTree:
+    """Return sum of term(i), i < count, added up in the carry of a scan."""
+    if count == 1:
+        return term(0)
+
+    def step(carry: tuple[Array, PyTree], _: None) -> tuple[tuple[Array, PyTree], None]:
+        index, total = carry
+        return (index + 1, _add(total, term(index))), None
+
+    shapes = jax.eval_shape(term, jnp.asarray(0))
+    start = (jnp.asarray(0), trees.zeros_like(shapes))
+    (_, total), _ = jax.lax.scan(step, start, length=count)
+    return total
+
+
+def _add(a: PyTree, b: PyTree) -> PyTree:
+    return jax.tree.map(jnp.add, a, b)

@@ -1,0 +1,65 @@
+"""What one kind of gradient has of its own; `GradientFn` does for it what all have in common."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from adlab.core.calls import Bound
+from adlab.core.cost import Cost
+from adlab.core.types import Array, Key, PyTree
+
+__all__ = ["Method"]
+
+
+@dataclass(frozen=True, eq=False)
+class Method(abc.ABC):
+    """How a gradient is obtained.
+
+    A frozen dataclass, registered as a pytree: steps are data, all else is static. `fun` is given
+    to it as a function of x alone, which returns a real scalar; x is a tree of real arrays.
+
+    Attributes:
+      factory: the public function that makes it.
+      reverse: whether cotangents alone are passed through `fun`.
+    """
+
+    factory: Callable[..., Any]
+    reverse: ClassVar[bool] = False
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return self.factory.__name__
+
+    @abc.abstractmethod
+    def arguments(self) -> dict[str, Any]:
+        """Return the arguments of `factory` that make it, without those of `GradientFn`."""
+
+    @abc.abstractmethod
+    def estimate(
+        self, fun: Bound, x: PyTree, key: Key | None, value: Array | None = None
+    ) -> PyTree:
+        """Return the gradient of `fun` at x, in any dtypes; `value` is fun(x) where it is known."""
+
+    @abc.abstractmethod
+    def cost(self, x: PyTree, *, value: bool) -> Cost:
+        """Return what `estimate` costs, with fun(x) besides if `value`; x may be shapes."""
+
+    def second_moment(self, dim: int) -> float:
+        """Return c in E|G|^2 = c |grad|^2 on a linear function of `dim` numbers."""
+        del dim
+        return 1.0
+
+    def value_and_estimate(
+        self, fun: Bound, x: PyTree, key: Key | None
+    ) -> tuple[Array, Any, PyTree]:
+        """Return (value, aux, gradient)."""
+        value, aux = fun.with_aux(x)
+        return value, aux, self.estimate(fun, x, key, value)
+
+    @abc.abstractmethod
+    def check(self, fun: Bound, x: PyTree, key: Key) -> None:
+        """Raise ValueError where the estimate at a concrete x is seen to be worthless."""
