@@ -301,7 +301,7 @@ def _summary(
         nodes, weights, residuals, broadening, points, None, None, operator.dim, count
     )
     curve = density.smoothed(points, broadening)
-    return replace(density, density=curve.estimate, standard_error=curve.standard_error)
+    return replace(density, density=curve.value, standard_error=curve.standard_error)
 
 
 def _coarsest(operator: Operator) -> float:

@@ -175,7 +175,7 @@ def _sketched(samples: Any, known: Any, method: Callable, num_matvecs: int) -> E
     """Return the estimate, without an error where samples agree by chance: not `known` exact."""
     found = _summary(samples, num_matvecs, FEWEST_SAMPLES)
     if method is whole:
-        return replace(found, standard_error=abs(found.estimate) * 0)
+        return replace(found, standard_error=abs(found.value) * 0)
     xp = jnp if isinstance(samples, jax.Array) else np
     by_chance = agreeing(samples, xp) & ~known
     error = xp.where(by_chance, xp.asarray(np.nan, samples.dtype), found.standard_error)
@@ -205,7 +205,7 @@ class _Hutchinson:
             samples = np.concatenate([samples, dots(vectors, product, np)])
             if rtol is not None and len(samples) >= _SAMPLES_TO_STOP:
                 found = _summary(samples, len(samples))
-                if found.standard_error <= rtol * abs(found.estimate):
+                if found.standard_error <= rtol * abs(found.value):
                     break
         found = _summary(samples, len(samples))
         return jax.tree.map(products.dtype.type, found)

@@ -116,7 +116,7 @@ class TestMeans:
             trace(operator, key=jax.random.key(0), num_matvecs=64) for operator in (listed, scanned)
         ]
         for found in estimates:
-            assert abs(found.estimate - exact.sum()) <= 5 * found.standard_error
+            assert abs(found.value - exact.sum()) <= 5 * found.standard_error
             assert 0 < found.standard_error < 0.3
         np.testing.assert_allclose(*(found.samples for found in estimates), atol=1e-5)  # float32
 
@@ -300,7 +300,7 @@ class TestRefusals:
                 trace(operator, key=jax.random.key(0), num_matvecs=2, loop="fused")
             with pytest.raises(ValueError, match="must be driven from the host"):
                 jax.jit(
-                    lambda key, operator=operator: trace(operator, key=key, num_matvecs=2).estimate
+                    lambda key, operator=operator: trace(operator, key=key, num_matvecs=2).value
                 )(jax.random.key(0))
 
     def test_v_of_another_shape(self):

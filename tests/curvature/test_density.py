@@ -40,7 +40,7 @@ def found(request):
 
 def assert_within_errors(estimate, expected):
     assert estimate.standard_error > 0
-    assert abs(estimate.estimate - expected) <= 5 * estimate.standard_error  # z <= 5
+    assert abs(estimate.value - expected) <= 5 * estimate.standard_error  # z <= 5
 
 
 def wasserstein(density, eigenvalues):
@@ -69,13 +69,13 @@ def test_errors_come_from_the_scatter_of_the_probes(found):
     assert energy.samples.shape == (10,)
     assert energy.num_matvecs == found.num_matvecs == 800
     np.testing.assert_allclose(energy.samples, per_probe, rtol=1e-5)  # sums of float32
-    np.testing.assert_allclose(energy.estimate, per_probe.mean(), rtol=1e-5)
+    np.testing.assert_allclose(energy.value, per_probe.mean(), rtol=1e-5)
     expected = per_probe.std(ddof=1) / math.sqrt(10)
     np.testing.assert_allclose(energy.standard_error, expected, rtol=1e-3)  # differences
 
 
 def test_moments_of_order_zero_are_one_and_negative_orders_are_refused(found):
-    np.testing.assert_allclose(found.moment(0).estimate, 1.0, atol=1e-5)  # float32 eigenvectors
+    np.testing.assert_allclose(found.moment(0).value, 1.0, atol=1e-5)  # float32 eigenvectors
     with pytest.raises(ValueError, match="order must be >= 0, got -1"):
         found.moment(-1)
 
@@ -198,7 +198,7 @@ def test_marchenko_pastur():
     ]
     for function, expected in laws:
         estimate = found.mean(function)
-        error = abs(estimate.estimate - expected)
+        error = abs(estimate.value - expected)
         assert error <= 5 * estimate.standard_error + finite * (1 + abs(expected))
     low, high = (1 - math.sqrt(ratio)) ** 2, (1 + math.sqrt(ratio)) ** 2
     x = np.linspace(low, high, 100_001)
@@ -206,7 +206,7 @@ def test_marchenko_pastur():
     below = np.cumsum(law) * (x[1] - x[0])
     at = np.array([0.2, 0.5, 1.0, 1.5, 2.5])
     # Each of 10 quadratures jumps by up to pi/m = 0.08 at a node; their mean by much less.
-    np.testing.assert_allclose(found.cumulative(at).estimate, np.interp(at, x, below), atol=0.03)
+    np.testing.assert_allclose(found.cumulative(at).value, np.interp(at, x, below), atol=0.03)
     inside = (found.grid > low + 0.2) & (found.grid < high - 0.2)
     wide = spectral_density(matrix, key=KEY, num_matvecs=40, num_probes=10, broadening=0.08)
     inside = (wide.grid > low + 0.4) & (wide.grid < high - 0.4)
@@ -369,7 +369,7 @@ def test_gradients_are_those_of_the_quadrature():
         return (
             spectral_density(operator, key=KEY, num_matvecs=3, num_probes=2, grid=2)
             .moment(1)
-            .estimate
+            .value
         )
 
     q = np.stack([np.asarray(start(index, jnp.float32)) for index in range(2)])
@@ -378,7 +378,7 @@ def test_gradients_are_those_of_the_quadrature():
 
 def test_two_samples_that_agree_state_no_error():
     found = spectral_density(jnp.eye(6), key=KEY, num_matvecs=1, num_probes=2)
-    np.testing.assert_allclose(found.trace().estimate, 6, rtol=1e-6)
+    np.testing.assert_allclose(found.trace().value, 6, rtol=1e-6)
     assert np.isnan(found.trace().standard_error)
     assert np.all(np.isnan(found.trace().interval()))
 
@@ -421,7 +421,7 @@ def test_fused_inside_jit_and_vmap_and_from_the_host_agree():
         np.testing.assert_allclose(found.broadening, host.broadening, rtol=1e-4)
         for name in ("trace", "negative_energy"):
             ours, theirs = getattr(found, name)(), getattr(host, name)()
-            np.testing.assert_allclose(ours.estimate, theirs.estimate, rtol=1e-4)
+            np.testing.assert_allclose(ours.value, theirs.value, rtol=1e-4)
             np.testing.assert_allclose(ours.standard_error, theirs.standard_error, rtol=1e-3)
         assert (found.dim, found.num_matvecs) == (host.dim, host.num_matvecs) == (30, 8)
 
@@ -447,7 +447,7 @@ def test_bfloat16_vectors_are_treated_in_float32():
     (low, _), (high, _) = found.bounds()
     np.testing.assert_allclose([low, high], [-1, 4], atol=0.03)  # 2^-8 of |A| = 4, twice
     energy = found.mean(abs)
-    assert abs(energy.estimate - 5.5 / 3) <= 5 * energy.standard_error + 0.03
+    assert abs(energy.value - 5.5 / 3) <= 5 * energy.standard_error + 0.03
 
 
 def test_trees_are_laid_out_as_one_vector():
