@@ -180,8 +180,8 @@ def _told(rows: Any, weights: Any, bad: Any, index: int, count: int, reduction: 
     return (
         f"the loss must be the {reduction} over its examples for matrices of batches to be "
         f"combined, got {got}. {_KINDS[reduction]}; evaluate BatchNorm with its running averages, "
-        "and dropout in inference mode; or pass coupled=True to combine the matrices of the "
-        "batches as they are cut"
+        "and dropout in inference mode; or pass batch_dependent=True to combine the matrices of "
+        "the batches as they are cut"
     )
 
 

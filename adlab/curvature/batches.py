@@ -83,34 +83,36 @@ def stacked(*arrays: Any, batch_size: int | None = None) -> Stacked:
 
 
 def mean_over(
-    operator: Network, data: Any, *, coupled: bool, weights: Any, reduction: Reduction
+    operator: Network, data: Any, *, batch_dependent: bool, weights: Any, reduction: Reduction
 ) -> Operator:
     """See `Network.over`."""
     weighed = Weights(weights, reduction)
     if isinstance(data, Stacked):
-        return _stacked_mean(operator, data, weighed, coupled)
+        return _stacked_mean(operator, data, weighed, batch_dependent)
     _require_batches(data)
     if iter(data) is data:
         raise TypeError(
             f"batches must be iterable again and again, for every product passes over all of them, "
             f"got a one-shot {type(data).__name__}; pass a list of its items"
         )
-    mean = HostMean(operator, data, weighed, _arrangement(operator, weighed, coupled))
-    if not coupled:
+    mean = HostMean(operator, data, weighed, _arrangement(operator, weighed, batch_dependent))
+    if not batch_dependent:
         check_batches(operator, (batch for _, batch, _ in mean.batches()), weighed)
     return mean
 
 
-def _arrangement(operator: Network, weights: Weights, coupled: bool) -> Arrangement:
+def _arrangement(operator: Network, weights: Weights, batch_dependent: bool) -> Arrangement:
     """Return what must stay from pass to pass, beside the set of examples."""
     if operator.ordered:
         return "examples"
     if weights.numbers is not None:
         return "batches"
-    return "cut" if coupled else "free"
+    return "cut" if batch_dependent else "free"
 
 
-def _stacked_mean(operator: Network, data: Stacked, weights: Weights, coupled: bool) -> StackedMean:
+def _stacked_mean(
+    operator: Network, data: Stacked, weights: Weights, batch_dependent: bool
+) -> StackedMean:
     count = examples(data.batches, "stacked batches")
     size = examples(_batch(data.batches, 0), "every stacked batch")
     traced = checks.in_trace((operator, data, weights.numbers))
@@ -118,9 +120,9 @@ def _stacked_mean(operator: Network, data: Stacked, weights: Weights, coupled: b
         for index, batch in enumerate(_each(data.batches, count)):
             operator.with_data(batch, index).require_labels(f" of batch {index}")
     each, total = weights.of_stacked(operator, data.batches, count, size, traced)
-    if not coupled and traced and weights.numbers is None:
+    if not batch_dependent and traced and weights.numbers is None:
         total = jnp.where(holds(operator, data.batches, weights), total, jnp.nan)
-    elif not coupled and not traced:
+    elif not batch_dependent and not traced:
         check_batches(operator, _each(data.batches, count), weights)
     return StackedMean(operator, data.batches, each, total, count)
 

@@ -36,7 +36,7 @@ class Network(Operator):
         self,
         data: Iterable[Any],
         *,
-        coupled: bool = False,
+        batch_dependent: bool = False,
         weights: Any = None,
         reduction: Reduction = "mean",
     ) -> Operator:
@@ -62,11 +62,11 @@ class Network(Operator):
 
         Every product passes over the whole of `data`. From the host, each pass is compared with the
         first: it must bring the same examples, in any order and cut into any batches; with
-        coupled=True the same batches in any order; with weights that are numbers the same batches
-        in the same order; for a Monte-Carlo Fisher, whose labels are drawn by position, the same
-        examples in the same order. They are compared by hashes of their bytes, which take about
-        0.4 ms per megabyte and 1 us per example, besides a copy to the host of what lies on another
-        device: little beside a network, half of the product of a linear model.
+        batch_dependent=True the same batches in any order; with weights that are numbers the same
+        batches in the same order; for a Monte-Carlo Fisher, whose labels are drawn by position, the
+        same examples in the same order. They are compared by hashes of their bytes, which take
+        about 0.4 ms per megabyte and 1 us per example, besides a copy to the host of what lies on
+        another device: little beside a network, half of the product of a linear model.
 
         Whether the loss is a mean (a sum) over the examples is checked here on every batch, by the
         loss of the batch alone and together with a part of the first one, at two places: about 4
@@ -75,10 +75,10 @@ class Network(Operator):
 
         Args:
           data: the batches.
-          coupled: accept a loss that isn't the mean (the sum) over its examples, such as one with
-            BatchNorm on batch statistics, and skip the check; the operator then combines the
-            matrices of the batches, and depends on how the data are cut. The loss is taken not to
-            depend on the order within a batch.
+          batch_dependent: accept a loss that isn't the mean (the sum) over its examples, such as
+            one with BatchNorm on batch statistics, and skip the check; the operator then combines
+            the matrices of the batches, and depends on how the data are cut. The loss is taken not
+            to depend on the order within a batch.
           weights: w_b >= 0: a number per batch; or a function of the batch, that is of the tuple of
             arguments or of the one argument, which returns a number. A function must add up, too:
             that of a batch is the sum over its parts. Numbers are taken as they are: the loss isn't
@@ -89,9 +89,9 @@ class Network(Operator):
         Raises:
           ValueError: no batches, an empty one, one of unlike structure, or sizes that disagree;
             this operator has data already; the loss isn't the mean (the sum) over its examples,
-            isn't finite, or differs from call to call, while `coupled` is False; weights that are
-            negative, not finite, not as many as the batches, or 0 in all; an unknown reduction;
-            another pass brings other examples, here or at a later product.
+            isn't finite, or differs from call to call, while `batch_dependent` is False; weights
+            that are negative, not finite, not as many as the batches, or 0 in all; an unknown
+            reduction; another pass brings other examples, here or at a later product.
           TypeError: a one-shot iterator; something that isn't an iterable of batches, such as an
             array, a pair of arrays or a dict; batches without labels where they are needed; weights
             that aren't real numbers.
@@ -101,7 +101,9 @@ class Network(Operator):
                 "over(batches) gives the operator its data: build it without any, got "
                 f"{len(self.args)} argument(s) after params"
             )
-        return batched.mean_over(self, data, coupled=coupled, weights=weights, reduction=reduction)
+        return batched.mean_over(
+            self, data, batch_dependent=batch_dependent, weights=weights, reduction=reduction
+        )
 
     @property
     def ordered(self) -> bool:

@@ -354,7 +354,7 @@ class TestLossesThatAreNoMeans:
         batches = _cut(6, 3, 3)
         for data in (batches, stacked(X, Y, batch_size=4)):
             with pytest.raises(
-                ValueError, match=r"BatchNorm with its running averages.*coupled=True"
+                ValueError, match=r"BatchNorm with its running averages.*batch_dependent=True"
             ):
                 operator.over(data)
         expected = 0
@@ -366,10 +366,10 @@ class TestLossesThatAreNoMeans:
             )
             covariances = p[:, :, None] * np.eye(3) - p[:, :, None] * p[:, None, :]
             expected += len(x) / 12 * regressions.weighted_gram(jacobians, covariances)
-        found = operator.over(batches, coupled=True).to_dense().matrix
+        found = operator.over(batches, batch_dependent=True).to_dense().matrix
         np.testing.assert_allclose(found, expected, atol=SINGLE)
         found = Hessian(lambda p, x, y: CASE.loss(model(p, x), y), PARAMS)
-        found = found.over(batches, coupled=True).to_dense().matrix
+        found = found.over(batches, batch_dependent=True).to_dense().matrix
         np.testing.assert_allclose(found, expected, atol=SINGLE)
 
     def test_a_loss_that_differs_from_call_to_call_is_refused(self):

@@ -367,9 +367,7 @@ def test_gradients_are_those_of_the_quadrature():
     def gradient(a):
         operator = Linear(lambda v: a @ v, like)
         return (
-            spectral_density(operator, key=KEY, num_matvecs=3, num_probes=2, grid=2)
-            .moment(1)
-            .value
+            spectral_density(operator, key=KEY, num_matvecs=3, num_probes=2, grid=2).moment(1).value
         )
 
     q = np.stack([np.asarray(start(index, jnp.float32)) for index in range(2)])

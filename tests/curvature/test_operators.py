@@ -241,7 +241,7 @@ class TestMatrixAndLinear:
         assert np.argwhere(~np.isfinite(found)).tolist() == [[1, 2]]
         with pytest.raises(ValueError, match="got nan in column 0, number 0 of the vector, row 0"):
             Hessian(lambda w, x: jnp.sum(w**2 * x), jnp.ones(3)).over(
-                [np.full((1, 3), np.nan, np.float32)], coupled=True
+                [np.full((1, 3), np.nan, np.float32)], batch_dependent=True
             ).to_dense()
 
     def test_dense_matrices_that_cannot_be_held_are_refused_before_anything_runs(self):
