@@ -19,9 +19,9 @@ from adlab.curvature import lanczos
 from adlab.curvature._lengths import lengths
 from adlab.curvature.drive import (
     ChunkSize,
+    CountedMatvec,
     Loop,
     OnProgress,
-    Products,
     check_memory,
     chunk_length,
     draw,
@@ -344,7 +344,7 @@ class _Run:
     def host(
         self, path: Path | None, on_progress: OnProgress | None, enough: Callable[[Any], bool]
     ) -> lanczos.Tridiagonal:
-        products = Products(self.operator, self.num_probes * self.num_matvecs, on_progress)
+        products = CountedMatvec(self.operator, self.num_probes * self.num_matvecs, on_progress)
         file = None if path is None else self._file(path)
         found = None if file is None else file.load()
         done = 0 if found is None else len(found.diagonal)
@@ -373,7 +373,7 @@ class _Run:
             "dimension": self.operator.dim, "num_matvecs": self.num_matvecs,
         }  # fmt: skip
         start = draw_on_host(self.law, self.operator, self.key, np.arange(1))
-        (product,), (size,) = Products(self.operator, 1).with_sizes(start)
+        (product,), (size,) = CountedMatvec(self.operator, 1).with_sizes(start)
         length, eps = float(lengths(product, np)), _coarsest(self.operator)
         tolerance = (1e3 if eps < 1e-5 else 8) * eps  # 16-bit types must still tell operators apart
         return Kept(path, identity, entries(product), tolerance * float(size) / (length or 1.0))

@@ -20,7 +20,7 @@ import numpy as np
 from adlab.core import checks, probes, trees
 from adlab.curvature.operators import Operator, as_operator, products_and_sizes
 
-__all__ = ["ChunkSize", "ClosedOver", "Loop", "Products", "drive", "prepare"]
+__all__ = ["ChunkSize", "ClosedOver", "CountedMatvec", "Loop", "drive", "prepare"]
 
 Loop = Literal["auto", "host", "fused"]
 ChunkSize = int | Literal["auto"]
@@ -33,7 +33,7 @@ class ClosedOver(TypeError):
     """An operator depends on traced arrays that aren't among its data."""
 
 
-class Products:
+class CountedMatvec:
     """Applies an operator to rows (k, d) from the host; counts; refuses what isn't finite."""
 
     def __init__(

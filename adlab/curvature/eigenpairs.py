@@ -17,7 +17,15 @@ from adlab.curvature._derivatives import without_derivative
 from adlab.curvature._lengths import lengths
 from adlab.curvature._search import CHECKED_EVERY, Basis, Which, judge, places, search
 from adlab.curvature.density import announce, check_steps
-from adlab.curvature.drive import Loop, OnProgress, Products, draw, draw_on_host, drive, prepare
+from adlab.curvature.drive import (
+    CountedMatvec,
+    Loop,
+    OnProgress,
+    draw,
+    draw_on_host,
+    drive,
+    prepare,
+)
 from adlab.curvature.lanczos import Tridiagonal
 from adlab.curvature.operators import Operator, flat_products, products_and_sizes
 
@@ -133,7 +141,7 @@ def eigenpairs(
 def _host(
     operator: Operator, key: Any, ends: tuple[int, int], steps: int, rtol: float, on_progress: Any
 ) -> Eigenpairs:
-    products = Products(operator, steps + sum(ends), on_progress)
+    products = CountedMatvec(operator, steps + sum(ends), on_progress)
     start = draw_on_host(probes.sphere, operator, key, np.arange(1))[0]
     words = np.asarray(jax.random.bits(jax.random.fold_in(key, 1), (4,)))
     run = lanczos.Recurrence(start, steps, np.random.default_rng(words))

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adlab.curvature._lengths import lengths, unit_of
-from adlab.curvature.drive import Products
+from adlab.curvature.drive import CountedMatvec
 from adlab.curvature.operators import Operator, products_and_sizes
 
 __all__ = [
@@ -133,7 +133,7 @@ def vanishing(dtype: Any) -> float:
     return 16 * float(jnp.finfo(dtype).eps)
 
 
-def host(products: Products, starts: np.ndarray, num_matvecs: int) -> Tridiagonal:
+def host(products: CountedMatvec, starts: np.ndarray, num_matvecs: int) -> Tridiagonal:
     """Run one recurrence per row of `starts`, (p, d), with one blocked product per step.
 
     Raises:

@@ -16,9 +16,9 @@ from adlab.core.nodes import register
 from adlab.curvature._lengths import hypotenuse, lengths
 from adlab.curvature.drive import (
     ChunkSize,
+    CountedMatvec,
     Loop,
     OnProgress,
-    Products,
     check_memory,
     chunk_length,
     draw,
@@ -142,7 +142,7 @@ def trace(
     rotated = law in _ROTATION_INVARIANT
 
     def on_host() -> Estimate:
-        products = Products(operator, spent, on_progress)
+        products = CountedMatvec(operator, spent, on_progress)
         starts = functools.partial(_drawn, law, operator, key, chunk_size)
         found = method(_chunked(products, chunk_size), starts, num_matvecs, dim, rotated, np)
         return _sketched(*found, method, spent)
@@ -199,7 +199,7 @@ class _Hutchinson:
         return chunk_length(self.chunk_size, self.operator.dim, self.num_matvecs, 2, dtype)
 
     def host(self, rtol: float | None, on_progress: OnProgress | None) -> Estimate:
-        products = Products(self.operator, self.num_matvecs, on_progress)
+        products = CountedMatvec(self.operator, self.num_matvecs, on_progress)
         samples = np.zeros(0)
         for vectors, product in probe_products(self, products):
             samples = np.concatenate([samples, dots(vectors, product, np)])
@@ -246,7 +246,7 @@ def _hutchinson(
     return run
 
 
-def probe_products(run: Any, products: Products) -> Any:
+def probe_products(run: Any, products: CountedMatvec) -> Any:
     """Yield chunks of probes (k, d) and their products, as arrays of NumPy."""
     chunk = run.chunk()
     for start in range(0, run.num_matvecs, chunk):
@@ -264,7 +264,7 @@ def _fused(
     return method(products, starts, num_matvecs, operator.dim, rotated, jnp)
 
 
-def _chunked(products: Products, chunk_size: ChunkSize) -> Callable[[np.ndarray], np.ndarray]:
+def _chunked(products: CountedMatvec, chunk_size: ChunkSize) -> Callable[[np.ndarray], np.ndarray]:
     """Return products with the rows of any array, a chunk of them at a time."""
 
     def apply(vectors: np.ndarray) -> np.ndarray:
@@ -354,7 +354,7 @@ def diagonal(
 
 def _diagonal_host(run: _Hutchinson, rtol: float | None, on_progress: Any) -> tuple[Any, Any, int]:
     """Return the mean, the root of the sum of squared deviations, and the number of probes."""
-    products = Products(run.operator, run.num_matvecs, on_progress)
+    products = CountedMatvec(run.operator, run.num_matvecs, on_progress)
     mean = np.zeros(run.operator.dim, products.dtype)
     root, count = np.zeros_like(mean), 0
     for vectors, product in probe_products(run, products):
