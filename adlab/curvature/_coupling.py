@@ -24,7 +24,7 @@ from adlab.core import trees
 from adlab.curvature._weights import Weights
 
 if TYPE_CHECKING:
-    from adlab.curvature.blocks import Network
+    from adlab.curvature.blocks import ParameterMatrix
 
 __all__ = ["check_batches", "holds"]
 
@@ -34,7 +34,7 @@ _NEARBY = 0.1  # relative to the size of a leaf
 
 
 @jax.jit
-def _losses(operator: Network) -> tuple[jax.Array, jax.Array]:
+def _losses(operator: ParameterMatrix) -> tuple[jax.Array, jax.Array]:
     """Return the loss, and the loss traced a second time."""
     return operator.mean(), operator.mean()
 
@@ -55,14 +55,14 @@ def _nearby(params: PyTree) -> PyTree:
 class _Gauge:
     """Measures the loss on batches, with float32 in place of 16 bits where the loss takes it."""
 
-    def __init__(self, operator: Network, weights: Weights, first: Any) -> None:
+    def __init__(self, operator: ParameterMatrix, weights: Weights, first: Any) -> None:
         self.operators = (operator, operator.at(_nearby(operator.params)))
         self.weights, self.widened = weights, _takes_float32(operator.with_data(first, 0))
         self.dtype = jax.eval_shape(_losses, self._on(operator, first))[0].dtype
         self.part = _slice(first, slice(0, -(-_size(first) // 4)))
         self.on_part = self._loss(self.part), self._weight(self.part)
 
-    def _on(self, operator: Network, batch: Any) -> Network:
+    def _on(self, operator: ParameterMatrix, batch: Any) -> ParameterMatrix:
         on_batch = operator.with_data(batch, 0)
         return _widened(on_batch) if self.widened else on_batch
 
@@ -100,7 +100,7 @@ class _Gauge:
                 )
 
 
-def check_batches(operator: Network, batches: Iterable[Any], weights: Weights) -> None:
+def check_batches(operator: ParameterMatrix, batches: Iterable[Any], weights: Weights) -> None:
     """Raise ValueError unless the losses of all batches combine, see above.
 
     Costs the loss of 4 1/2 times the data. Weights that are numbers are taken as they are: of parts
@@ -121,7 +121,7 @@ def check_batches(operator: Network, batches: Iterable[Any], weights: Weights) -
             raise ValueError(_told(rows, each, bad, index, count, weights.reduction))
 
 
-def holds(operator: Network, batches: Any, weights: Weights) -> jax.Array:
+def holds(operator: ParameterMatrix, batches: Any, weights: Weights) -> jax.Array:
     """Return whether the losses of stacked batches combine, inside a trace."""
     gauge = _Gauge(operator, weights, jax.tree.map(lambda leaf: leaf[0], batches))
 
@@ -208,11 +208,11 @@ def _narrow(leaf: Any) -> bool:
     return bool(jnp.issubdtype(dtype, jnp.floating)) and dtype.itemsize < 4
 
 
-def _widened(operator: Network) -> Network:
+def _widened(operator: ParameterMatrix) -> ParameterMatrix:
     return jax.tree.map(lambda x: jnp.asarray(x, jnp.float32) if _narrow(x) else x, operator)
 
 
-def _takes_float32(operator: Network) -> bool:
+def _takes_float32(operator: ParameterMatrix) -> bool:
     """Return whether 16-bit leaves are there, and may be widened: too coarse to tell BatchNorm."""
     if not any(map(_narrow, jax.tree.leaves(operator))):
         return False

@@ -18,7 +18,7 @@ from adlab.curvature._weights import Reduction, Weights
 from adlab.curvature.operators import Operator
 
 if TYPE_CHECKING:
-    from adlab.curvature.blocks import Network
+    from adlab.curvature.blocks import ParameterMatrix
 
 __all__ = ["Stacked", "mean_over", "stacked"]
 
@@ -83,9 +83,14 @@ def stacked(*arrays: Any, batch_size: int | None = None) -> Stacked:
 
 
 def mean_over(
-    operator: Network, data: Any, *, batch_dependent: bool, weights: Any, reduction: Reduction
+    operator: ParameterMatrix,
+    data: Any,
+    *,
+    batch_dependent: bool,
+    weights: Any,
+    reduction: Reduction,
 ) -> Operator:
-    """See `Network.over`."""
+    """See `ParameterMatrix.over`."""
     weighed = Weights(weights, reduction)
     if isinstance(data, Stacked):
         return _stacked_mean(operator, data, weighed, batch_dependent)
@@ -101,7 +106,7 @@ def mean_over(
     return mean
 
 
-def _arrangement(operator: Network, weights: Weights, batch_dependent: bool) -> Arrangement:
+def _arrangement(operator: ParameterMatrix, weights: Weights, batch_dependent: bool) -> Arrangement:
     """Return what must stay from pass to pass, beside the set of examples."""
     if operator.ordered:
         return "examples"
@@ -111,7 +116,7 @@ def _arrangement(operator: Network, weights: Weights, batch_dependent: bool) -> 
 
 
 def _stacked_mean(
-    operator: Network, data: Stacked, weights: Weights, batch_dependent: bool
+    operator: ParameterMatrix, data: Stacked, weights: Weights, batch_dependent: bool
 ) -> StackedMean:
     count = examples(data.batches, "stacked batches")
     size = examples(_batch(data.batches, 0), "every stacked batch")
@@ -158,7 +163,7 @@ def _is_array(value: Any) -> bool:
 
 
 def _survey(
-    operator: Network, data: Iterable[Any], weights: Weights, arrangement: Arrangement
+    operator: ParameterMatrix, data: Iterable[Any], weights: Weights, arrangement: Arrangement
 ) -> tuple[Pass, list[float]]:
     """Return what a first pass brings, and the weights; raise where batches are empty or unlike."""
     found, each = Pass(), []
@@ -267,7 +272,11 @@ class HostMean(Operator):
     """The weighted combination over batches that Python iterates over."""
 
     def __init__(
-        self, operator: Network, data: Iterable[Any], weights: Weights, arrangement: Arrangement
+        self,
+        operator: ParameterMatrix,
+        data: Iterable[Any],
+        weights: Weights,
+        arrangement: Arrangement,
     ) -> None:
         self.operator, self.data, self.weights = operator, data, weights
         self.arrangement = arrangement

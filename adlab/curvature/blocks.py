@@ -14,13 +14,13 @@ from adlab.curvature import batches as batched
 from adlab.curvature._weights import Reduction
 from adlab.curvature.operators import Operator, path_name, shapes_of
 
-__all__ = ["Network", "choose", "merge", "select"]
+__all__ = ["ParameterMatrix", "choose", "merge", "select"]
 
 PyTree = Any
 Where = Callable[[str], bool]
 
 
-class Network(Operator):
+class ParameterMatrix(Operator):
     """What the matrices of a network share: parameters, a block of them, and the data."""
 
     params: PyTree

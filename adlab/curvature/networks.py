@@ -14,7 +14,7 @@ from adlab.core import _devices, checks, trees
 from adlab.core._calls import calling
 from adlab.core.nodes import as_data, register
 from adlab.curvature._likelihoods import LIKELIHOODS, Likelihood, Predictive
-from adlab.curvature.blocks import Network, Where, merge, select
+from adlab.curvature.blocks import ParameterMatrix, Where, merge, select
 from adlab.curvature.operators import Operator, shapes_of
 from adlab.curvature.products import Mode, hvp, linearize_hvp, scalar, vector
 
@@ -25,7 +25,7 @@ PyTree = Any
 
 @register("fun", "params", "args")
 @dataclass(frozen=True, eq=False, init=False)
-class Hessian(Network):
+class Hessian(ParameterMatrix):
     """The Hessian of `fun(params, *args)` in `params`, as an operator.
 
     H_ij = d^2 fun / d params_i d params_j, exact to rounding. A product costs about two to three
@@ -111,7 +111,7 @@ class LinearizedHessian(Operator):
         return self.product(v)
 
 
-class OutputCurvature(Network):
+class OutputCurvature(ParameterMatrix):
     """J^T M J, where J is the Jacobian of the model's outputs and M a matrix on the outputs."""
 
     model: Callable[..., Any]
