@@ -36,7 +36,7 @@ from adlab.curvature.estimate import (
     mean_and_error,
 )
 from adlab.curvature.operators import Operator, flat_products
-from adlab.curvature.sketches import dots, hutchpp, whole, xtrace
+from adlab.curvature.sketches import hutchpp, inner_products, whole, xtrace
 
 __all__ = ["diagonal", "trace"]
 
@@ -202,7 +202,7 @@ class _Hutchinson:
         products = CountedMatvec(self.operator, self.num_matvecs, on_progress)
         samples = np.zeros(0)
         for vectors, product in probe_products(self, products):
-            samples = np.concatenate([samples, dots(vectors, product, np)])
+            samples = np.concatenate([samples, inner_products(vectors, product, np)])
             if rtol is not None and len(samples) >= _SAMPLES_TO_STOP:
                 found = _summary(samples, len(samples))
                 if found.standard_error <= rtol * abs(found.value):
