@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -217,7 +218,7 @@ def examples(batch: PyTree, name: str) -> int:
 
 
 @register("operator", "batches", "weights", "total")
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class StackedMean(Operator):
     """The weighted sum over stacked batches of one size, over `total`; all arrays are data."""
 
@@ -227,7 +228,7 @@ class StackedMean(Operator):
     total: Any
     count: int
 
-    @property
+    @functools.cached_property
     def like(self) -> PyTree:
         """The operator's own."""
         return self.operator.like
@@ -284,7 +285,7 @@ class HostMean(Operator):
         weights.require_count(len(each))
         self.total = weights.divisor(each)
 
-    @property
+    @functools.cached_property
     def like(self) -> PyTree:
         """The operator's own."""
         return self.operator.like

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import difflib
+import functools
 from collections.abc import Callable, Iterable
 from typing import Any, Self
 
@@ -27,7 +28,7 @@ class ParameterMatrix(Operator):
     args: tuple[Any, ...]
     chosen: tuple[bool, ...] | None
 
-    @property
+    @functools.cached_property
     def like(self) -> PyTree:
         """Shapes and dtypes of the chosen parameters, with None in place of the others."""
         return shapes_of(select(self.params, self.chosen))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, Self, get_args
@@ -24,7 +25,7 @@ PyTree = Any
 
 
 @register("fun", "params", "args")
-@dataclass(frozen=True, eq=False, init=False)
+@dataclass(frozen=True, eq=False, init=False, repr=False)
 class Hessian(ParameterMatrix):
     """The Hessian of `fun(params, *args)` in `params`, as an operator.
 
@@ -94,14 +95,14 @@ class Hessian(ParameterMatrix):
 
 
 @register("product", "block")
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class LinearizedHessian(Operator):
     """See `Hessian.linearize`."""
 
     product: Callable[[PyTree], PyTree]
     block: PyTree
 
-    @property
+    @functools.cached_property
     def like(self) -> PyTree:
         """Those of the Hessian."""
         return shapes_of(self.block)
@@ -161,7 +162,7 @@ class OutputCurvature(ParameterMatrix):
 
 
 @register("model", "loss", "params", "args")
-@dataclass(frozen=True, eq=False, init=False)
+@dataclass(frozen=True, eq=False, init=False, repr=False)
 class GaussNewton(OutputCurvature):
     """The generalised Gauss-Newton matrix of loss(model(params, *inputs), targets).
 
@@ -216,7 +217,7 @@ FisherKind = Literal["exact", "monte_carlo", "empirical"]
 
 
 @register("model", "params", "args", "key")
-@dataclass(frozen=True, eq=False, init=False)
+@dataclass(frozen=True, eq=False, init=False, repr=False)
 class Fisher(OutputCurvature):
     """The Fisher information matrix of a model's predictive distribution, mean over examples.
 

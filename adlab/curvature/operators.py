@@ -14,13 +14,13 @@ import numpy as np
 
 from adlab.core import checks, trees
 from adlab.core.nodes import as_data, register
+from adlab.core.types import Array, PyTree
 from adlab.curvature._dense import DenseMatrix, path_name, path_slices, require_finite
 from adlab.curvature._lengths import lengths
 from adlab.curvature.products import vector
 
 __all__ = ["DenseMatrix", "Linear", "Matrix", "Operator", "as_operator", "path_name"]
 
-PyTree = Any
 _DENSE_LIMIT = 8 * 2**30  # bytes
 
 
@@ -53,14 +53,33 @@ class Operator(abc.ABC):
         """Whether `matvec` may be traced, or must be driven from the host."""
         return True
 
-    @property
+    @functools.cached_property
     def dim(self) -> int:
         """Number of rows d."""
         return trees.size(self.like)
 
+    @functools.cached_property
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype in which vectors are laid out flat: the widest of `like`, float32 at least."""
+        return trees.common_dtype(self.like)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(dim={self.dim}, {self.dtype.name})"
+
     def parts(self) -> Iterator[tuple[Any, Operator]]:
         """Yield (weight, operator) pairs whose weighted sum this operator is."""
         yield 1.0, self
+
+    def flat_products(self, vectors: Array) -> tuple[Array, Array]:
+        """Return the products with the rows of `vectors`, (k, d), and the lengths of their terms.
+
+        Round-off is in proportion to the terms of a sum, also where they cancel in the product.
+        """
+        if vectors.shape[0] == 1:  # without a batch axis, convolutions stay what compilers know
+            products = _flat_product(self, vectors[0])[None]
+        else:
+            products = jax.vmap(lambda vector: _flat_product(self, vector))(vectors)
+        return products, lengths(products)
 
     def require_labels(self, where: str = "") -> None:
         """Raise where labels, or outputs, can't be those of a model, as far as can be read now."""
@@ -81,7 +100,7 @@ class Operator(abc.ABC):
             infinite, unless traced.
         """
         checks.at_least("chunk_size", chunk_size, 1)
-        dtype = trees.common_dtype(self.like)
+        dtype = self.dtype
         if self.dim**2 * dtype.itemsize > _DENSE_LIMIT:
             raise ValueError(
                 f"the dense matrix must fit into {_DENSE_LIMIT / 2**30:.0f} GiB, got {self.dim}^2 "
@@ -128,36 +147,10 @@ def _flat_product(operator: Operator, vector: jax.Array) -> jax.Array:
     return trees.ravel(operator.matvec(v))
 
 
-def flat_products(operator: Operator, vectors: jax.Array) -> jax.Array:
-    """Return the products with the rows of `vectors`, (k, d), which is traced as one product."""
-    return products_and_sizes(operator, vectors)[0]
-
-
-def products_and_sizes(operator: Operator, vectors: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return the products with the rows of `vectors`, (k, d), and how long their terms are, (k,).
-
-    Round-off is in proportion to the terms of a sum, also where they cancel in the product.
-    """
-    if isinstance(operator, Sum):
-        first, second = (
-            products_and_sizes(term, vectors) for term in (operator.first, operator.second)
-        )
-        return first[0] + second[0], first[1] + second[1]
-    if isinstance(operator, Scaled):
-        products, sizes = products_and_sizes(operator.operator, vectors)
-        factor = jnp.asarray(operator.factor, products.dtype)
-        return factor * products, abs(factor) * sizes
-    if vectors.shape[0] == 1:  # without a batch axis, convolutions stay what compilers know
-        products = _flat_product(operator, vectors[0])[None]
-    else:
-        products = jax.vmap(lambda vector: _flat_product(operator, vector))(vectors)
-    return products, lengths(products)
-
-
 @functools.partial(jax.jit, static_argnums=1)
 def _dense(operator: Operator, chunk_size: int) -> tuple[jax.Array, jax.Array]:
     """Return the matrix, and which of its columns are finite."""
-    dtype = trees.common_dtype(operator.like)
+    dtype = operator.dtype
     columns = jax.lax.map(
         lambda i: _flat_product(operator, (jnp.arange(operator.dim) == i).astype(dtype)),
         jnp.arange(operator.dim),
@@ -174,7 +167,7 @@ def shapes_of(tree: PyTree) -> PyTree:
 
 
 @register("array")
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Matrix(Operator):
     """A symmetric matrix of shape (d, d) that is there in full.
 
@@ -193,7 +186,7 @@ class Matrix(Operator):
             raise ValueError(f"array must be square, got shape {np.shape(self.array)}")
         checks.require_inexact("Matrix", self.array)
 
-    @property
+    @functools.cached_property
     def like(self) -> PyTree:
         """One vector of d numbers."""
         return jax.ShapeDtypeStruct(np.shape(self.array)[:1], jnp.result_type(self.array))
@@ -206,7 +199,7 @@ class Matrix(Operator):
 
 
 @register("fun")
-@dataclass(frozen=True, eq=False, init=False)
+@dataclass(frozen=True, eq=False, init=False, repr=False)
 class Linear(Operator):
     """A symmetric linear function of the user's own, v -> A v, on vectors shaped as `like`.
 
@@ -227,7 +220,7 @@ class Linear(Operator):
         object.__setattr__(self, "shapes", tuple(leaves))
         object.__setattr__(self, "structure", structure)
 
-    @property
+    @functools.cached_property
     def like(self) -> PyTree:
         """Shapes and dtypes, as given."""
         return jax.tree.unflatten(self.structure, self.shapes)
@@ -259,14 +252,14 @@ def _itself(v: PyTree) -> PyTree:
 
 
 @register("operator", "factor")
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Scaled(Operator):
     """An operator times a number, which is data."""
 
     operator: Operator
     factor: Any
 
-    @property
+    @functools.cached_property
     def like(self) -> PyTree:
         """The operator's own."""
         return self.operator.like
@@ -285,6 +278,12 @@ class Scaled(Operator):
         for weight, part in self.operator.parts():
             yield self.factor * weight, part
 
+    def flat_products(self, vectors: Array) -> tuple[Array, Array]:
+        """Return the operator's, scaled."""
+        products, sizes = self.operator.flat_products(vectors)
+        factor = jnp.asarray(self.factor, products.dtype)
+        return factor * products, abs(factor) * sizes
+
     def matvec(self, v: PyTree) -> PyTree:
         """Return factor * (operator v)."""
         product = self.operator.matvec(v)
@@ -292,7 +291,7 @@ class Scaled(Operator):
 
 
 @register("first", "second")
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Sum(Operator):
     """The sum of two operators on vectors of one shape."""
 
@@ -306,7 +305,7 @@ class Sum(Operator):
                 f"and {self.second.like}"
             )
 
-    @property
+    @functools.cached_property
     def like(self) -> PyTree:
         """The first operator's own."""
         return self.first.like
@@ -325,6 +324,12 @@ class Sum(Operator):
         """Yield the parts of both."""
         yield from self.first.parts()
         yield from self.second.parts()
+
+    def flat_products(self, vectors: Array) -> tuple[Array, Array]:
+        """Return the sums of both operators'."""
+        products, sizes = self.first.flat_products(vectors)
+        others, more = self.second.flat_products(vectors)
+        return products + others, sizes + more
 
     def matvec(self, v: PyTree) -> PyTree:
         """Return the sum of both products."""

@@ -11,6 +11,8 @@ import pytest
 
 from adlab.core import probes
 from adlab.curvature import Linear, Matrix, lanczos, lanczos_bytes, spectral_density
+from adlab.curvature._engine import FUSED, HOST
+from adlab.curvature.drive import CountedMatvec, FlatMatvec
 
 KEY = jax.random.key(3)
 DIM = 600
@@ -260,18 +262,12 @@ def test_fewer_steps_than_distinct_eigenvalues_end_early_too():
 @LOOPS
 def test_the_basis_stays_orthonormal(loop):
     steps, vector = 80, np.asarray(start(0, jnp.float32, dim=DIM))
-    if loop == "host":
-        run = lanczos.Recurrence(vector, steps, np.random.default_rng(0))
-        matrix = np.asarray(BULK)
-        for step in range(steps):
-            product = matrix @ run.basis[step]
-            run.advance(step, product, np.linalg.norm(product))
-        basis = run.basis
-    else:
-        found = lanczos.fused(
-            Matrix(BULK), jnp.asarray(vector[None]), num_matvecs=steps, keep_basis=True
-        )
-        basis = np.asarray(found.basis[0])
+    host = loop == "host"
+    engine = HOST if host else FUSED
+    matvec = CountedMatvec(Matrix(BULK), steps) if host else FlatMatvec(Matrix(BULK))
+    fresh = engine.directions(KEY, (1, DIM), np.float32)  # which isn't called: no space ends
+    start_rows = engine.xp.asarray(vector[None])
+    basis = np.asarray(lanczos.recur(engine, matvec, start_rows, steps, fresh).vectors[0])
     assert basis.shape == (steps, DIM)
     # Twice is enough: a few units of round-off, where one pass leaves 1e-5 and none 1.
     assert np.abs(basis @ basis.T - np.eye(steps)).max() <= 1e-6
