@@ -14,17 +14,15 @@ valid tokens would pass within batches of like padding.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from adlab.core import trees
+from adlab.curvature._summand import Summand
 from adlab.curvature._weights import Weights
-
-if TYPE_CHECKING:
-    from adlab.curvature.blocks import ParameterMatrix
 
 __all__ = ["check_batches", "holds"]
 
@@ -34,7 +32,7 @@ _NEARBY = 0.1  # relative to the size of a leaf
 
 
 @jax.jit
-def _losses(operator: ParameterMatrix) -> tuple[jax.Array, jax.Array]:
+def _losses(operator: Summand) -> tuple[jax.Array, jax.Array]:
     """Return the loss, and the loss traced a second time."""
     return operator.mean(), operator.mean()
 
@@ -55,14 +53,14 @@ def _nearby(params: PyTree) -> PyTree:
 class _Gauge:
     """Measures the loss on batches, with float32 in place of 16 bits where the loss takes it."""
 
-    def __init__(self, operator: ParameterMatrix, weights: Weights, first: Any) -> None:
+    def __init__(self, operator: Summand, weights: Weights, first: Any) -> None:
         self.operators = (operator, operator.at(_nearby(operator.params)))
         self.weights, self.widened = weights, _takes_float32(operator.with_data(first, 0))
         self.dtype = jax.eval_shape(_losses, self._on(operator, first))[0].dtype
         self.part = _slice(first, slice(0, -(-_size(first) // 4)))
         self.on_part = self._loss(self.part), self._weight(self.part)
 
-    def _on(self, operator: ParameterMatrix, batch: Any) -> ParameterMatrix:
+    def _on(self, operator: Summand, batch: Any) -> Summand:
         on_batch = operator.with_data(batch, 0)
         return _widened(on_batch) if self.widened else on_batch
 
@@ -100,7 +98,7 @@ class _Gauge:
                 )
 
 
-def check_batches(operator: ParameterMatrix, batches: Iterable[Any], weights: Weights) -> None:
+def check_batches(operator: Summand, batches: Iterable[Any], weights: Weights) -> None:
     """Raise ValueError unless the losses of all batches combine, see above.
 
     Costs the loss of 4 1/2 times the data. Weights that are numbers are taken as they are: of parts
@@ -121,7 +119,7 @@ def check_batches(operator: ParameterMatrix, batches: Iterable[Any], weights: We
             raise ValueError(_told(rows, each, bad, index, count, weights.reduction))
 
 
-def holds(operator: ParameterMatrix, batches: Any, weights: Weights) -> jax.Array:
+def holds(operator: Summand, batches: Any, weights: Weights) -> jax.Array:
     """Return whether the losses of stacked batches combine, inside a trace."""
     gauge = _Gauge(operator, weights, jax.tree.map(lambda leaf: leaf[0], batches))
 
@@ -208,11 +206,14 @@ def _narrow(leaf: Any) -> bool:
     return bool(jnp.issubdtype(dtype, jnp.floating)) and dtype.itemsize < 4
 
 
-def _widened(operator: ParameterMatrix) -> ParameterMatrix:
-    return jax.tree.map(lambda x: jnp.asarray(x, jnp.float32) if _narrow(x) else x, operator)
+def _widened(operator: Summand) -> Summand:
+    wide: Summand = jax.tree.map(
+        lambda x: jnp.asarray(x, jnp.float32) if _narrow(x) else x, operator
+    )
+    return wide
 
 
-def _takes_float32(operator: ParameterMatrix) -> bool:
+def _takes_float32(operator: Summand) -> bool:
     """Return whether 16-bit leaves are there, and may be widened: too coarse to tell BatchNorm."""
     if not any(map(_narrow, jax.tree.leaves(operator))):
         return False

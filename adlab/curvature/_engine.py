@@ -12,7 +12,6 @@ the two worlds do in different ways: loops, branches, writing into an array, and
 
 from __future__ import annotations
 
-import abc
 import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -31,20 +30,24 @@ _T = TypeVar("_T")
 _S = TypeVar("_S")
 
 
-class Engine(abc.ABC):
-    """What differs between a loop in Python and one inside a program; `xp` is its namespace."""
+class Engine:
+    """The loop in Python; a subclass overrides what differs inside a program.
 
-    xp: Any
+    Attributes:
+      xp: the namespace of the arrays.
+    """
 
-    @abc.abstractmethod
+    xp: Any = np
+
     def put(self, array: Any, index: Any, values: Any) -> Any:
         """Return `array` with `values` at `index`; that of the host is written in place."""
+        array[index] = values
+        return array
 
-    @abc.abstractmethod
     def filled(self, rows: Any, count: Any) -> Any:
         """Return the first `count` rows (p, m, d), or all where those beyond are zeros."""
+        return rows[:, :count]
 
-    @abc.abstractmethod
     def repeat(
         self, start: Any, stop: Any, step: Callable[[Any, _S], _S], state: _S,
         until: Callable[[_S], bool] | None = None,
@@ -53,58 +56,6 @@ class Engine(abc.ABC):
 
         `until` tells whether to stop early; a program takes all steps.
         """
-
-    @abc.abstractmethod
-    def repeat_while(
-        self, going_on: Callable[[_S], Any], step: Callable[[_S], _S], state: _S
-    ) -> _S:
-        """Return the first state for which `going_on` is false."""
-
-    @abc.abstractmethod
-    def choose(
-        self, condition: Any, one: Callable[..., _T], other: Callable[..., _T], *args: Any
-    ) -> _T:
-        """Return one(*args) or other(*args)."""
-
-    @abc.abstractmethod
-    def each(self, function: Callable[..., Any], *rows: Any) -> Any:
-        """Return function(*row) of every row, one at a time, stacked leaf by leaf."""
-
-    @abc.abstractmethod
-    def constant(self, tree: _T) -> _T:
-        """Return what has the same values, and no derivative."""
-
-    @abc.abstractmethod
-    def held(self, function: Callable[..., _T], *example: Any) -> Callable[..., _T]:
-        """Return the function without derivatives in what it closes over."""
-
-    @abc.abstractmethod
-    def wide(self, dtype: DTypeLike) -> Any:
-        """Return the dtype that numbers summed from vectors of `dtype` have."""
-
-    @abc.abstractmethod
-    def draw(self, law: Any, operator: Operator, key: Key, indices: Any) -> Any:
-        """Return the probes of these indices as rows (k, d), see `draw`."""
-
-    @abc.abstractmethod
-    def directions(self, key: Key, shape: tuple[int, ...], dtype: DTypeLike) -> Callable[..., Any]:
-        """Return a function of an index that draws normal vectors of this shape."""
-
-
-class _Host(Engine):
-    xp = np
-
-    def put(self, array: Any, index: Any, values: Any) -> Any:
-        array[index] = values
-        return array
-
-    def filled(self, rows: Any, count: Any) -> Any:
-        return rows[:, :count]
-
-    def repeat(
-        self, start: Any, stop: Any, step: Callable[[Any, _S], _S], state: _S,
-        until: Callable[[_S], bool] | None = None,
-    ) -> _S:  # fmt: skip
         for index in range(start, stop):
             state = step(index, state)
             if until is not None and until(state):
@@ -114,6 +65,7 @@ class _Host(Engine):
     def repeat_while(
         self, going_on: Callable[[_S], Any], step: Callable[[_S], _S], state: _S
     ) -> _S:
+        """Return the first state for which `going_on` is false."""
         while going_on(state):
             state = step(state)
         return state
@@ -121,28 +73,36 @@ class _Host(Engine):
     def choose(
         self, condition: Any, one: Callable[..., _T], other: Callable[..., _T], *args: Any
     ) -> _T:
+        """Return one(*args) or other(*args)."""
         return one(*args) if condition else other(*args)
 
     def each(self, function: Callable[..., Any], *rows: Any) -> Any:
+        """Return function(*row) of every row, one at a time, stacked leaf by leaf."""
         found = [function(*row) for row in zip(*rows, strict=True)]
         return jax.tree.map(lambda *leaves: np.stack(leaves), *found)
 
     def constant(self, tree: _T) -> _T:
+        """Return what has the same values, and no derivative."""
         return tree
 
     def held(self, function: Callable[..., _T], *example: Any) -> Callable[..., _T]:
+        """Return the function without derivatives in what it closes over."""
         del example
         return function
 
-    def wide(self, dtype: DTypeLike) -> Any:
-        del dtype  # long sums in float32 lose digits
+    def wide(self, dtype: DTypeLike) -> np.dtype[Any]:
+        """Return the dtype that sums over vectors have: on the host float64, to lose no digits."""
+        del dtype
         return np.dtype(np.float64)
 
     def draw(self, law: Any, operator: Operator, key: Key, indices: Any) -> Any:
+        """Return the probes of these indices as rows (k, d), see `draw`."""
         leaves, structure = jax.tree.flatten(operator.like)
         return np.asarray(_draw(law, tuple(leaves), structure, key, jnp.asarray(indices)))
 
     def directions(self, key: Key, shape: tuple[int, ...], dtype: DTypeLike) -> Callable[..., Any]:
+        """Return a function of an index that draws normal vectors of this shape."""
+
         @functools.cache
         def generator() -> np.random.Generator:  # most runs need none
             words = jax.random.bits(jax.random.fold_in(key, 1), (4,))
@@ -152,6 +112,8 @@ class _Host(Engine):
 
 
 class _Fused(Engine):
+    """The loop inside a program: arrays don't change in place, and sizes don't depend on values."""
+
     xp = jnp
 
     def put(self, array: Any, index: Any, values: Any) -> Any:
@@ -166,7 +128,8 @@ class _Fused(Engine):
         until: Callable[[_S], bool] | None = None,
     ) -> _S:  # fmt: skip
         del until
-        return jax.lax.fori_loop(start, stop, step, state)
+        found: _S = jax.lax.fori_loop(start, stop, step, state)
+        return found
 
     def repeat_while(
         self, going_on: Callable[[_S], Any], step: Callable[[_S], _S], state: _S
@@ -176,7 +139,8 @@ class _Fused(Engine):
     def choose(
         self, condition: Any, one: Callable[..., _T], other: Callable[..., _T], *args: Any
     ) -> _T:
-        return jax.lax.cond(condition, one, other, *args)
+        found: _T = jax.lax.cond(condition, one, other, *args)
+        return found
 
     def each(self, function: Callable[..., Any], *rows: Any) -> Any:
         return jax.lax.map(lambda row: function(*row), rows)
@@ -189,7 +153,7 @@ class _Fused(Engine):
         arrays = jax.lax.stop_gradient(arrays)
         return lambda *args: converted(*args, *arrays)
 
-    def wide(self, dtype: DTypeLike) -> Any:
+    def wide(self, dtype: DTypeLike) -> np.dtype[Any]:
         return np.dtype(dtype)
 
     def draw(self, law: Any, operator: Operator, key: Key, indices: Any) -> Any:
@@ -199,8 +163,7 @@ class _Fused(Engine):
         return lambda index: jax.random.normal(jax.random.fold_in(key, index), shape, dtype)
 
 
-HOST: Engine = _Host()
-FUSED: Engine = _Fused()
+HOST, FUSED = Engine(), _Fused()
 
 
 def engine_of(array: Any) -> Engine:

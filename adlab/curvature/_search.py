@@ -154,7 +154,8 @@ def search(
     enough = -(-count // CHECKED_EVERY) * CHECKED_EVERY  # steps, to have as many pairs as asked for
 
     def step(index: Any, run: Krylov) -> Krylov:
-        return advance(engine, run, index, *matvec(run.vectors[:, index]), fresh)
+        products, sizes = matvec(run.vectors[:, index])
+        return advance(engine, run, index, products, sizes, fresh)
 
     def several(found: tuple[Krylov, State]) -> tuple[Krylov, State]:
         run, _ = found
@@ -177,6 +178,5 @@ def search(
 
 def _basis(engine: Engine, run: Krylov) -> Basis:
     """Return what the one run has left."""
-    fields = (run.projected, run.diagonal, run.off_diagonal, run.begins)
-    basis = Basis(*(field[0] for field in fields), run.taken)
+    basis = Basis(run.projected[0], run.diagonal[0], run.off_diagonal[0], run.begins[0], run.taken)
     return basis.first(run.taken) if engine is HOST else basis

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -15,11 +15,9 @@ from adlab.core import checks, trees
 from adlab.core.nodes import register
 from adlab.curvature._coupling import check_batches, holds
 from adlab.curvature._passes import Arrangement, Pass, require_same
+from adlab.curvature._summand import Summand
 from adlab.curvature._weights import Reduction, Weights
 from adlab.curvature.operators import Operator
-
-if TYPE_CHECKING:
-    from adlab.curvature.blocks import ParameterMatrix
 
 __all__ = ["Stacked", "mean_over", "stacked"]
 
@@ -39,7 +37,7 @@ class Stacked(Generic[_Item]):
         return (self.batches,), None
 
     @classmethod
-    def tree_unflatten(cls, aux: None, children: tuple[Any]) -> Stacked:
+    def tree_unflatten(cls, aux: None, children: tuple[_Item]) -> Stacked[_Item]:
         """Rebuild from the arrays."""
         del aux
         return cls(*children)
@@ -48,7 +46,7 @@ class Stacked(Generic[_Item]):
         return int(np.shape(jax.tree.leaves(self.batches)[0])[0])
 
 
-def stacked(*arrays: Any, batch_size: int | None = None) -> Stacked:
+def stacked(*arrays: Any, batch_size: int | None = None) -> Stacked[tuple[Any, ...]]:
     """Return arrays cut into batches that `Operator.over` scans over, also inside `jit`.
 
     Args:
@@ -84,7 +82,7 @@ def stacked(*arrays: Any, batch_size: int | None = None) -> Stacked:
 
 
 def mean_over(
-    operator: ParameterMatrix,
+    operator: Summand,
     data: Any,
     *,
     batch_dependent: bool,
@@ -107,7 +105,7 @@ def mean_over(
     return mean
 
 
-def _arrangement(operator: ParameterMatrix, weights: Weights, batch_dependent: bool) -> Arrangement:
+def _arrangement(operator: Summand, weights: Weights, batch_dependent: bool) -> Arrangement:
     """Return what must stay from pass to pass, beside the set of examples."""
     if operator.ordered:
         return "examples"
@@ -117,7 +115,7 @@ def _arrangement(operator: ParameterMatrix, weights: Weights, batch_dependent: b
 
 
 def _stacked_mean(
-    operator: ParameterMatrix, data: Stacked, weights: Weights, batch_dependent: bool
+    operator: Summand, data: Stacked[Any], weights: Weights, batch_dependent: bool
 ) -> StackedMean:
     count = examples(data.batches, "stacked batches")
     size = examples(_batch(data.batches, 0), "every stacked batch")
@@ -164,7 +162,7 @@ def _is_array(value: Any) -> bool:
 
 
 def _survey(
-    operator: ParameterMatrix, data: Iterable[Any], weights: Weights, arrangement: Arrangement
+    operator: Summand, data: Iterable[Any], weights: Weights, arrangement: Arrangement
 ) -> tuple[Pass, list[float]]:
     """Return what a first pass brings, and the weights; raise where batches are empty or unlike."""
     found, each = Pass(), []
@@ -274,7 +272,7 @@ class HostMean(Operator):
 
     def __init__(
         self,
-        operator: ParameterMatrix,
+        operator: Summand,
         data: Iterable[Any],
         weights: Weights,
         arrangement: Arrangement,

@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-import abc
 import difflib
 import functools
 from collections.abc import Callable, Iterable
-from typing import Any, Self
+from typing import Any
 
 import jax
 
 from adlab.core import checks
+from adlab.core.types import PyTree
 from adlab.curvature import batches as batched
+from adlab.curvature._summand import Summand
 from adlab.curvature._weights import Reduction
 from adlab.curvature.operators import Operator, path_name, shapes_of
 
 __all__ = ["ParameterMatrix", "choose", "merge", "select"]
 
-PyTree = Any
 Where = Callable[[str], bool]
 
 
-class ParameterMatrix(Operator):
+class ParameterMatrix(Summand):
     """What the matrices of a network share: parameters, a block of them, and the data."""
 
-    params: PyTree
-    args: tuple[Any, ...]
     chosen: tuple[bool, ...] | None
 
     @functools.cached_property
@@ -106,43 +104,11 @@ class ParameterMatrix(Operator):
             self, data, batch_dependent=batch_dependent, weights=weights, reduction=reduction
         )
 
-    @property
-    def ordered(self) -> bool:
-        """Whether the matrix on a batch depends on the batch's position."""
-        return False
-
-    def with_data(self, batch: tuple[Any, ...], index: Any) -> Self:
-        """Return this matrix on one batch, the `index`-th of a data set."""
-        del index
-        return self._changed(args=batch)
-
-    def _changed(self, **fields: Any) -> Self:
-        new = object.__new__(type(self))
-        for name, value in {**vars(self), **fields}.items():
-            object.__setattr__(new, name, value)
-        return new
-
     def _set(self, params: PyTree, args: tuple[Any, ...], where: Where | None, **own: Any) -> None:
         checks.require_inexact(type(self).__name__, params)
         fields = {"params": params, "args": args, "chosen": choose(params, where), **own}
         for name, value in fields.items():
             object.__setattr__(self, name, value)
-
-    @abc.abstractmethod
-    def value(self) -> jax.Array:
-        """Return the loss on this operator's data."""
-
-    def mean(self) -> jax.Array:
-        """Return what must be a mean over examples for matrices of batches to be combined."""
-        return self.value()
-
-    def at(self, params: PyTree) -> Self:
-        """Return this matrix at other parameters of the same shapes."""
-        return self._changed(params=params)
-
-    def terms(self) -> int:
-        """Return how many terms this matrix is the mean of by definition: 1 for that of a loss."""
-        return 1
 
 
 def choose(params: PyTree, where: Where | None) -> tuple[bool, ...] | None:

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adlab.core import checks, probes
+from adlab.core._html import table
 from adlab.core.nodes import register
 from adlab.core.types import ChunkSize, Key, Loop, OnProgress
 from adlab.curvature import lanczos
@@ -41,16 +42,20 @@ _log = logging.getLogger("adlab.curvature")
 
 
 @register("nodes", "weights", "residuals", "broadening", "grid", "density", "standard_error")
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class SpectralDensity:
     """The density of the eigenvalues of an operator of dimension `dim`; it integrates to 1.
 
-    nodes, weights: (p, m), the quadrature of each of p probes: Ritz values in increasing order, and
-    weights that sum to 1. residuals: (p, m), |A y - node y| of each Ritz vector y, within which of
-    the node an eigenvalue lies: estimated by the recurrence, not below the round-off of products.
-    grid, density, standard_error: (g,), the mean over probes of the
-    quadrature smoothed by Gaussians of standard deviation `broadening`, and its standard error:
-    `smoothed` gives the same with intervals. num_matvecs: products that were spent.
+    Attributes:
+      nodes, weights: (p, m), the quadrature of each of p probes: Ritz values in increasing order,
+        in the units of eigenvalues, and weights that sum to 1.
+      residuals: (p, m), |A y - node y| of each Ritz vector y, within which of the node an
+        eigenvalue lies: estimated by the recurrence, not below the round-off of products.
+      broadening: the standard deviation of the Gaussians below.
+      grid, density, standard_error: (g,), the mean over probes of the quadrature smoothed by these
+        Gaussians, and its standard error: `smoothed` gives the same with intervals.
+      dim: d, the number of eigenvalues.
+      num_matvecs: products that were spent.
     """
 
     nodes: Any
@@ -62,6 +67,23 @@ class SpectralDensity:
     standard_error: Any
     dim: int
     num_matvecs: int
+
+    def __repr__(self) -> str:
+        if np.ndim(self.nodes) != 2 or not checks.concrete(self.nodes):
+            return f"SpectralDensity(dim={self.dim}, traced or batched)"
+        count, steps = self.nodes.shape
+        low, high = float(self.nodes.min()), float(self.nodes.max())
+        return (
+            f"SpectralDensity(dim={self.dim}, {count} probe{'s' * (count != 1)} of {steps} "
+            f"step{'s' * (steps != 1)}, nodes from {low:.4g} to {high:.4g})"
+        )
+
+    def _repr_html_(self) -> str:
+        return table(
+            ["estimate of", "value"],
+            [["trace", self.trace()], ["negative energy", self.negative_energy()]],
+            repr(self),
+        )
 
     def mean(self, function: Callable[[Any], Any]) -> Estimate:
         """Estimate the mean of a function over the eigenvalues, (1/d) sum_i function(lambda_i).
@@ -132,9 +154,9 @@ def lanczos_bytes(
     `num_matvecs` vectors for each of the probes that share a product, one by default where more
     would take over 1 GiB; a handful of further vectors comes on top.
     """
-    operator = as_operator(operator)
-    chunk = chunk_length(chunk_size, operator.dim, num_probes, num_matvecs, operator.dtype)
-    return chunk * num_matvecs * operator.dim * operator.dtype.itemsize
+    found = as_operator(operator)
+    chunk = chunk_length(chunk_size, found.dim, num_probes, num_matvecs, found.dtype)
+    return chunk * num_matvecs * found.dim * found.dtype.itemsize
 
 
 def spectral_density(
@@ -323,18 +345,15 @@ def _quadratures(
     found = None if file is None else file.load()
     done = 0 if found is None else len(found.diagonal)
     matvec.done = done * num_matvecs
-    while done < count and not (engine is HOST and found is not None and enough(found)):
+    while found is None or (done < count and not (engine is HOST and enough(found))):
         indices = np.arange(done, min(done + chunk, count))
         new = call(engine, _recur, matvec, key, indices, law=law, num_matvecs=num_matvecs)
-        found = (
-            new
-            if found is None
-            else jax.tree.map(lambda a, b: engine.xp.concatenate([a, b]), found, new)
-        )
-        done = len(found.diagonal)
+        if found is not None:
+            new = jax.tree.map(lambda a, b: engine.xp.concatenate([a, b]), found, new)
+        found, done = new, len(new.diagonal)
         if file is not None:
             file.store(found)
-    return jax.tree.map(lambda rows: rows[:count], found) if done > count else found
+    return Tridiagonal(*(rows[:count] for rows in found)) if done > count else found
 
 
 def _recur(

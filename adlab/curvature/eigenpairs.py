@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adlab.core import checks, probes, trees
+from adlab.core._html import table
 from adlab.core.nodes import register
 from adlab.core.types import Loop, OnProgress, PyTree
 from adlab.curvature import lanczos
@@ -23,16 +24,22 @@ from adlab.curvature.lanczos import Tridiagonal
 
 __all__ = ["Eigenpairs", "eigenpairs"]
 
+_HEADER = ["value", "residual", "converged"]
+_SHOWN = 10  # rows at each end of a long table
+
 
 @register("values", "vectors", "residuals", "converged", "num_matvecs")
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Eigenpairs:
-    """Eigenvalues in decreasing order with their vectors.
+    """Eigenvalues in decreasing order with their vectors; printed as a table.
 
-    values: (k,). vectors: a tree with a leading axis k, of unit length each. residuals: (k,),
-    |A v - value v|: an eigenvalue lies so close to the value. converged: (k,), whether the residual
-    is as small as was asked, and no eigenvalue beyond was missed. num_matvecs: products that were
-    spent.
+    Attributes:
+      values: (k,).
+      vectors: a tree with a leading axis k, of unit length each.
+      residuals: (k,), |A v - value v|: an eigenvalue lies so close to the value.
+      converged: (k,), whether the residual is as small as was asked, and no eigenvalue beyond was
+        missed.
+      num_matvecs: products that were spent.
     """
 
     values: Any
@@ -41,13 +48,24 @@ class Eigenpairs:
     converged: Any
     num_matvecs: Any
 
-    def __str__(self) -> str:
-        rows = zip(self.values, self.residuals, self.converged, strict=True)
-        lines = [
-            f"{float(value):12.5g} ± {float(residual):.1e}{'' if done else '  not converged'}"
-            for value, residual, done in rows
+    def _rows(self) -> list[list[str]]:
+        """Return the cells of the table, those in the middle left out where it is long."""
+        columns = zip(self.values, self.residuals, self.converged, strict=True)
+        rows = [
+            [f"{float(value):.5g}", f"{float(residual):.1e}", "yes" if done else "no"]
+            for value, residual, done in columns
         ]
+        cut = len(rows) > 2 * _SHOWN
+        return [*rows[:_SHOWN], ["...", "...", "..."], *rows[-_SHOWN:]] if cut else rows
+
+    def __repr__(self) -> str:
+        if np.ndim(self.values) != 1 or not checks.concrete(self):
+            return "Eigenpairs(traced or batched)"
+        lines = [f"{a:>12}  {b:>8}  {c:>9}" for a, b, c in [_HEADER, *self._rows()]]
         return "\n".join([*lines, f"({self.num_matvecs} products)"])
+
+    def _repr_html_(self) -> str:
+        return table(_HEADER, self._rows(), f"{self.num_matvecs} products")
 
 
 def eigenpairs(

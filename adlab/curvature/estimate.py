@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.special
 
+from adlab.core import checks
 from adlab.core.nodes import register
 from adlab.curvature._lengths import deviation
 
@@ -21,7 +22,7 @@ FEWEST_AGREEING = 20
 
 
 @register("value", "standard_error", "samples")
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Estimate:
     """An estimate from random probes.
 
@@ -71,10 +72,15 @@ class Estimate:
         )
         return low, high
 
+    def __repr__(self) -> str:
+        return f"Estimate({self})"
+
     def __str__(self) -> str:
         products = f"{self.num_matvecs} product{'s' * (self.num_matvecs != 1)}"
         if not jax.tree_util.all_leaves([self.value]) or np.ndim(self.value) > 0:
             return f"a tree of {len(jax.tree.leaves(self.value))} arrays ({products})"
+        if not checks.concrete((self.value, self.standard_error)):
+            return f"traced ({products})"
         value, error = float(self.value), float(self.standard_error)
         if self.degrees or np.isnan(error):
             return f"{value:.4g} ± {_quantile(self.degrees, 0.95) * error:.2g} ({products})"

@@ -137,12 +137,12 @@ def advance(
     ended = norm <= vanishing(products.dtype) * scale
     unit = rest / xp.where(ended, 1, norm).astype(rest.dtype)[:, None]
     unit = engine.choose(
-        xp.any(ended),
+        xp.any(ended) & (step + 1 < count),  # of the last step nothing is kept
         lambda unit: xp.where(ended[:, None], _outside(fresh(step + 1), rows, xp), unit),
         lambda unit: unit,
         unit,
     )
-    following = xp.minimum(step + 1, count - 1)  # of the last step nothing is kept
+    following = xp.minimum(step + 1, count - 1)
     unit, begins = (
         xp.where(step + 1 < count, new, old[:, following])
         for new, old in ((unit, run.vectors), (ended, run.begins))
@@ -213,7 +213,8 @@ def recur(
     """
 
     def step(index: Any, run: Krylov) -> Krylov:
-        return advance(engine, run, index, *matvec(run.vectors[:, index]), fresh)
+        products, sizes = matvec(run.vectors[:, index])
+        return advance(engine, run, index, products, sizes, fresh)
 
     return engine.repeat(0, num_matvecs, step, begin(engine, starts, num_matvecs))
 

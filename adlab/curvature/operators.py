@@ -87,7 +87,8 @@ class Operator(abc.ABC):
 
     def shift(self, by: Any) -> Operator:
         """Return this operator plus `by` times the identity."""
-        return self + by * Identity(self.like)
+        shift: Operator = by * Identity(self.like)
+        return self + shift
 
     def to_dense(self, chunk_size: int = 64) -> DenseMatrix:
         """Return the whole matrix, (d, d), with the rows of every parameter path.

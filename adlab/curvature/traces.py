@@ -167,7 +167,7 @@ def _summary(samples: Any, num_matvecs: int, agreeing_from: int = FEWEST_AGREEIN
     return Estimate(mean, error, num_matvecs, samples, samples.shape[0] - 1)
 
 
-def _sketched(samples: Any, known: Any, method: Callable, num_matvecs: int) -> Estimate:
+def _sketched(samples: Any, known: Any, method: Callable[..., Any], num_matvecs: int) -> Estimate:
     """Return the estimate, without an error where samples agree by chance: not `known` exact."""
     found = _summary(samples, num_matvecs, FEWEST_SAMPLES)
     if method is whole:
@@ -208,7 +208,8 @@ def _hutchinson(
     if engine is FUSED:
         require_finite(samples)
         return _summary(samples, sizes[0])
-    return jax.tree.map(matvec.dtype.type, _summary(samples[:done], done))
+    found: Estimate = jax.tree.map(matvec.dtype.type, _summary(samples[:done], done))
+    return found
 
 
 def _samples(

@@ -604,3 +604,15 @@ def test_memory_is_announced_and_known_beforehand(caplog):
     message = record.getMessage()
     assert "2 probe(s) of 20 steps in dimension 1000" in message
     assert f"{one / 2**20:.3g} MiB" in message
+
+
+def test_densities_and_operators_are_printed_in_one_line():
+    matrix = Matrix(jnp.asarray(SMALL, jnp.float32))
+    assert repr(matrix) == "Matrix(dim=30, float32)"
+    assert repr(2.0 * matrix + matrix) == "Sum(dim=30, float32)"
+    found = spectral_density(matrix, key=KEY, num_matvecs=30)
+    assert repr(found) == ("SpectralDensity(dim=30, 1 probe of 30 steps, nodes from -1 to 8)")
+    assert repr(found.moment(0)) == "Estimate(1 ± nan (30 products))"
+    assert "<td>trace</td>" in found._repr_html_()
+    rows = jax.tree.map(lambda leaf: np.asarray(leaf)[None], found)
+    assert repr(rows) == "SpectralDensity(dim=30, traced or batched)"

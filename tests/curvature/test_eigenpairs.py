@@ -258,3 +258,21 @@ def test_float64():
     np.testing.assert_allclose(found.values, [9, 5, -4, -6], rtol=1e-13)
     assert np.all(found.converged)
     assert np.all(found.residuals <= 9e-12)
+
+
+def test_pairs_are_printed_as_a_table():
+    found = eigenpairs(jnp.diag(jnp.arange(1.0, 61.0)), key=KEY, k=30, num_matvecs=60)
+    header, *rows, products = repr(found).splitlines()
+    assert header.split() == ["value", "residual", "converged"]
+    assert len(rows) == 21  # ten at each end, and what says that others are left out
+    assert rows[0].split()[0] == "60"
+    assert rows[0].split()[2] == "yes"
+    assert set(rows[10].split()) == {"..."}
+    assert rows[-1].split()[0] == "1"
+    assert products == f"({found.num_matvecs} products)"
+    markup = found._repr_html_()
+    assert markup.count("<tr>") == 22
+    assert "<td>60</td>" in markup
+    few = eigenpairs(jnp.diag(jnp.arange(1.0, 61.0)), key=KEY, num_matvecs=4)
+    assert [row.split()[2] for row in str(few).splitlines()[1:3]] == ["no", "no"]
+    assert "traced" in repr(jax.tree.map(lambda leaf: np.asarray(leaf)[None], found))
