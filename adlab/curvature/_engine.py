@@ -44,6 +44,10 @@ class Engine:
         array[index] = values
         return array
 
+    def fill(self, array: Any, start: Any, values: Any) -> Any:
+        """Return `array` (m,) with `values` from entry `start` on."""
+        return self.put(array, slice(start, start + len(values)), values)
+
     def filled(self, rows: Any, count: Any) -> Any:
         """Return the first `count` rows (p, m, d), or all where those beyond are zeros."""
         return rows[:, :count]
@@ -118,6 +122,9 @@ class _Fused(Engine):
 
     def put(self, array: Any, index: Any, values: Any) -> Any:
         return array.at[index].set(values)
+
+    def fill(self, array: Any, start: Any, values: Any) -> Any:
+        return jax.lax.dynamic_update_slice(array, values, (start,))
 
     def filled(self, rows: Any, count: Any) -> Any:
         del count

@@ -143,9 +143,12 @@ def advance(
         unit,
     )
     following = xp.minimum(step + 1, count - 1)
-    unit, begins = (
-        xp.where(step + 1 < count, new, old[:, following])
-        for new, old in ((unit, run.vectors), (ended, run.begins))
+    unit, begins = engine.choose(
+        step + 1 < count,
+        lambda new, _: new,
+        lambda _, old: old,
+        (unit, ended),
+        (run.vectors[:, following], run.begins[:, following]),
     )
     projected = run.projected
     if projected is not None:

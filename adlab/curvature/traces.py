@@ -218,8 +218,8 @@ def _samples(
     """Return the number of probes u and the samples u . A u."""
 
     def step(done: Any, samples: Any, vectors: Any, products: Any) -> Any:
-        at = done + engine.xp.arange(len(vectors))
-        return engine.put(samples, at, inner_products(vectors, products, engine.xp))
+        found = inner_products(vectors, products, engine.xp)
+        return engine.fill(samples, done, found)
 
     none = engine.xp.zeros(sizes[0], engine.wide(matvec.dtype))
     return over_probes(engine, matvec, key, law, sizes, step, none, enough)
