@@ -21,18 +21,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from adlab.core import trees
+from adlab.core.types import Array, PyTree
 from adlab.curvature._summand import Summand
 from adlab.curvature._weights import Weights
 
 __all__ = ["check_batches", "holds"]
 
-PyTree = Any
 _TOLERANCE = 1e-4  # relative: above the round-off of float32, below what couples examples
 _NEARBY = 0.1  # relative to the size of a leaf
 
 
 @jax.jit
-def _losses(operator: Summand) -> tuple[jax.Array, jax.Array]:
+def _losses(operator: Summand) -> tuple[Array, Array]:
     """Return the loss, and the loss traced a second time."""
     return operator.mean(), operator.mean()
 
@@ -41,7 +41,7 @@ def _losses(operator: Summand) -> tuple[jax.Array, jax.Array]:
 def _nearby(params: PyTree) -> PyTree:
     """Return parameters whose entries differ from these by a tenth of their size."""
 
-    def moved(leaf: jax.Array) -> jax.Array:
+    def moved(leaf: Array) -> Array:
         direction = jnp.cos(jnp.arange(leaf.size, dtype=jnp.float32)).reshape(leaf.shape)
         size = jnp.sqrt(jnp.mean(jnp.square(leaf.astype(trees.wide_dtype(leaf)))))
         step = jnp.where(size == 0, jnp.ones_like(size), size) * direction.astype(size.dtype)
@@ -64,7 +64,7 @@ class _Gauge:
         on_batch = operator.with_data(batch, 0)
         return _widened(on_batch) if self.widened else on_batch
 
-    def _loss(self, batch: Any) -> list[jax.Array]:
+    def _loss(self, batch: Any) -> list[Array]:
         return [_losses(self._on(operator, batch))[0] for operator in self.operators]
 
     def _weight(self, batch: Any) -> Any:
@@ -119,11 +119,11 @@ def check_batches(operator: Summand, batches: Iterable[Any], weights: Weights) -
             raise ValueError(_told(rows, each, bad, index, count, weights.reduction))
 
 
-def holds(operator: Summand, batches: Any, weights: Weights) -> jax.Array:
+def holds(operator: Summand, batches: Any, weights: Weights) -> Array:
     """Return whether the losses of stacked batches combine, inside a trace."""
     gauge = _Gauge(operator, weights, jax.tree.map(lambda leaf: leaf[0], batches))
 
-    def broken(batch: Any) -> jax.Array:
+    def broken(batch: Any) -> Array:
         losses, weighed, _ = gauge.joined(batch)
         rows = jnp.array(losses)
         each = jnp.stack([jnp.asarray(weight, rows.dtype) for weight in weighed])

@@ -13,6 +13,7 @@ import numpy as np
 
 from adlab.core import checks, trees
 from adlab.core.nodes import register
+from adlab.core.types import PyTree
 from adlab.curvature._coupling import check_batches, holds
 from adlab.curvature._passes import Arrangement, Pass, require_same
 from adlab.curvature._summand import Summand
@@ -21,7 +22,6 @@ from adlab.curvature.operators import Operator
 
 __all__ = ["Stacked", "mean_over", "stacked"]
 
-PyTree = Any
 _Item = TypeVar("_Item")
 
 

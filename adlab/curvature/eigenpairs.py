@@ -12,7 +12,7 @@ import numpy as np
 from adlab.core import checks, probes, trees
 from adlab.core._html import table
 from adlab.core.nodes import register
-from adlab.core.types import Loop, OnProgress, PyTree
+from adlab.core.types import AnyArray, Array, Key, Loop, OnProgress, PyTree
 from adlab.curvature import lanczos
 from adlab.curvature._derivatives import without_derivative
 from adlab.curvature._engine import FUSED, Engine
@@ -21,6 +21,7 @@ from adlab.curvature._search import Which, places, search
 from adlab.curvature.density import announce, check_steps
 from adlab.curvature.drive import CountedMatvec, FlatMatvec, call, drive, prepare
 from adlab.curvature.lanczos import Tridiagonal
+from adlab.curvature.operators import OperatorLike
 
 __all__ = ["Eigenpairs", "eigenpairs"]
 
@@ -42,11 +43,11 @@ class Eigenpairs:
       num_matvecs: products that were spent.
     """
 
-    values: Any
+    values: AnyArray
     vectors: PyTree
-    residuals: Any
-    converged: Any
-    num_matvecs: Any
+    residuals: AnyArray
+    converged: AnyArray
+    num_matvecs: int | Array
 
     def _rows(self) -> list[list[str]]:
         """Return the cells of the table, those in the middle left out where it is long."""
@@ -69,9 +70,9 @@ class Eigenpairs:
 
 
 def eigenpairs(
-    operator: Any,
+    operator: OperatorLike,
     *,
-    key: jax.Array,
+    key: Key,
     k: int = 1,
     which: Which = "both",
     num_matvecs: int | Literal["auto"] = "auto",

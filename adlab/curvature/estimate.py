@@ -12,6 +12,7 @@ import scipy.special
 
 from adlab.core import checks
 from adlab.core.nodes import register
+from adlab.core.types import AnyArray, PyTree
 from adlab.curvature._lengths import deviation
 
 __all__ = ["FEWEST_AGREEING", "FEWEST_SAMPLES", "Estimate", "agreeing", "mean_and_error"]
@@ -39,13 +40,13 @@ class Estimate:
         it has no known law.
     """
 
-    value: Any
-    standard_error: Any
+    value: PyTree
+    standard_error: PyTree
     num_matvecs: int
-    samples: Any = None
+    samples: AnyArray | None = None
     degrees: int = 0
 
-    def interval(self, level: float = 0.95) -> tuple[Any, Any]:
+    def interval(self, level: float = 0.95) -> tuple[PyTree, PyTree]:
         """Return the ends, shaped as the value, between which the truth lies this often.
 
         value -+ t standard_error, t the quantile of Student's law with `degrees` degrees of

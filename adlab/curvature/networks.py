@@ -14,14 +14,13 @@ import jax.numpy as jnp
 from adlab.core import _devices, checks, trees
 from adlab.core._calls import calling
 from adlab.core.nodes import as_data, register
+from adlab.core.types import Array, PyTree
 from adlab.curvature._likelihoods import LIKELIHOODS, Likelihood, Predictive
 from adlab.curvature.blocks import ParameterMatrix, Where, merge, select
 from adlab.curvature.operators import Operator, shapes_of
 from adlab.curvature.products import Mode, hvp, linearize_hvp, scalar, vector
 
 __all__ = ["Fisher", "GaussNewton", "Hessian"]
-
-PyTree = Any
 
 
 @register("fun", "params", "args")
@@ -86,7 +85,7 @@ class Hessian(ParameterMatrix):
         _, product = linearize_hvp(self._restricted, block)
         return LinearizedHessian(product, block)
 
-    def value(self) -> jax.Array:
+    def value(self) -> Array:
         """Return fun(params, *args)."""
         return scalar(self.fun(self.params, *self.args))
 
@@ -202,7 +201,7 @@ class GaussNewton(OutputCurvature):
     ) -> None:
         self._set(params, args, where, model=as_data(model), loss=as_data(loss))
 
-    def value(self) -> jax.Array:
+    def value(self) -> Array:
         """Return the loss."""
         return scalar(self.loss(self.model(self.params, *self._inputs()), self.args[-1]))
 
@@ -307,13 +306,13 @@ class Fisher(OutputCurvature):
         """Whether labels are drawn: they go by the position of a batch."""
         return self.kind == "monte_carlo"
 
-    def value(self) -> jax.Array:
+    def value(self) -> Array:
         """Return the mean over examples of the negative log-likelihood, up to a constant."""
         outputs = self._outputs(select(self.params, self.chosen))
         encoded = self._encoded(outputs)
         return self._predictive.loss(outputs, encoded) / self._predictive.examples(outputs)
 
-    def mean(self) -> jax.Array:
+    def mean(self) -> Array:
         """Return half a mean square of the outputs where the labels given don't matter.
 
         They are shifted, so that outputs of zero, as at some initialisations, have a slope.
@@ -343,7 +342,7 @@ class Fisher(OutputCurvature):
     def _predictive(self) -> Predictive:
         return LIKELIHOODS[self.likelihood]
 
-    def _encoded(self, outputs: jax.Array) -> jax.Array:
+    def _encoded(self, outputs: Array) -> Array:
         """Return the labels given in the form of the outputs, after a check of both."""
         self._predictive.require_outputs(outputs)
         return self._predictive.encode(self.args[-1], outputs)
@@ -362,7 +361,7 @@ class Fisher(OutputCurvature):
             weighted = jnp.mean(weighted, axis=0)
         return weighted / predictive.examples(outputs)
 
-    def _scores(self, outputs: jax.Array) -> jax.Array:
+    def _scores(self, outputs: Array) -> Array:
         """Return the scores s of the labels given, or (num_samples, ...) of labels drawn."""
         if self.kind == "empirical":
             return self._encoded(outputs) - self._predictive.mean(outputs)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import abc
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -14,14 +14,33 @@ import numpy as np
 
 from adlab.core import checks, trees
 from adlab.core.nodes import as_data, register
-from adlab.core.types import Array, PyTree
+from adlab.core.types import Array, Matvec, PyTree
 from adlab.curvature._dense import DenseMatrix, path_name, path_slices, require_finite
 from adlab.curvature._lengths import lengths
 from adlab.curvature.products import vector
 
-__all__ = ["DenseMatrix", "Linear", "Matrix", "Operator", "as_operator", "path_name"]
+__all__ = [
+    "DenseMatrix",
+    "Linear",
+    "Matrix",
+    "Operator",
+    "OperatorLike",
+    "as_operator",
+    "path_name",
+]
 
 _DENSE_LIMIT = 8 * 2**30  # bytes
+
+
+class HasMatvec(Protocol):
+    """A symmetric map of another library, or of the user's own."""
+
+    @property
+    def like(self) -> PyTree:
+        """Shapes and dtypes of the vectors."""
+
+    def matvec(self, v: PyTree, /) -> PyTree:
+        """Return the product with `v`."""
 
 
 class Operator(abc.ABC):
@@ -30,6 +49,17 @@ class Operator(abc.ABC):
     `like` says what vectors look like, `matvec` applies the map. Operators are frozen pytrees whose
     arrays are data: pass them through `jit`, or map `matvec` over vectors by `vmap`. They don't
     jit. They add, and scale: `a + b`, `a - b`, `2.0 * a`, `-a`, `a.shift(0.1)` for a + 0.1 I.
+
+    >>> a = Matrix(jnp.diag(jnp.array([1.0, 2.0])))
+    >>> (2.0 * a - a.shift(1.0)).to_dense().matrix
+    Array([[0., 0.],
+           [0., 1.]], dtype=float32)
+
+    Attributes:
+      like: shapes and dtypes of the vectors: a tree of `jax.ShapeDtypeStruct`.
+      dim: number of rows d.
+      dtype: in which vectors are laid out flat.
+      traceable: whether `matvec` may be traced, or must be driven from the host.
     """
 
     __array_ufunc__ = None  # NumPy numbers leave the product to __rmul__
@@ -176,6 +206,9 @@ class Matrix(Operator):
       ValueError: the array isn't square.
       TypeError: it isn't real floating-point.
 
+    Attributes:
+      array: (d, d).
+
     >>> Matrix(jnp.diag(jnp.array([1.0, 2.0]))).matvec(jnp.array([1.0, 1.0]))
     Array([1., 2.], dtype=float32)
     """
@@ -208,13 +241,20 @@ class Linear(Operator):
       fun: the function. A pytree callable, such as `jax.tree_util.Partial`, carries its arrays
         as data; a plain function is static.
       like: a tree of arrays or shapes.
+
+    Attributes:
+      fun: as given.
+      shapes, structure: the leaves of `like`, and its structure.
+
+    >>> Linear(lambda v: 2 * v, jnp.zeros(3)).matvec(jnp.ones(3))
+    Array([2., 2., 2.], dtype=float32)
     """
 
-    fun: Callable[[PyTree], PyTree]
+    fun: Matvec
     shapes: tuple[Any, ...]
     structure: Any
 
-    def __init__(self, fun: Callable[[PyTree], PyTree], like: PyTree) -> None:
+    def __init__(self, fun: Matvec, like: PyTree) -> None:
         checks.require_inexact("Linear", like)
         leaves, structure = jax.tree.flatten(shapes_of(like))
         object.__setattr__(self, "fun", as_data(fun))
@@ -337,11 +377,15 @@ class Sum(Operator):
         return jax.tree.map(jnp.add, self.first.matvec(v), self.second.matvec(v))
 
 
-def _matvec(operator: Any, v: PyTree) -> PyTree:
+OperatorLike: TypeAlias = Operator | HasMatvec | Array | np.ndarray[Any, Any]
+"""An operator, whatever has `matvec` and `like`, or a symmetric array (d, d)."""
+
+
+def _matvec(operator: HasMatvec, v: PyTree) -> PyTree:
     return operator.matvec(v)
 
 
-def as_operator(operator: Any) -> Operator:
+def as_operator(operator: OperatorLike) -> Operator:
     """Return an operator: itself, a square array, or whatever has `matvec` and `like`.
 
     An object that is a pytree has its arrays passed as data. Any other is compiled anew at every

@@ -33,7 +33,7 @@ from adlab.curvature.estimate import (
     agreeing,
     mean_and_error,
 )
-from adlab.curvature.operators import Operator
+from adlab.curvature.operators import Operator, OperatorLike
 from adlab.curvature.sketches import hutchpp, inner_products, whole, xtrace
 
 __all__ = ["diagonal", "trace"]
@@ -44,9 +44,9 @@ _ROTATION_INVARIANT = (probes.sphere, probes.gaussian)
 
 
 def trace(
-    operator: Any,
+    operator: OperatorLike,
     *,
-    key: jax.Array,
+    key: Key,
     num_matvecs: int,
     estimator: Estimator = "hutchinson",
     law: probes.LawName | probes.Law | Literal["auto"] = "auto",
@@ -251,9 +251,9 @@ def _sketch(
 
 
 def diagonal(
-    operator: Any,
+    operator: OperatorLike,
     *,
-    key: jax.Array,
+    key: Key,
     num_matvecs: int,
     rtol: float | None = None,
     chunk_size: ChunkSize = "auto",
@@ -266,6 +266,10 @@ def diagonal(
     (1/m) sum_{j != i} a_ij^2. Standard errors are NaN for m < 4, and for m < 20 where all samples
     of an entry are equal. Memory, as measured at the peak: up to eight vectors per probe of a
     chunk, of which drawing takes the most.
+
+    >>> A = jnp.diag(jnp.array([1.0, 2.0, 3.0]))
+    >>> diagonal(A, key=jax.random.key(0), num_matvecs=4).value
+    Array([1., 2., 3.], dtype=float32)
 
     Args:
       operator: an Operator, a square array, or whatever has `matvec` and `like`.
