@@ -32,7 +32,8 @@ from adlab.curvature.drive import (
 )
 from adlab.curvature.estimate import Estimate, mean_and_error
 from adlab.curvature.lanczos import Tridiagonal
-from adlab.curvature.operators import Operator, OperatorLike, as_operator
+from adlab.curvature.matrices import OperatorLike, as_operator
+from adlab.curvature.operators import Operator
 from adlab.curvature.resume import Kept, entries
 
 __all__ = ["SpectralDensity", "lanczos_bytes", "spectral_density"]
@@ -159,8 +160,12 @@ def lanczos_bytes(
     8000
     """
     found = as_operator(operator)
-    chunk = chunk_length(chunk_size, found.dim, num_probes, num_matvecs, found.dtype)
+    chunk = _chunk(found, num_matvecs, num_probes, chunk_size)
     return chunk * num_matvecs * found.dim * found.dtype.itemsize
+
+
+def _chunk(operator: Operator, num_matvecs: int, num_probes: int, chunk_size: ChunkSize) -> int:
+    return chunk_length(chunk_size, operator.dim, num_probes, num_matvecs, operator.dtype)
 
 
 def spectral_density(
@@ -236,9 +241,7 @@ def spectral_density(
         checks.positive("rtol", rtol)
         checks.at_least("num_probes, with rtol,", num_probes, _FEWEST_PROBES)
         if chunk_size == "auto":
-            chunk_size = chunk_length(
-                "auto", operator.dim, _FEWEST_PROBES, num_matvecs, operator.dtype
-            )
+            chunk_size = _chunk(operator, num_matvecs, _FEWEST_PROBES, "auto")
     if broadening != "auto":
         checks.positive("broadening", broadening)
     announce(operator, num_matvecs, num_probes, chunk_size)
@@ -256,10 +259,7 @@ def spectral_density(
         file = None
         if engine is HOST and resume is not None:
             file = _file(Path(resume), operator, key, law, num_matvecs)
-        sizes = (
-            num_probes,
-            chunk_length(chunk_size, operator.dim, num_probes, num_matvecs, operator.dtype),
-        )
+        sizes = num_probes, _chunk(operator, num_matvecs, num_probes, chunk_size)
         found = _quadratures(engine, matvec, key, law, num_matvecs, sizes, file, enough)
         if not checks.concrete(found):
             return summary(found, FUSED)

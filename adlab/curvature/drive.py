@@ -18,7 +18,8 @@ import numpy as np
 from adlab.core import checks, probes
 from adlab.core.types import ChunkSize, DTypeLike, Loop, OnProgress
 from adlab.curvature._engine import FUSED, HOST, Engine
-from adlab.curvature.operators import Operator, as_operator
+from adlab.curvature.matrices import as_operator
+from adlab.curvature.operators import Operator
 
 __all__ = ["ClosedOver", "CountedMatvec", "FlatMatvec", "call", "drive", "over_probes", "prepare"]
 

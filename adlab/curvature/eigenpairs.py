@@ -21,7 +21,7 @@ from adlab.curvature._search import Which, places, search
 from adlab.curvature.density import announce, check_steps
 from adlab.curvature.drive import CountedMatvec, FlatMatvec, call, drive, prepare
 from adlab.curvature.lanczos import Tridiagonal
-from adlab.curvature.operators import OperatorLike
+from adlab.curvature.matrices import OperatorLike
 
 __all__ = ["Eigenpairs", "eigenpairs"]
 

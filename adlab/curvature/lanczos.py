@@ -122,10 +122,7 @@ def advance(
     `fresh` draws.
     """
     xp, count = engine.xp, run.vectors.shape[1]
-    row, rows = xp.arange(count), engine.filled(run.vectors, step + 1)
-    # A q has components along the row before, and along those at which earlier runs were left.
-    left = xp.concatenate([run.begins[:, 1:], run.begins[:, :1] & False], axis=1)
-    left = left & (run.off_diagonal > 0)
+    row, rows, left = xp.arange(count), engine.filled(run.vectors, step + 1), _left(run, xp)
     rest, along = orthogonalize(products, rows, _near(engine, left, step))
     components = engine.put(xp.zeros_like(run.diagonal), (_ALL, slice(along.shape[1])), along)
     expected = xp.where(row == step - 1, run.off_diagonal, 0)
@@ -163,6 +160,15 @@ def advance(
         asymmetry,
         step + 1,
     )
+
+
+def _left(run: Krylov, xp: Any) -> Any:
+    """Return which rows are the last of a run that was left though its space hadn't ended.
+
+    A q has components along these, as along the row before.
+    """
+    follows = xp.concatenate([run.begins[:, 1:], run.begins[:, :1] & False], axis=1)
+    return follows & (run.off_diagonal > 0)
 
 
 def _near(engine: Engine, left: Any, step: int) -> Any:

@@ -6,41 +6,22 @@ import abc
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from adlab.core import checks, trees
-from adlab.core.nodes import as_data, register
-from adlab.core.types import Array, Matvec, PyTree
+from adlab.core.nodes import register
+from adlab.core.types import Array, PyTree
 from adlab.curvature._dense import DenseMatrix, path_name, path_slices, require_finite
 from adlab.curvature._lengths import lengths
 from adlab.curvature.products import vector
 
-__all__ = [
-    "DenseMatrix",
-    "Linear",
-    "Matrix",
-    "Operator",
-    "OperatorLike",
-    "as_operator",
-    "path_name",
-]
+__all__ = ["Operator", "path_name", "shapes_of"]
 
 _DENSE_LIMIT = 8 * 2**30  # bytes
-
-
-class HasMatvec(Protocol):
-    """A symmetric map of another library, or of the user's own."""
-
-    @property
-    def like(self) -> PyTree:
-        """Shapes and dtypes of the vectors."""
-
-    def matvec(self, v: PyTree, /) -> PyTree:
-        """Return the product with `v`."""
 
 
 class Operator(abc.ABC):
@@ -50,6 +31,7 @@ class Operator(abc.ABC):
     arrays are data: pass them through `jit`, or map `matvec` over vectors by `vmap`. They don't
     jit. They add, and scale: `a + b`, `a - b`, `2.0 * a`, `-a`, `a.shift(0.1)` for a + 0.1 I.
 
+    >>> from adlab.curvature import Matrix
     >>> a = Matrix(jnp.diag(jnp.array([1.0, 2.0])))
     >>> (2.0 * a - a.shift(1.0)).to_dense().matrix
     Array([[0., 0.],
@@ -117,7 +99,8 @@ class Operator(abc.ABC):
 
     def shift(self, by: Any) -> Operator:
         """Return this operator plus `by` times the identity."""
-        shift: Operator = by * Identity(self.like)
+        leaves, structure = jax.tree.flatten(self.like)
+        shift: Operator = by * Identity(tuple(leaves), structure)
         return self + shift
 
     def to_dense(self, chunk_size: int = 64) -> DenseMatrix:
@@ -197,69 +180,13 @@ def shapes_of(tree: PyTree) -> PyTree:
     )
 
 
-@register("array")
+@register()
 @dataclass(frozen=True, eq=False, repr=False)
-class Matrix(Operator):
-    """A symmetric matrix of shape (d, d) that is there in full.
+class Identity(Operator):
+    """The identity on vectors shaped as `like`."""
 
-    Raises:
-      ValueError: the array isn't square.
-      TypeError: it isn't real floating-point.
-
-    Attributes:
-      array: (d, d).
-
-    >>> Matrix(jnp.diag(jnp.array([1.0, 2.0]))).matvec(jnp.array([1.0, 1.0]))
-    Array([1., 2.], dtype=float32)
-    """
-
-    array: Any
-
-    def __post_init__(self) -> None:
-        if np.ndim(self.array) != 2 or len(set(np.shape(self.array))) != 1:
-            raise ValueError(f"array must be square, got shape {np.shape(self.array)}")
-        checks.require_inexact("Matrix", self.array)
-
-    @functools.cached_property
-    def like(self) -> PyTree:
-        """One vector of d numbers."""
-        return jax.ShapeDtypeStruct(np.shape(self.array)[:1], jnp.result_type(self.array))
-
-    def matvec(self, v: PyTree) -> PyTree:
-        """Return array @ v."""
-        v = vector(v, self.like, "like")
-        array = jnp.asarray(self.array)
-        return (array @ v.astype(array.dtype)).astype(v.dtype)
-
-
-@register("fun")
-@dataclass(frozen=True, eq=False, init=False, repr=False)
-class Linear(Operator):
-    """A symmetric linear function of the user's own, v -> A v, on vectors shaped as `like`.
-
-    Args:
-      fun: the function. A pytree callable, such as `jax.tree_util.Partial`, carries its arrays
-        as data; a plain function is static.
-      like: a tree of arrays or shapes.
-
-    Attributes:
-      fun: as given.
-      shapes, structure: the leaves of `like`, and its structure.
-
-    >>> Linear(lambda v: 2 * v, jnp.zeros(3)).matvec(jnp.ones(3))
-    Array([2., 2., 2.], dtype=float32)
-    """
-
-    fun: Matvec
     shapes: tuple[Any, ...]
     structure: Any
-
-    def __init__(self, fun: Matvec, like: PyTree) -> None:
-        checks.require_inexact("Linear", like)
-        leaves, structure = jax.tree.flatten(shapes_of(like))
-        object.__setattr__(self, "fun", as_data(fun))
-        object.__setattr__(self, "shapes", tuple(leaves))
-        object.__setattr__(self, "structure", structure)
 
     @functools.cached_property
     def like(self) -> PyTree:
@@ -267,29 +194,8 @@ class Linear(Operator):
         return jax.tree.unflatten(self.structure, self.shapes)
 
     def matvec(self, v: PyTree) -> PyTree:
-        """Return fun(v)."""
-        v = vector(v, self.like, "like")
-        out = self.fun(trees.cast_like(v, self.like))
-        if not trees.same_shapes(out, v):
-            raise ValueError(
-                f"matvec must return what is shaped as v, {jax.tree.map(jnp.shape, v)}, "
-                f"got {jax.tree.map(jnp.shape, out)}"
-            )
-        return trees.cast_like(out, v)
-
-
-class Identity(Linear):
-    """The identity on vectors shaped as `like`."""
-
-    def __init__(self, like: PyTree) -> None:
-        super().__init__(_itself, like)
-
-
-register("fun")(Identity)
-
-
-def _itself(v: PyTree) -> PyTree:
-    return v
+        """Return v."""
+        return vector(v, self.like, "like")
 
 
 @register("operator", "factor")
@@ -375,36 +281,3 @@ class Sum(Operator):
     def matvec(self, v: PyTree) -> PyTree:
         """Return the sum of both products."""
         return jax.tree.map(jnp.add, self.first.matvec(v), self.second.matvec(v))
-
-
-OperatorLike: TypeAlias = Operator | HasMatvec | Array | np.ndarray[Any, Any]
-"""An operator, whatever has `matvec` and `like`, or a symmetric array (d, d)."""
-
-
-def _matvec(operator: HasMatvec, v: PyTree) -> PyTree:
-    return operator.matvec(v)
-
-
-def as_operator(operator: OperatorLike) -> Operator:
-    """Return an operator: itself, a square array, or whatever has `matvec` and `like`.
-
-    An object that is a pytree has its arrays passed as data. Any other is compiled anew at every
-    call, for nobody can tell whether it has changed since the last.
-
-    Raises:
-      TypeError: none of these.
-      ValueError: labels that can't be those of the model, see `Fisher`.
-    """
-    if isinstance(operator, Operator):
-        operator.require_labels()
-        return operator
-    if hasattr(operator, "matvec") and hasattr(operator, "like"):
-        if jax.tree_util.all_leaves([operator]):
-            return Linear(functools.partial(operator.matvec), operator.like)
-        return Linear(jax.tree_util.Partial(_matvec, operator), operator.like)
-    if hasattr(operator, "shape") and hasattr(operator, "dtype"):
-        return Matrix(operator)
-    raise TypeError(
-        f"operator must be an adlab operator, a square array, or have matvec and like, "
-        f"got {operator!r}"
-    )

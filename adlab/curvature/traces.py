@@ -33,7 +33,8 @@ from adlab.curvature.estimate import (
     agreeing,
     mean_and_error,
 )
-from adlab.curvature.operators import Operator, OperatorLike
+from adlab.curvature.matrices import OperatorLike
+from adlab.curvature.operators import Operator
 from adlab.curvature.sketches import hutchpp, inner_products, whole, xtrace
 
 __all__ = ["diagonal", "trace"]

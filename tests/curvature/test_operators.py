@@ -9,7 +9,7 @@ from oracles import assert_mean_is, quickly_compiled
 
 from adlab.curvature import Fisher, GaussNewton, Hessian, Linear, Matrix, stacked, trace
 from adlab.curvature._likelihoods import LIKELIHOODS as LIKELIHOODS_OF
-from adlab.curvature.operators import as_operator
+from adlab.curvature.matrices import as_operator
 
 A = np.array([[2.0, 1.0, 0.0], [1.0, -1.0, 3.0], [0.0, 3.0, 0.5]], np.float32)
 B = np.array([[1.0, 0.0, 2.0], [0.0, 4.0, 1.0], [2.0, 1.0, -3.0]], np.float32)
