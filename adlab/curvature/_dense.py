@@ -16,7 +16,12 @@ __all__ = ["DenseMatrix", "path_name", "path_slices", "require_finite"]
 
 
 class DenseMatrix(NamedTuple):
-    """A matrix (d, d), and the slice of its rows that belongs to each parameter path."""
+    """A matrix, and whose rows its entries are.
+
+    Attributes:
+      matrix: (d, d).
+      blocks: the slice of rows that belongs to each parameter path.
+    """
 
     matrix: Array
     blocks: dict[str, slice]

@@ -27,7 +27,11 @@ _Item = TypeVar("_Item")
 
 @jax.tree_util.register_pytree_node_class
 class Stacked(Generic[_Item]):
-    """Batches laid along a first axis, so that a scan passes over them. See `stacked`."""
+    """Batches laid along a first axis, so that a scan passes over them. See `stacked`.
+
+    Attributes:
+      batches: arrays (batches, size, ...).
+    """
 
     def __init__(self, batches: _Item) -> None:
         self.batches = batches

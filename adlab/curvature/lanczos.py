@@ -123,7 +123,9 @@ def advance(
     """
     xp, count = engine.xp, run.vectors.shape[1]
     row, rows, left = xp.arange(count), engine.filled(run.vectors, step + 1), _left(run, xp)
-    rest, along = orthogonalize(products, rows, _near(engine, left, step))
+    # Products are finite here, or were refused; BLAS has raised the flag for finite numbers, too.
+    with np.errstate(invalid="ignore"):
+        rest, along = orthogonalize(products, rows, _near(engine, left, step))
     components = engine.put(xp.zeros_like(run.diagonal), (_ALL, slice(along.shape[1])), along)
     expected = xp.where(row == step - 1, run.off_diagonal, 0)
     outside = xp.where((row < step) & ~left, abs(components - expected), 0)

@@ -34,6 +34,10 @@ class Hessian(ParameterMatrix):
     `fun` is data where it is a pytree callable, such as those of `models.from_nnx`; a plain
     function is static, and a new one traces anew.
 
+    Attributes:
+      fun, params, args, mode: as given; arrays among them are data.
+      chosen: whether each leaf of `params` is in the block; None where all are.
+
     >>> H = Hessian(lambda p: jnp.sum(p["a"] ** 3), {"a": jnp.array([1.0, 2.0])})
     >>> H.matvec({"a": jnp.array([1.0, 1.0])})
     {'a': Array([ 6., 12.], dtype=float32)}
@@ -182,6 +186,16 @@ class GaussNewton(OutputCurvature):
       ValueError: `where` accepts no path.
       TypeError: a leaf of `params` isn't real floating-point; the loss isn't scalar (when applied).
 
+    Attributes:
+      model, loss, params, args: as given; arrays among them are data.
+      chosen: whether each leaf of `params` is in the block; None where all are.
+
+    >>> G = GaussNewton(lambda w, x: x @ w, lambda z, y: jnp.sum((z - y) ** 2) / 2, jnp.zeros(2),
+    ...                 jnp.array([[1.0, 2.0]]), jnp.zeros(1))
+    >>> G.to_dense().matrix
+    Array([[1., 2.],
+           [2., 4.]], dtype=float32)
+
     Source: Schraudolph (2002), doi:10.1162/08997660260028683.
     """
 
@@ -263,6 +277,16 @@ class Fisher(OutputCurvature):
       TypeError: "monte_carlo" without a key; a leaf of `params` isn't real floating-point. When
         applied: outputs that aren't one array of real floating-point numbers; labels of a dtype
         that can't be.
+
+    Attributes:
+      model, likelihood, params, args, kind, num_samples, key: as given; arrays among them are data.
+      chosen: whether each leaf of `params` is in the block; None where all are.
+
+    >>> F = Fisher(lambda w, x: x @ w, "gaussian", jnp.zeros((2, 1)), jnp.array([[1.0, 2.0]]),
+    ...            jnp.zeros((1, 1)))
+    >>> F.to_dense().matrix
+    Array([[1., 2.],
+           [2., 4.]], dtype=float32)
 
     Source: Martens (2020), jmlr.org/papers/v21/17-678.html; on the empirical one: Kunstner, Balles
     & Hennig (2019), arXiv:1905.12558.

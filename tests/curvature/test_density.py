@@ -359,6 +359,7 @@ def test_gradients_are_those_of_the_quadrature():
     """The first moment is q.Aq in any number of steps: its gradient is the mean of q q^T."""
     matrix, like = jnp.asarray(SMALL, jnp.float32), jax.ShapeDtypeStruct((30,), jnp.float32)
 
+    @jax.jit
     @jax.grad
     def gradient(a):
         operator = Linear(lambda v: a @ v, like)

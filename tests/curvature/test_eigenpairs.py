@@ -218,7 +218,7 @@ def test_values_have_derivatives_and_vectors_say_that_they_have_none():
         found = eigenpairs(Linear(lambda v: a @ v, like), key=KEY)
         return jnp.append(found.values, found.vectors[0, 0])
 
-    _, pull = jax.vjp(both, matrix)
+    pull = jax.jit(lambda cotangent: jax.vjp(both, matrix)[1](cotangent))
     for index, vector in ((0, vectors[:, -1]), (1, vectors[:, 0])):
         (found,) = pull(jnp.zeros(3).at[index].set(1.0))
         np.testing.assert_allclose(found, np.outer(vector, vector), atol=1e-4)  # float32, by gaps
@@ -246,7 +246,7 @@ def test_inside_jit_and_vmap_over_the_key():
     host = values(small, KEY)
     np.testing.assert_allclose(jitted.values, host.values, atol=1e-5)
     assert np.all(jitted.converged)
-    mapped = jax.vmap(lambda key: values(small, key).values)(jax.random.split(KEY, 2))
+    mapped = jax.jit(jax.vmap(lambda key: values(small, key).values))(jax.random.split(KEY, 2))
     np.testing.assert_allclose(mapped, np.stack([host.values] * 2), atol=1e-5)
 
 
