@@ -176,10 +176,10 @@ def _survey(
         shape = jax.tree.structure(batch), [np.shape(leaf)[1:] for leaf in jax.tree.leaves(batch)]
         structure = structure or shape
         if shape != structure:
-            told = _described if shape[0] == structure[0] else lambda shape: str(shape[0])
+            described = _described if shape[0] == structure[0] else lambda shape: str(shape[0])
             raise ValueError(
-                f"batches must be alike but for their size, got {told(shape)} in batch "
-                f"{index} after {told(structure)}; {_REMEDY}"
+                f"batches must be alike but for their size, got {described(shape)} in batch "
+                f"{index} after {described(structure)}; {_REMEDY}"
             )
         operator.with_data(batch, index).require_labels(f" of batch {index}")
         each.append(weights.of(operator, batch, index, size))

@@ -54,7 +54,7 @@ class CountedMatvec(FlatMatvec):
     """Applies an operator to rows from the host; counts; refuses what isn't finite.
 
     Attributes:
-      total: products in all, as told to `on_progress`.
+      total: products in all, as `on_progress` hears.
       done: products so far.
     """
 

@@ -154,7 +154,7 @@ def _pairs(
     xp, like = engine.xp, trees.probe_like(matvec.operator.like)
     start = engine.draw(probes.sphere, matvec.operator, key, np.arange(1))
     fresh = engine.directions(key, start.shape, start.dtype)
-    # Only the values have derivatives, by the products below, at vectors that are held fast.
+    # Only the values have derivatives, by the products below, at vectors that are held constant.
     held = engine.held(matvec, start)
     run, state = search(
         engine, held, start[0], fresh, engine.constant(rtol), ends=ends, steps=steps

@@ -122,7 +122,7 @@ def _matvec(operator: HasMatvec, v: PyTree) -> PyTree:
 def as_operator(operator: OperatorLike) -> Operator:
     """Return an operator: itself, a square array, or whatever has `matvec` and `like`.
 
-    An object that is a pytree has its arrays passed as data. Any other is compiled anew at every
+    An object that is a pytree has its arrays passed as data. Any other is compiled again at every
     call, for nobody can tell whether it has changed since the last.
 
     Raises:

@@ -32,7 +32,7 @@ class Hessian(ParameterMatrix):
     gradients. Where `fun` is a mean over examples, so is H.
 
     `fun` is data where it is a pytree callable, such as those of `models.from_nnx`; a plain
-    function is static, and a new one traces anew.
+    function is static, and a new one is traced again.
 
     Attributes:
       fun, params, args, mode: as given; arrays among them are data.
@@ -82,7 +82,7 @@ class Hessian(ParameterMatrix):
         """Return the same matrix with the gradient linearised once, for many products.
 
         A product then costs little more than a gradient. Holds the gradient's intermediates. Every
-        linearisation is a program of its own, compiled anew where a product is compiled: it pays
+        linearisation is a program of its own, compiled again where a product is compiled: it pays
         for many products at one point, not for a few at each of many.
         """
         block = select(self.params, self.chosen)

@@ -87,7 +87,7 @@ def linearize_hvp(
 
     The gradient is linearised once: products skip all that doesn't depend on v, and cost little
     more than a gradient. What they share is held in memory: the intermediates of the gradient.
-    Every linearisation is a program of its own, compiled anew where `matvec` is compiled: it pays
+    Every linearisation is a program of its own, compiled again where `matvec` is compiled: it pays
     for many products at one point. `hvp` under `jit` is compiled once for all points.
 
     >>> gradient, matvec = linearize_hvp(lambda x: jnp.sum(x**3), jnp.array([2.0, 5.0]))

@@ -649,3 +649,12 @@ def test_networks_cross_jit_and_vmap():
     found = rows(total, eye)
     found = np.concatenate([found["bias"], found["kernel"].reshape(9, 6)], axis=1)
     np.testing.assert_allclose(found, 3 * case.hessian, atol=1e-6)  # float32
+
+
+def test_what_vectors_look_like_is_computed_once():
+    hessian = Hessian(lambda w, x: jnp.mean((x @ w) ** 2), jnp.ones(3))
+    like = hessian.like
+    mean = hessian.over([jnp.ones((2, 3)), jnp.ones((1, 3))])
+    parts = [part for _, part in (2.0 * mean + mean).parts()]
+    for operator in (hessian, mean, 2.0 * mean, mean + mean, *parts):
+        assert operator.like is like
