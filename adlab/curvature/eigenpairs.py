@@ -53,7 +53,7 @@ class Eigenpairs:
         """Return the cells of the table, those in the middle left out where it is long."""
         columns = zip(self.values, self.residuals, self.converged, strict=True)
         rows = [
-            [f"{float(value):.5g}", f"{float(residual):.1e}", "yes" if done else "no"]
+            [f"{float(value):.5g}", f"{float(residual):.1e}", "yes" if done else "not converged"]
             for value, residual, done in columns
         ]
         cut = len(rows) > 2 * _SHOWN
@@ -62,7 +62,7 @@ class Eigenpairs:
     def __repr__(self) -> str:
         if np.ndim(self.values) != 1 or not checks.concrete(self):
             return "Eigenpairs(traced or batched)"
-        lines = [f"{a:>12}  {b:>8}  {c:>9}" for a, b, c in [_HEADER, *self._rows()]]
+        lines = [f"{a:>12}  {b:>8}  {c:>13}" for a, b, c in [_HEADER, *self._rows()]]
         return "\n".join([*lines, f"({self.num_matvecs} products)"])
 
     def _repr_html_(self) -> str:

@@ -274,5 +274,5 @@ def test_pairs_are_printed_as_a_table():
     assert markup.count("<tr>") == 22
     assert "<td>60</td>" in markup
     few = eigenpairs(jnp.diag(jnp.arange(1.0, 61.0)), key=KEY, num_matvecs=4)
-    assert [row.split()[2] for row in str(few).splitlines()[1:3]] == ["no", "no"]
+    assert all(row.endswith("not converged") for row in str(few).splitlines()[1:3])
     assert "traced" in repr(jax.tree.map(lambda leaf: np.asarray(leaf)[None], found))
