@@ -35,7 +35,8 @@ from pyhessian.utils import group_add, group_product, orthnormal
 
 from adlab.core import trees
 from adlab.curvature import Hessian, spectral_density
-from adlab.curvature.lanczos import Recurrence
+from adlab.curvature._engine import HOST
+from adlab.curvature.lanczos import advance, begin
 
 Rows = list[tuple[str, str, float]]
 Found = tuple[Rows, list[Target]]
@@ -128,10 +129,10 @@ def orthogonalization(dim: int, num_matvecs: int, repeats: int) -> Found:
     start = np.random.default_rng(1).standard_normal(dim, np.float32)
     ours, theirs = [], []
     for _ in range(repeats):
-        run = Recurrence(start, num_matvecs, np.random.default_rng(0))
-        ours.append(_run(run, spectrum, num_matvecs))
-        lengths, angles = _loss_of_orthogonality(run.basis)
-        del run
+        seconds_of_steps, rows_of_run = _run(start, spectrum, num_matvecs)
+        ours.append(seconds_of_steps)
+        lengths, angles = _loss_of_orthogonality(rows_of_run)
+        del rows_of_run
         basis: list[Any] = []
         theirs.append(_run_pyhessian(basis, torch.from_numpy(spectrum), start, num_matvecs))
         _, peer = _loss_of_orthogonality(np.stack([v[0].numpy() for v in basis]))
@@ -150,15 +151,19 @@ def orthogonalization(dim: int, num_matvecs: int, repeats: int) -> Found:
     ]
 
 
-def _run(run: Recurrence, spectrum: np.ndarray, num_matvecs: int) -> list[float]:
-    times = []
+def _run(
+    start: np.ndarray, spectrum: np.ndarray, num_matvecs: int
+) -> tuple[list[float], np.ndarray]:
+    """Return the seconds of the steps, and the basis."""
+    times, run = [], begin(HOST, start[None], num_matvecs)
+    fresh = HOST.directions(jax.random.key(0), (1, start.size), start.dtype)
     for step in range(num_matvecs):
-        product = spectrum * run.basis[step]
-        size = float(np.linalg.norm(product))
-        begin = time.perf_counter()
-        run.advance(step, product, size)
-        times.append(time.perf_counter() - begin)
-    return times
+        product = spectrum * run.vectors[:, step]
+        size = np.linalg.norm(product, axis=1)
+        before = time.perf_counter()
+        run = advance(HOST, run, step, product, size, fresh)
+        times.append(time.perf_counter() - before)
+    return times, run.vectors[0]
 
 
 def _run_pyhessian(

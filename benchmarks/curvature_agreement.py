@@ -169,7 +169,7 @@ def _spectra(p: Problem) -> dict[str, Any]:
             "products of adlab": pairs.num_matvecs,
         },
         "trace": {
-            "adlab": float(estimate.estimate), "standard error": float(estimate.standard_error),
+            "adlab": float(estimate.value), "standard error": float(estimate.standard_error),
             "PyHessian": float(samples.mean()), "standard error of PyHessian": error,
             "products of each": _PROBES,
         },
@@ -177,5 +177,5 @@ def _spectra(p: Problem) -> dict[str, Any]:
     assert bool(pairs.converged[at]), found
     assert abs(value - float(pairs.values[at])) <= residual + float(pairs.residuals[at]), found
     both = np.hypot(error, float(estimate.standard_error))
-    assert abs(samples.mean() - float(estimate.estimate)) <= 4 * both, found
+    assert abs(samples.mean() - float(estimate.value)) <= 4 * both, found
     return found

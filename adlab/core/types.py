@@ -10,9 +10,11 @@ from collections.abc import Callable
 from typing import Any, Literal, TypeAlias
 
 import jax
+import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 
 __all__ = [
+    "AnyArray",
     "Argnums",
     "Array",
     "ArrayLike",
@@ -29,6 +31,7 @@ __all__ = [
 ]
 
 Array: TypeAlias = jax.Array
+AnyArray: TypeAlias = jax.Array | np.ndarray[Any, Any]
 Key: TypeAlias = jax.Array
 """A key of `jax.random.key` or of `jax.random.PRNGKey`."""
 PyTree: TypeAlias = Any

@@ -14,27 +14,25 @@ valid tokens would pass within batches of like padding.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from adlab.core import trees
+from adlab.core.types import Array, PyTree
+from adlab.curvature._summand import Summand
 from adlab.curvature._weights import Weights
-
-if TYPE_CHECKING:
-    from adlab.curvature.blocks import Network
 
 __all__ = ["check_batches", "holds"]
 
-PyTree = Any
 _TOLERANCE = 1e-4  # relative: above the round-off of float32, below what couples examples
 _NEARBY = 0.1  # relative to the size of a leaf
 
 
 @jax.jit
-def _losses(operator: Network) -> tuple[jax.Array, jax.Array]:
+def _losses(operator: Summand) -> tuple[Array, Array]:
     """Return the loss, and the loss traced a second time."""
     return operator.mean(), operator.mean()
 
@@ -43,7 +41,7 @@ def _losses(operator: Network) -> tuple[jax.Array, jax.Array]:
 def _nearby(params: PyTree) -> PyTree:
     """Return parameters whose entries differ from these by a tenth of their size."""
 
-    def moved(leaf: jax.Array) -> jax.Array:
+    def moved(leaf: Array) -> Array:
         direction = jnp.cos(jnp.arange(leaf.size, dtype=jnp.float32)).reshape(leaf.shape)
         size = jnp.sqrt(jnp.mean(jnp.square(leaf.astype(trees.wide_dtype(leaf)))))
         step = jnp.where(size == 0, jnp.ones_like(size), size) * direction.astype(size.dtype)
@@ -55,18 +53,18 @@ def _nearby(params: PyTree) -> PyTree:
 class _Gauge:
     """Measures the loss on batches, with float32 in place of 16 bits where the loss takes it."""
 
-    def __init__(self, operator: Network, weights: Weights, first: Any) -> None:
+    def __init__(self, operator: Summand, weights: Weights, first: Any) -> None:
         self.operators = (operator, operator.at(_nearby(operator.params)))
         self.weights, self.widened = weights, _takes_float32(operator.with_data(first, 0))
         self.dtype = jax.eval_shape(_losses, self._on(operator, first))[0].dtype
         self.part = _slice(first, slice(0, -(-_size(first) // 4)))
         self.on_part = self._loss(self.part), self._weight(self.part)
 
-    def _on(self, operator: Network, batch: Any) -> Network:
+    def _on(self, operator: Summand, batch: Any) -> Summand:
         on_batch = operator.with_data(batch, 0)
         return _widened(on_batch) if self.widened else on_batch
 
-    def _loss(self, batch: Any) -> list[jax.Array]:
+    def _loss(self, batch: Any) -> list[Array]:
         return [_losses(self._on(operator, batch))[0] for operator in self.operators]
 
     def _weight(self, batch: Any) -> Any:
@@ -100,7 +98,7 @@ class _Gauge:
                 )
 
 
-def check_batches(operator: Network, batches: Iterable[Any], weights: Weights) -> None:
+def check_batches(operator: Summand, batches: Iterable[Any], weights: Weights) -> None:
     """Raise ValueError unless the losses of all batches combine, see above.
 
     Costs the loss of 4 1/2 times the data. Weights that are numbers are taken as they are: of parts
@@ -121,11 +119,11 @@ def check_batches(operator: Network, batches: Iterable[Any], weights: Weights) -
             raise ValueError(_told(rows, each, bad, index, count, weights.reduction))
 
 
-def holds(operator: Network, batches: Any, weights: Weights) -> jax.Array:
+def holds(operator: Summand, batches: Any, weights: Weights) -> Array:
     """Return whether the losses of stacked batches combine, inside a trace."""
     gauge = _Gauge(operator, weights, jax.tree.map(lambda leaf: leaf[0], batches))
 
-    def broken(batch: Any) -> jax.Array:
+    def broken(batch: Any) -> Array:
         losses, weighed, _ = gauge.joined(batch)
         rows = jnp.array(losses)
         each = jnp.stack([jnp.asarray(weight, rows.dtype) for weight in weighed])
@@ -180,8 +178,8 @@ def _told(rows: Any, weights: Any, bad: Any, index: int, count: int, reduction: 
     return (
         f"the loss must be the {reduction} over its examples for matrices of batches to be "
         f"combined, got {got}. {_KINDS[reduction]}; evaluate BatchNorm with its running averages, "
-        "and dropout in inference mode; or pass coupled=True to combine the matrices of the "
-        "batches as they are cut"
+        "and dropout in inference mode; or pass batch_dependent=True to combine the matrices of "
+        "the batches as they are cut"
     )
 
 
@@ -208,11 +206,14 @@ def _narrow(leaf: Any) -> bool:
     return bool(jnp.issubdtype(dtype, jnp.floating)) and dtype.itemsize < 4
 
 
-def _widened(operator: Network) -> Network:
-    return jax.tree.map(lambda x: jnp.asarray(x, jnp.float32) if _narrow(x) else x, operator)
+def _widened(operator: Summand) -> Summand:
+    wide: Summand = jax.tree.map(
+        lambda x: jnp.asarray(x, jnp.float32) if _narrow(x) else x, operator
+    )
+    return wide
 
 
-def _takes_float32(operator: Network) -> bool:
+def _takes_float32(operator: Summand) -> bool:
     """Return whether 16-bit leaves are there, and may be widened: too coarse to tell BatchNorm."""
     if not any(map(_narrow, jax.tree.leaves(operator))):
         return False

@@ -10,16 +10,20 @@ import jax.numpy as jnp
 import numpy as np
 
 from adlab.core import checks
+from adlab.core.types import Array, PyTree
 
 __all__ = ["DenseMatrix", "path_name", "path_slices", "require_finite"]
 
-PyTree = Any
-
 
 class DenseMatrix(NamedTuple):
-    """A matrix (d, d), and the slice of its rows that belongs to each parameter path."""
+    """A matrix, and whose rows its entries are.
 
-    matrix: jax.Array
+    Attributes:
+      matrix: (d, d).
+      blocks: the slice of rows that belongs to each parameter path.
+    """
+
+    matrix: Array
     blocks: dict[str, slice]
 
 
@@ -38,7 +42,7 @@ def path_name(path: Any) -> str:
     return jax.tree_util.keystr(path, simple=True, separator=".")
 
 
-def require_finite(matrix: jax.Array, finite: Any, blocks: dict[str, slice]) -> None:
+def require_finite(matrix: Array, finite: Any, blocks: dict[str, slice]) -> None:
     """Raise ValueError naming the first entry that is NaN or infinite, unless it is traced."""
     if not checks.concrete(matrix):
         return

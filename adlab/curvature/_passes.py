@@ -95,9 +95,9 @@ def require_same(now: Pass, first: Pass, arrangement: Arrangement) -> None:
 
 _REARRANGED = {
     "cut": (
-        "batches must be cut in the same way at every pass, for with coupled=True the matrix "
-        "depends on which examples share a batch, got other batches of the same examples; switch "
-        "shuffling off, or pass list(loader)"
+        "batches must be cut in the same way at every pass, for with batch_dependent=True the "
+        "matrix depends on which examples share a batch, got other batches of the same examples; "
+        "switch shuffling off, or pass list(loader)"
     ),
     "batches": (
         "batches must come in the same order at every pass, for weights= are numbers that go by a "

@@ -18,14 +18,15 @@ and 12, for the pivots, the polynomials and the bound; the search built from the
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adlab.curvature._lengths import lengths, unit_of
-from adlab.curvature.lanczos import orthogonalize, vanishing
+from adlab.curvature._engine import HOST, Engine
+from adlab.curvature._lengths import unit_of
+from adlab.curvature.lanczos import Krylov, advance, begin, renew
 
 __all__ = ["CHECKED_EVERY", "Basis", "State", "Which", "judge", "places", "search"]
 
@@ -73,22 +74,6 @@ class State(NamedTuple):
         return (self.small & self.cleared).all()
 
 
-class Run(NamedTuple):
-    """A search inside one program.
-
-    vectors: (m, d), of which `taken` rows aren't zeros. following: (d,), the row that comes next,
-    unless `restarts` asks for a random one. state: as it was judged last.
-    """
-
-    vectors: Any
-    following: Any
-    basis: Basis
-    state: State
-    size: Any
-    asymmetry: Any
-    restarts: Any
-
-
 def places(k: int, which: Which, size: int) -> tuple[int, int]:
     """Return how many pairs are asked for at the upper end and at the lower, each pair once."""
     if which == "both":
@@ -97,9 +82,9 @@ def places(k: int, which: Which, size: int) -> tuple[int, int]:
     return (min(k, size), 0) if which == "largest" else (0, min(k, size))
 
 
-def judge(basis: Basis, ends: tuple[int, int], dim: int, rtol: Any, xp: Any) -> State:
+def judge(engine: Engine, basis: Basis, ends: tuple[int, int], dim: int, rtol: Any) -> State:
     """Return the state of a search for ends[0] pairs at the upper end and ends[1] at the lower."""
-    size, taken = len(basis.diagonal), basis.taken
+    xp, size, taken = engine.xp, len(basis.diagonal), basis.taken
     dtype, row = basis.diagonal.dtype, xp.arange(size)
     unit = unit_of(basis.projected, xp)
     upper = xp.triu(basis.projected / unit)
@@ -111,7 +96,7 @@ def judge(basis: Basis, ends: tuple[int, int], dim: int, rtol: Any, xp: Any) -> 
     values, vectors = xp.linalg.eigh(full)
     at = xp.concatenate([taken - 1 - xp.arange(ends[0]), xp.arange(ends[1])[::-1]])
     scale = xp.maximum(abs(values[0]), abs(values[taken - 1]))
-    values, vectors = values[at], vectors[:, at]
+    values, vectors = values[at], xp.where(row[:, None] < taken, vectors[:, at], 0)
     off = basis.off_diagonal / unit
     following = xp.concatenate([basis.begins[1:], xp.ones(1, bool)]) | (row == taken - 1)
     open_ends = following & (row < taken)
@@ -123,16 +108,17 @@ def judge(basis: Basis, ends: tuple[int, int], dim: int, rtol: Any, xp: Any) -> 
     side = np.repeat(np.array([1, -1], dtype), ends)
     levels = side * values + xp.maximum(tolerance, tiny)
     whole = taken == dim
-    cleared, above = _cleared(basis, off, unit, side, levels, dim, xp)
+    cleared, above = _cleared(engine, basis, off, unit, side, levels, dim)
     cleared = cleared | whole
     stuck = xp.any(~cleared & ~above)
     return State(unit * values, vectors, bound <= tolerance / 2, cleared, unit * scale, stuck)
 
 
 def _cleared(
-    basis: Basis, off: Any, unit: Any, side: Any, levels: Any, dim: int, xp: Any
+    engine: Engine, basis: Basis, off: Any, unit: Any, side: Any, levels: Any, dim: int
 ) -> tuple[Any, Any]:
     """Tell which levels some run clears, and which lie above the last run's eigenvalues."""
+    xp = engine.xp
     dtype = basis.diagonal.dtype
     needed = xp.asarray(0.5 * np.log(dim) - np.log(RISK), dtype)
     diagonal = basis.diagonal / unit
@@ -140,9 +126,9 @@ def _cleared(
     infinite = xp.asarray(np.inf, dtype)
     zeros = xp.zeros_like(levels)
 
-    def step(state: Any, row: Any) -> Any:
-        pivot, growth, best, above, cleared, index = state
-        alpha, beta, earlier, begins = row
+    def step(index: Any, state: tuple[Any, ...]) -> tuple[Any, ...]:
+        pivot, growth, best, above, cleared = state
+        alpha, beta, earlier, begins = (part[index] for part in rows)
         # A run that begins forgets the last one, once what that has cleared is noted.
         cleared = cleared | (begins & above & (best >= needed))
         pivot = levels - side * alpha - xp.where(begins, zeros, earlier**2 / pivot)
@@ -151,87 +137,46 @@ def _cleared(
         by = xp.where(beta > 0, xp.log(pivot / xp.where(beta > 0, beta, 1)), infinite)
         growth = xp.where(begins, zeros, growth) + by
         best = xp.where(begins, growth, xp.maximum(best, growth))
-        return pivot, growth, best, above, cleared, index + 1
+        return pivot, growth, best, above, cleared
 
-    def scanned(state: Any, row: Any) -> Any:  # steps that weren't taken change nothing
-        new, taken = step(state, row), state[-1] < basis.taken
-        return jax.tree.map(lambda a, b: jnp.where(taken, a, b), new, state), None
-
-    state = (xp.ones_like(levels), zeros, zeros, zeros > 1, zeros > 1, 0)
     rows = (diagonal, off, before, basis.begins)
-    if xp is jnp:
-        state, _ = jax.lax.scan(scanned, state, rows)
-    else:
-        for row in zip(*(part[: basis.taken] for part in rows), strict=True):
-            state = step(state, row)
-    best, above, cleared = state[2:5]
+    state = (xp.ones_like(levels), zeros, zeros, zeros > 1, zeros > 1)
+    *_, best, above, cleared = engine.repeat(0, basis.taken, step, state)
     return cleared | (above & (best >= needed)), above
 
 
 def search(
-    products: Any, start: Any, key: Any, rtol: Any, *, ends: tuple[int, int], steps: int
-) -> Run:
-    """Search from a random `start` (d,) in at most so many steps, in one program.
+    engine: Engine, matvec: Callable[..., Any], start: Any, fresh: Callable[..., Any], rtol: Any,
+    *, ends: tuple[int, int], steps: int,
+) -> tuple[Krylov, State]:  # fmt: skip
+    """Search from a random `start` (d,) in at most so many steps; `fresh` draws what follows."""
+    xp, count = engine.xp, sum(ends)
+    enough = -(-count // CHECKED_EVERY) * CHECKED_EVERY  # steps, to have as many pairs as asked for
 
-    `products` returns the products with rows (k, d), and the lengths of their terms (k,).
-    """
-    dtype, count = start.dtype, sum(ends)
-    none, zero, no = jnp.zeros(steps, dtype), jnp.zeros((), dtype), jnp.zeros((), bool)
-    vectors = jnp.zeros((steps, start.size), dtype)
-    basis = Basis(jnp.zeros((steps, steps), dtype), none, none, jnp.zeros(steps, bool), 0)
-    nothing = jnp.zeros(count, bool)
-    state = State(none[:count], jnp.zeros((steps, count), dtype), nothing, nothing, zero, no)
+    def step(index: Any, run: Krylov) -> Krylov:
+        products, sizes = matvec(run.vectors[:, index])
+        return advance(engine, run, index, products, sizes, fresh)
 
-    def several(run: Run) -> Run:
-        last = jnp.minimum(run.basis.taken + CHECKED_EVERY, steps)
-        run = jax.lax.fori_loop(
-            run.basis.taken, last, lambda _, run: _advance(products, key, run), run
-        )
-        state = judge(run.basis, ends, start.size, rtol, jnp)
-        enough = run.basis.taken >= count
-        restarts = run.restarts | (enough & state.small.all() & state.stuck)
-        return run._replace(state=state._replace(cleared=state.cleared & enough), restarts=restarts)
+    def several(found: tuple[Krylov, State]) -> tuple[Krylov, State]:
+        run, _ = found
+        last = xp.minimum(xp.maximum(run.taken + CHECKED_EVERY, enough), steps)
+        run = engine.repeat(run.taken, last, step, run)
+        state = judge(engine, _basis(engine, run), ends, start.size, rtol)
+        wanted = state.small.all() & state.stuck & (run.taken < steps) & ~state.over()
+        return renew(engine, run, wanted, fresh), state
 
-    def going_on(run: Run) -> Any:
-        return (run.basis.taken < steps) & ~run.state.over()
+    def going_on(found: tuple[Krylov, State]) -> Any:
+        run, state = found
+        return (run.taken < steps) & ~state.over()
 
-    run = Run(vectors, start / lengths(start), basis, state, zero, zero, no)
-    return jax.lax.while_loop(going_on, several, run)
-
-
-def _advance(products: Any, key: Any, run: Run) -> Run:
-    """Take one step: fill a row, and say what follows from the product with it."""
-    (projected, diagonal, off_diagonal, begins, step), row = run.basis, jnp.arange(len(run.vectors))
-    new = jax.lax.cond(
-        run.restarts,
-        lambda vectors, _: _fresh(vectors, jax.random.fold_in(key, step)),
-        lambda _, following: following,
-        run.vectors, run.following,
-    )  # fmt: skip
-    vectors = run.vectors.at[step].set(new)
-    begins = begins.at[step].set(run.restarts | (step == 0))
-    (product,), (length,) = products(new[None])
-    rest, components = orthogonalize(product, vectors)
-    size, norm = jnp.maximum(run.size, length), lengths(rest)
-    gone = norm <= vanishing(rest.dtype) * size
-    # A q has components along the row before, and along those at which earlier runs were left.
-    left = jnp.append(begins[1:], False) & (off_diagonal > 0)
-    before = jnp.where((row == step - 1) & ~begins[step], off_diagonal, 0)
-    outside = jnp.where((row < step) & ~left, abs(components - before), 0)
-    basis = Basis(
-        projected.at[:, step].set(components),
-        diagonal.at[step].set(components[step]),
-        off_diagonal.at[step].set(jnp.where(gone, 0, norm)),
-        begins,
-        step + 1,
-    )
-    following = rest / jnp.where(norm > 0, norm, 1)
-    asymmetry = jnp.maximum(run.asymmetry, outside.max())
-    return Run(vectors, following, basis, run.state, size, asymmetry, gone)
+    run = begin(engine, start[None], steps, projected=True)
+    none, nothing = xp.zeros(count, run.scale.dtype), xp.zeros(count, bool)
+    zero = xp.zeros((), run.scale.dtype)
+    state = State(none, xp.zeros((steps, count), zero.dtype), nothing, nothing, zero, zero > 0)
+    return engine.repeat_while(going_on, several, (run, state))
 
 
-def _fresh(vectors: Any, key: Any) -> Any:
-    """Return a random direction outside of the space of these rows."""
-    fresh = jax.random.normal(key, vectors.shape[1:], vectors.dtype)
-    rest, _ = orthogonalize(fresh, vectors)
-    return rest / lengths(rest)
+def _basis(engine: Engine, run: Krylov) -> Basis:
+    """Return what the one run has left."""
+    basis = Basis(run.projected[0], run.diagonal[0], run.off_diagonal[0], run.begins[0], run.taken)
+    return basis.first(run.taken) if engine is HOST else basis

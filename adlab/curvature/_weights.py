@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from adlab.core import checks
-
-if TYPE_CHECKING:
-    from adlab.curvature.blocks import Network
+from adlab.curvature._summand import Summand
 
 __all__ = ["Reduction", "Weights"]
 
@@ -26,7 +24,7 @@ class Weights:
         self.reduction, self.function = reduction, given if callable(given) else None
         self.numbers = None if given is None or callable(given) else _row(given)
 
-    def of(self, operator: Network, batch: tuple[Any, ...], index: int, size: int) -> Any:
+    def of(self, operator: Summand, batch: tuple[Any, ...], index: int, size: int) -> Any:
         """Return the weight of a batch, or of a part of one where they aren't given as numbers."""
         if self.function is not None:
             weight = self.function(batch if len(batch) > 1 else batch[0])
@@ -39,7 +37,7 @@ class Weights:
         return _checked(weight, f" for batch {index}")
 
     def of_stacked(
-        self, operator: Network, batches: Any, count: int, size: int, traced: bool
+        self, operator: Summand, batches: Any, count: int, size: int, traced: bool
     ) -> tuple[Any, Any]:
         """Return the weights (count,) of stacked batches, None where all are 1, and the divisor."""
         self.require_count(count)

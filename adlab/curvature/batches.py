@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -12,23 +13,25 @@ import numpy as np
 
 from adlab.core import checks, trees
 from adlab.core.nodes import register
+from adlab.core.types import PyTree
 from adlab.curvature._coupling import check_batches, holds
 from adlab.curvature._passes import Arrangement, Pass, require_same
+from adlab.curvature._summand import Summand
 from adlab.curvature._weights import Reduction, Weights
 from adlab.curvature.operators import Operator
 
-if TYPE_CHECKING:
-    from adlab.curvature.blocks import Network
-
 __all__ = ["Stacked", "mean_over", "stacked"]
 
-PyTree = Any
 _Item = TypeVar("_Item")
 
 
 @jax.tree_util.register_pytree_node_class
 class Stacked(Generic[_Item]):
-    """Batches laid along a first axis, so that a scan passes over them. See `stacked`."""
+    """Batches laid along a first axis, so that a scan passes over them. See `stacked`.
+
+    Attributes:
+      batches: arrays (batches, size, ...).
+    """
 
     def __init__(self, batches: _Item) -> None:
         self.batches = batches
@@ -38,7 +41,7 @@ class Stacked(Generic[_Item]):
         return (self.batches,), None
 
     @classmethod
-    def tree_unflatten(cls, aux: None, children: tuple[Any]) -> Stacked:
+    def tree_unflatten(cls, aux: None, children: tuple[_Item]) -> Stacked[_Item]:
         """Rebuild from the arrays."""
         del aux
         return cls(*children)
@@ -47,7 +50,7 @@ class Stacked(Generic[_Item]):
         return int(np.shape(jax.tree.leaves(self.batches)[0])[0])
 
 
-def stacked(*arrays: Any, batch_size: int | None = None) -> Stacked:
+def stacked(*arrays: Any, batch_size: int | None = None) -> Stacked[tuple[Any, ...]]:
     """Return arrays cut into batches that `Operator.over` scans over, also inside `jit`.
 
     Args:
@@ -83,34 +86,41 @@ def stacked(*arrays: Any, batch_size: int | None = None) -> Stacked:
 
 
 def mean_over(
-    operator: Network, data: Any, *, coupled: bool, weights: Any, reduction: Reduction
+    operator: Summand,
+    data: Any,
+    *,
+    batch_dependent: bool,
+    weights: Any,
+    reduction: Reduction,
 ) -> Operator:
-    """See `Network.over`."""
+    """See `ParameterMatrix.over`."""
     weighed = Weights(weights, reduction)
     if isinstance(data, Stacked):
-        return _stacked_mean(operator, data, weighed, coupled)
+        return _stacked_mean(operator, data, weighed, batch_dependent)
     _require_batches(data)
     if iter(data) is data:
         raise TypeError(
             f"batches must be iterable again and again, for every product passes over all of them, "
             f"got a one-shot {type(data).__name__}; pass a list of its items"
         )
-    mean = HostMean(operator, data, weighed, _arrangement(operator, weighed, coupled))
-    if not coupled:
+    mean = HostMean(operator, data, weighed, _arrangement(operator, weighed, batch_dependent))
+    if not batch_dependent:
         check_batches(operator, (batch for _, batch, _ in mean.batches()), weighed)
     return mean
 
 
-def _arrangement(operator: Network, weights: Weights, coupled: bool) -> Arrangement:
+def _arrangement(operator: Summand, weights: Weights, batch_dependent: bool) -> Arrangement:
     """Return what must stay from pass to pass, beside the set of examples."""
     if operator.ordered:
         return "examples"
     if weights.numbers is not None:
         return "batches"
-    return "cut" if coupled else "free"
+    return "cut" if batch_dependent else "free"
 
 
-def _stacked_mean(operator: Network, data: Stacked, weights: Weights, coupled: bool) -> StackedMean:
+def _stacked_mean(
+    operator: Summand, data: Stacked[Any], weights: Weights, batch_dependent: bool
+) -> StackedMean:
     count = examples(data.batches, "stacked batches")
     size = examples(_batch(data.batches, 0), "every stacked batch")
     traced = checks.in_trace((operator, data, weights.numbers))
@@ -118,9 +128,9 @@ def _stacked_mean(operator: Network, data: Stacked, weights: Weights, coupled: b
         for index, batch in enumerate(_each(data.batches, count)):
             operator.with_data(batch, index).require_labels(f" of batch {index}")
     each, total = weights.of_stacked(operator, data.batches, count, size, traced)
-    if not coupled and traced and weights.numbers is None:
+    if not batch_dependent and traced and weights.numbers is None:
         total = jnp.where(holds(operator, data.batches, weights), total, jnp.nan)
-    elif not coupled and not traced:
+    elif not batch_dependent and not traced:
         check_batches(operator, _each(data.batches, count), weights)
     return StackedMean(operator, data.batches, each, total, count)
 
@@ -156,7 +166,7 @@ def _is_array(value: Any) -> bool:
 
 
 def _survey(
-    operator: Network, data: Iterable[Any], weights: Weights, arrangement: Arrangement
+    operator: Summand, data: Iterable[Any], weights: Weights, arrangement: Arrangement
 ) -> tuple[Pass, list[float]]:
     """Return what a first pass brings, and the weights; raise where batches are empty or unlike."""
     found, each = Pass(), []
@@ -166,10 +176,10 @@ def _survey(
         shape = jax.tree.structure(batch), [np.shape(leaf)[1:] for leaf in jax.tree.leaves(batch)]
         structure = structure or shape
         if shape != structure:
-            told = _described if shape[0] == structure[0] else lambda shape: str(shape[0])
+            described = _described if shape[0] == structure[0] else lambda shape: str(shape[0])
             raise ValueError(
-                f"batches must be alike but for their size, got {told(shape)} in batch "
-                f"{index} after {told(structure)}; {_REMEDY}"
+                f"batches must be alike but for their size, got {described(shape)} in batch "
+                f"{index} after {described(structure)}; {_REMEDY}"
             )
         operator.with_data(batch, index).require_labels(f" of batch {index}")
         each.append(weights.of(operator, batch, index, size))
@@ -210,7 +220,7 @@ def examples(batch: PyTree, name: str) -> int:
 
 
 @register("operator", "batches", "weights", "total")
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class StackedMean(Operator):
     """The weighted sum over stacked batches of one size, over `total`; all arrays are data."""
 
@@ -220,7 +230,7 @@ class StackedMean(Operator):
     total: Any
     count: int
 
-    @property
+    @functools.cached_property
     def like(self) -> PyTree:
         """The operator's own."""
         return self.operator.like
@@ -265,7 +275,11 @@ class HostMean(Operator):
     """The weighted combination over batches that Python iterates over."""
 
     def __init__(
-        self, operator: Network, data: Iterable[Any], weights: Weights, arrangement: Arrangement
+        self,
+        operator: Summand,
+        data: Iterable[Any],
+        weights: Weights,
+        arrangement: Arrangement,
     ) -> None:
         self.operator, self.data, self.weights = operator, data, weights
         self.arrangement = arrangement
@@ -273,7 +287,7 @@ class HostMean(Operator):
         weights.require_count(len(each))
         self.total = weights.divisor(each)
 
-    @property
+    @functools.cached_property
     def like(self) -> PyTree:
         """The operator's own."""
         return self.operator.like

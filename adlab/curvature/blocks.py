@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
-import abc
 import difflib
+import functools
 from collections.abc import Callable, Iterable
-from typing import Any, Self
+from typing import Any
 
 import jax
 
 from adlab.core import checks
+from adlab.core.types import PyTree
 from adlab.curvature import batches as batched
+from adlab.curvature._summand import Summand
 from adlab.curvature._weights import Reduction
 from adlab.curvature.operators import Operator, path_name, shapes_of
 
-__all__ = ["Network", "choose", "merge", "select"]
+__all__ = ["ParameterMatrix", "choose", "merge", "select"]
 
-PyTree = Any
 Where = Callable[[str], bool]
 
 
-class Network(Operator):
+class ParameterMatrix(Summand):
     """What the matrices of a network share: parameters, a block of them, and the data."""
 
-    params: PyTree
-    args: tuple[Any, ...]
     chosen: tuple[bool, ...] | None
 
-    @property
+    @functools.cached_property
     def like(self) -> PyTree:
         """Shapes and dtypes of the chosen parameters, with None in place of the others."""
         return shapes_of(select(self.params, self.chosen))
@@ -36,7 +35,7 @@ class Network(Operator):
         self,
         data: Iterable[Any],
         *,
-        coupled: bool = False,
+        batch_dependent: bool = False,
         weights: Any = None,
         reduction: Reduction = "mean",
     ) -> Operator:
@@ -62,11 +61,11 @@ class Network(Operator):
 
         Every product passes over the whole of `data`. From the host, each pass is compared with the
         first: it must bring the same examples, in any order and cut into any batches; with
-        coupled=True the same batches in any order; with weights that are numbers the same batches
-        in the same order; for a Monte-Carlo Fisher, whose labels are drawn by position, the same
-        examples in the same order. They are compared by hashes of their bytes, which take about
-        0.4 ms per megabyte and 1 us per example, besides a copy to the host of what lies on another
-        device: little beside a network, half of the product of a linear model.
+        batch_dependent=True the same batches in any order; with weights that are numbers the same
+        batches in the same order; for a Monte-Carlo Fisher, whose labels are drawn by position, the
+        same examples in the same order. They are compared by hashes of their bytes, which take
+        about 0.4 ms per megabyte and 1 us per example, besides a copy to the host of what lies on
+        another device: little beside a network, half of the product of a linear model.
 
         Whether the loss is a mean (a sum) over the examples is checked here on every batch, by the
         loss of the batch alone and together with a part of the first one, at two places: about 4
@@ -75,10 +74,10 @@ class Network(Operator):
 
         Args:
           data: the batches.
-          coupled: accept a loss that isn't the mean (the sum) over its examples, such as one with
-            BatchNorm on batch statistics, and skip the check; the operator then combines the
-            matrices of the batches, and depends on how the data are cut. The loss is taken not to
-            depend on the order within a batch.
+          batch_dependent: accept a loss that isn't the mean (the sum) over its examples, such as
+            one with BatchNorm on batch statistics, and skip the check; the operator then combines
+            the matrices of the batches, and depends on how the data are cut. The loss is taken not
+            to depend on the order within a batch.
           weights: w_b >= 0: a number per batch; or a function of the batch, that is of the tuple of
             arguments or of the one argument, which returns a number. A function must add up, too:
             that of a batch is the sum over its parts. Numbers are taken as they are: the loss isn't
@@ -89,9 +88,9 @@ class Network(Operator):
         Raises:
           ValueError: no batches, an empty one, one of unlike structure, or sizes that disagree;
             this operator has data already; the loss isn't the mean (the sum) over its examples,
-            isn't finite, or differs from call to call, while `coupled` is False; weights that are
-            negative, not finite, not as many as the batches, or 0 in all; an unknown reduction;
-            another pass brings other examples, here or at a later product.
+            isn't finite, or differs from call to call, while `batch_dependent` is False; weights
+            that are negative, not finite, not as many as the batches, or 0 in all; an unknown
+            reduction; another pass brings other examples, here or at a later product.
           TypeError: a one-shot iterator; something that isn't an iterable of batches, such as an
             array, a pair of arrays or a dict; batches without labels where they are needed; weights
             that aren't real numbers.
@@ -101,45 +100,15 @@ class Network(Operator):
                 "over(batches) gives the operator its data: build it without any, got "
                 f"{len(self.args)} argument(s) after params"
             )
-        return batched.mean_over(self, data, coupled=coupled, weights=weights, reduction=reduction)
-
-    @property
-    def ordered(self) -> bool:
-        """Whether the matrix on a batch depends on the batch's position."""
-        return False
-
-    def with_data(self, batch: tuple[Any, ...], index: Any) -> Self:
-        """Return this matrix on one batch, the `index`-th of a data set."""
-        del index
-        return self._changed(args=batch)
-
-    def _changed(self, **fields: Any) -> Self:
-        new = object.__new__(type(self))
-        for name, value in {**vars(self), **fields}.items():
-            object.__setattr__(new, name, value)
-        return new
+        return batched.mean_over(
+            self, data, batch_dependent=batch_dependent, weights=weights, reduction=reduction
+        )
 
     def _set(self, params: PyTree, args: tuple[Any, ...], where: Where | None, **own: Any) -> None:
         checks.require_inexact(type(self).__name__, params)
         fields = {"params": params, "args": args, "chosen": choose(params, where), **own}
         for name, value in fields.items():
             object.__setattr__(self, name, value)
-
-    @abc.abstractmethod
-    def value(self) -> jax.Array:
-        """Return the loss on this operator's data."""
-
-    def mean(self) -> jax.Array:
-        """Return what must be a mean over examples for matrices of batches to be combined."""
-        return self.value()
-
-    def at(self, params: PyTree) -> Self:
-        """Return this matrix at other parameters of the same shapes."""
-        return self._changed(params=params)
-
-    def terms(self) -> int:
-        """Return how many terms this matrix is the mean of by definition: 1 for that of a loss."""
-        return 1
 
 
 def choose(params: PyTree, where: Where | None) -> tuple[bool, ...] | None:

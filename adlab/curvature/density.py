@@ -13,25 +13,27 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adlab.core import checks, probes, trees
+from adlab.core import checks, probes
+from adlab.core._html import table
 from adlab.core.nodes import register
+from adlab.core.types import AnyArray, ArrayLike, ChunkSize, Key, Loop, OnProgress
 from adlab.curvature import lanczos
+from adlab.curvature._engine import FUSED, HOST, Engine, engine_of
 from adlab.curvature._lengths import lengths
 from adlab.curvature.drive import (
-    ChunkSize,
-    Loop,
-    OnProgress,
-    Products,
+    CountedMatvec,
+    FlatMatvec,
+    call,
     check_memory,
     chunk_length,
-    draw,
-    draw_on_host,
     drive,
     prepare,
     resolve_law,
 )
 from adlab.curvature.estimate import Estimate, mean_and_error
-from adlab.curvature.operators import Operator, as_operator
+from adlab.curvature.lanczos import Tridiagonal
+from adlab.curvature.matrices import OperatorLike, as_operator
+from adlab.curvature.operators import Operator
 from adlab.curvature.resume import Kept, entries
 
 __all__ = ["SpectralDensity", "lanczos_bytes", "spectral_density"]
@@ -41,29 +43,50 @@ _log = logging.getLogger("adlab.curvature")
 
 
 @register("nodes", "weights", "residuals", "broadening", "grid", "density", "standard_error")
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class SpectralDensity:
     """The density of the eigenvalues of an operator of dimension `dim`; it integrates to 1.
 
-    nodes, weights: (p, m), the quadrature of each of p probes: Ritz values in increasing order, and
-    weights that sum to 1. residuals: (p, m), |A y - node y| of each Ritz vector y, within which of
-    the node an eigenvalue lies: estimated by the recurrence, not below the round-off of products.
-    grid, density, standard_error: (g,), the mean over probes of the
-    quadrature smoothed by Gaussians of standard deviation `broadening`, and its standard error:
-    `smoothed` gives the same with intervals. num_matvecs: products that were spent.
+    Attributes:
+      nodes, weights: (p, m), the quadrature of each of p probes: Ritz values in increasing order,
+        in the units of eigenvalues, and weights that sum to 1.
+      residuals: (p, m), |A y - node y| of each Ritz vector y, within which of the node an
+        eigenvalue lies: estimated by the recurrence, not below the round-off of products.
+      broadening: the standard deviation of the Gaussians below.
+      grid, density, standard_error: (g,), the mean over probes of the quadrature smoothed by these
+        Gaussians, and its standard error: `smoothed` gives the same with intervals.
+      dim: d, the number of eigenvalues.
+      num_matvecs: products that were spent.
     """
 
-    nodes: Any
-    weights: Any
-    residuals: Any
-    broadening: Any
-    grid: Any
-    density: Any
-    standard_error: Any
+    nodes: AnyArray
+    weights: AnyArray
+    residuals: AnyArray
+    broadening: ArrayLike
+    grid: AnyArray
+    density: AnyArray
+    standard_error: AnyArray
     dim: int
     num_matvecs: int
 
-    def mean(self, function: Callable[[Any], Any]) -> Estimate:
+    def __repr__(self) -> str:
+        if np.ndim(self.nodes) != 2 or not checks.concrete(self.nodes):
+            return f"SpectralDensity(dim={self.dim}, traced or batched)"
+        count, steps = self.nodes.shape
+        low, high = float(self.nodes.min()), float(self.nodes.max())
+        return (
+            f"SpectralDensity(dim={self.dim}, {count} probe{'s' * (count != 1)} of {steps} "
+            f"step{'s' * (steps != 1)}, nodes from {low:.4g} to {high:.4g})"
+        )
+
+    def _repr_html_(self) -> str:
+        return table(
+            ["estimate of", "value"],
+            [["trace", self.trace()], ["negative energy", self.negative_energy()]],
+            repr(self),
+        )
+
+    def mean(self, function: Callable[[AnyArray], AnyArray]) -> Estimate:
         """Estimate the mean of a function over the eigenvalues, (1/d) sum_i function(lambda_i).
 
         Exact in the quadrature for polynomials of degree up to 2m - 1; `function` maps arrays. Each
@@ -93,32 +116,29 @@ class SpectralDensity:
         It needs no threshold, unlike their number: eigenvalues near 0 of either sign, which are
         most of a network's, count for next to nothing.
         """
-        return self.mean(lambda x: self.dim * (abs(x) - x) / 2)
+        xp = engine_of(self.nodes).xp
+        return self.mean(lambda x: self.dim * (xp.abs(x) - x) / 2)
 
-    def cumulative(self, x: Any) -> Estimate:
+    def cumulative(self, x: ArrayLike) -> Estimate:
         """Estimate the share of eigenvalues that are at most x; x a number or (k,)."""
-        xp = _namespace(self.nodes)
+        xp = engine_of(self.nodes).xp
         below = self.nodes[:, :, None] <= xp.reshape(xp.asarray(x), (1, 1, -1))
         samples = xp.where(below, self.weights[:, :, None], 0).sum(axis=1)
         samples = samples.reshape(-1, *np.shape(x))
         return self._estimate(samples)
 
-    def smoothed(self, grid: Any, broadening: Any) -> Estimate:
+    def smoothed(self, grid: ArrayLike, broadening: ArrayLike) -> Estimate:
         """Estimate the density at the points of `grid`, (g,), with Gaussians of this width."""
-        xp = _namespace(self.nodes)
-        points = xp.asarray(grid)
+        engine = engine_of(self.nodes)
+        xp, points = engine.xp, engine.xp.asarray(grid)
 
-        def one(quadrature: tuple[Any, Any]) -> Any:  # of one probe at a time: (g, m) numbers
-            x, w = quadrature
+        def one(x: Any, w: Any) -> Any:  # of one probe at a time: (g, m) numbers
             return (w * xp.exp(-(((points[:, None] - x) / broadening) ** 2) / 2)).sum(axis=1)
 
-        if xp is np:
-            rows = np.stack([one(each) for each in zip(self.nodes, self.weights, strict=True)])
-        else:
-            rows = jax.lax.map(one, (self.nodes, self.weights))
+        rows = engine.each(one, self.nodes, self.weights)
         return self._estimate(rows / (broadening * (2 * np.pi) ** 0.5), zeros=False)
 
-    def bounds(self) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
+    def bounds(self) -> tuple[tuple[AnyArray, AnyArray], tuple[AnyArray, AnyArray]]:
         """Return the smallest and the largest Ritz value, each with its residual.
 
         They lie inside the spectrum: lambda_min is at most the one, lambda_max at least the other.
@@ -129,28 +149,34 @@ class SpectralDensity:
 
 
 def lanczos_bytes(
-    operator: Any, *, num_matvecs: int, num_probes: int = 1, chunk_size: ChunkSize = "auto"
+    operator: OperatorLike, *, num_matvecs: int, num_probes: int = 1, chunk_size: ChunkSize = "auto"
 ) -> int:
     """Return how much memory a Lanczos run's vectors take, in bytes: known before it starts.
 
     `num_matvecs` vectors for each of the probes that share a product, one by default where more
     would take over 1 GiB; a handful of further vectors comes on top.
+
+    >>> lanczos_bytes(jnp.eye(100), num_matvecs=20)  # float32
+    8000
     """
-    operator = as_operator(operator)
-    dtype = trees.common_dtype(operator.like)
-    chunk = chunk_length(chunk_size, operator.dim, num_probes, num_matvecs, dtype)
-    return chunk * num_matvecs * operator.dim * dtype.itemsize
+    found = as_operator(operator)
+    chunk = _chunk(found, num_matvecs, num_probes, chunk_size)
+    return chunk * num_matvecs * found.dim * found.dtype.itemsize
+
+
+def _chunk(operator: Operator, num_matvecs: int, num_probes: int, chunk_size: ChunkSize) -> int:
+    return chunk_length(chunk_size, operator.dim, num_probes, num_matvecs, operator.dtype)
 
 
 def spectral_density(
-    operator: Any,
+    operator: OperatorLike,
     *,
-    key: jax.Array,
+    key: Key,
     num_matvecs: int,
     num_probes: int = 1,
     law: probes.LawName | probes.Law = "sphere",
     broadening: float | Literal["auto"] = "auto",
-    grid: Any = 1024,
+    grid: int | AnyArray = 1024,
     rtol: float | None = None,
     chunk_size: ChunkSize = "auto",
     loop: Loop = "auto",
@@ -215,30 +241,33 @@ def spectral_density(
         checks.positive("rtol", rtol)
         checks.at_least("num_probes, with rtol,", num_probes, _FEWEST_PROBES)
         if chunk_size == "auto":
-            dtype = trees.common_dtype(operator.like)
-            chunk_size = chunk_length("auto", operator.dim, _FEWEST_PROBES, num_matvecs, dtype)
+            chunk_size = _chunk(operator, num_matvecs, _FEWEST_PROBES, "auto")
     if broadening != "auto":
         checks.positive("broadening", broadening)
     announce(operator, num_matvecs, num_probes, chunk_size)
-    run = _Run(operator, key, law, num_matvecs, num_probes, chunk_size)
 
-    def summary(found: lanczos.Tridiagonal, xp: Any) -> SpectralDensity:
-        return _summary(found, operator, broadening, grid, xp)
+    def summary(found: Tridiagonal, engine: Engine) -> SpectralDensity:
+        return _summary(found, operator, broadening, grid, engine.xp)
 
-    def fused() -> SpectralDensity:
-        found = run.fused()
-        if not checks.concrete(found):
-            return summary(found, jnp)
-        lanczos.check(found, trees.common_dtype(operator.like), num_matvecs)
-        return summary(jax.tree.map(np.asarray, found), np)
-
-    def enough(part: lanczos.Tridiagonal) -> bool:
+    def enough(part: Tridiagonal) -> bool:
         if rtol is None or len(part.diagonal) < _FEWEST_PROBES:
             return False
-        return _integrated(summary(part, np)) <= rtol
+        return _integrated(summary(part, HOST)) <= rtol
 
-    path = None if resume is None else Path(resume)
-    return drive(host, loop, lambda: summary(run.host(path, on_progress, enough), np), fused)
+    def run(engine: Engine) -> SpectralDensity:
+        matvec = CountedMatvec(operator, num_probes * num_matvecs, on_progress)
+        file = None
+        if engine is HOST and resume is not None:
+            file = _file(Path(resume), operator, key, law, num_matvecs)
+        sizes = num_probes, _chunk(operator, num_matvecs, num_probes, chunk_size)
+        found = _quadratures(engine, matvec, key, law, num_matvecs, sizes, file, enough)
+        if not checks.concrete(found):
+            return summary(found, FUSED)
+        if engine is FUSED:
+            lanczos.check(found, operator.dtype, num_matvecs)
+        return summary(jax.tree.map(np.asarray, found), HOST)
+
+    return drive(host, loop, run)
 
 
 def _check_grid(grid: Any) -> None:
@@ -276,12 +305,8 @@ def _integrated(found: SpectralDensity) -> float:
     return float(np.trapezoid(found.standard_error, found.grid))
 
 
-def _namespace(array: Any) -> Any:
-    return jnp if isinstance(array, jax.Array) else np
-
-
 def _summary(
-    found: lanczos.Tridiagonal, operator: Operator, broadening: Any, grid: Any, xp: Any
+    found: Tridiagonal, operator: Operator, broadening: Any, grid: Any, xp: Any
 ) -> SpectralDensity:
     nodes, vectors = lanczos.ritz(found, xp)
     weights = vectors[:, 0, :] ** 2
@@ -298,10 +323,10 @@ def _summary(
 
     count = nodes.shape[0] * nodes.shape[1]
     density = SpectralDensity(
-        nodes, weights, residuals, broadening, points, None, None, operator.dim, count
+        nodes, weights, residuals, broadening, points, points, points, operator.dim, count
     )
-    curve = density.smoothed(points, broadening)
-    return replace(density, density=curve.estimate, standard_error=curve.standard_error)
+    curve = density.smoothed(points, broadening)  # which reads the quadrature alone
+    return replace(density, density=curve.value, standard_error=curve.standard_error)
 
 
 def _coarsest(operator: Operator) -> float:
@@ -309,71 +334,50 @@ def _coarsest(operator: Operator) -> float:
     return max(float(jnp.finfo(leaf.dtype).eps) for leaf in jax.tree.leaves(operator.like))
 
 
-@jax.jit
-def _fused(run: _Run, indices: jax.Array) -> lanczos.Tridiagonal:
-    starts = draw(run.law, run.operator.like, run.key, indices)
-    return lanczos.fused(run.operator, starts, num_matvecs=run.num_matvecs)
+def _quadratures(
+    engine: Engine,
+    matvec: CountedMatvec,
+    key: Key,
+    law: Any,
+    num_matvecs: int,
+    sizes: tuple[int, int],
+    file: Kept | None,
+    enough: Callable[[Tridiagonal], bool],
+) -> Tridiagonal:
+    """Return the runs from all probes, a chunk of them at a time; `sizes` of both."""
+    count, chunk = sizes
+    found = None if file is None else file.load()
+    done = 0 if found is None else len(found.diagonal)
+    matvec.done = done * num_matvecs
+    while found is None or (done < count and not (engine is HOST and enough(found))):
+        indices = np.arange(done, min(done + chunk, count))
+        new = call(engine, _recur, matvec, key, indices, law=law, num_matvecs=num_matvecs)
+        if found is not None:
+            new = jax.tree.map(lambda a, b: engine.xp.concatenate([a, b]), found, new)
+        found, done = new, len(new.diagonal)
+        if file is not None:
+            file.store(found)
+    return Tridiagonal(*(rows[:count] for rows in found)) if done > count else found
 
 
-@register("operator", "key")
-@dataclass(frozen=True, eq=False)
-class _Run:
-    """Lanczos runs from all probes, a chunk of them at a time."""
+def _recur(
+    engine: Engine, matvec: FlatMatvec, key: Key, indices: Any, *, law: Any, num_matvecs: int
+) -> Tridiagonal:
+    """Return the runs from the probes of these indices."""
+    starts = engine.draw(law, matvec.operator, key, indices)
+    fresh = engine.directions(jax.random.key(0), starts.shape, starts.dtype)
+    return lanczos.tridiagonal(lanczos.recur(engine, matvec, starts, num_matvecs, fresh))
 
-    operator: Operator
-    key: jax.Array
-    law: Any
-    num_matvecs: int
-    num_probes: int
-    chunk_size: ChunkSize
 
-    def chunk(self) -> int:
-        dtype = trees.common_dtype(self.operator.like)
-        return chunk_length(
-            self.chunk_size, self.operator.dim, self.num_probes, self.num_matvecs, dtype
-        )
-
-    def fused(self) -> lanczos.Tridiagonal:
-        chunk = self.chunk()
-        found = [
-            _fused(self, jnp.arange(start, min(start + chunk, self.num_probes)))
-            for start in range(0, self.num_probes, chunk)
-        ]
-        return jax.tree.map(lambda *rows: jnp.concatenate(rows), *found)
-
-    def host(
-        self, path: Path | None, on_progress: OnProgress | None, enough: Callable[[Any], bool]
-    ) -> lanczos.Tridiagonal:
-        products = Products(self.operator, self.num_probes * self.num_matvecs, on_progress)
-        file = None if path is None else self._file(path)
-        found = None if file is None else file.load()
-        done = 0 if found is None else len(found.diagonal)
-        products.done = done * self.num_matvecs
-        chunk = self.chunk()
-        while done < self.num_probes and not (found is not None and enough(found)):
-            indices = np.arange(done, min(done + chunk, self.num_probes))
-            starts = draw_on_host(self.law, self.operator, self.key, indices)
-            new = lanczos.host(products, starts, self.num_matvecs)
-            found = (
-                new
-                if found is None
-                else jax.tree.map(lambda a, b: np.concatenate([a, b]), found, new)
-            )
-            done = len(found.diagonal)
-            if file is not None:
-                file.store(found)
-        return jax.tree.map(lambda rows: rows[: self.num_probes], found)
-
-    def _file(self, path: Path) -> Kept:
-        key = self.key
-        if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
-            key = jax.random.key_data(key)
-        identity = {
-            "key": np.asarray(key), "law": getattr(self.law, "__name__", "callable"),
-            "dimension": self.operator.dim, "num_matvecs": self.num_matvecs,
-        }  # fmt: skip
-        start = draw_on_host(self.law, self.operator, self.key, np.arange(1))
-        (product,), (size,) = Products(self.operator, 1).with_sizes(start)
-        length, eps = float(lengths(product, np)), _coarsest(self.operator)
-        tolerance = (1e3 if eps < 1e-5 else 8) * eps  # 16-bit types must still tell operators apart
-        return Kept(path, identity, entries(product), tolerance * float(size) / (length or 1.0))
+def _file(path: Path, operator: Operator, key: Key, law: Any, num_matvecs: int) -> Kept:
+    """Return the file of a run, which a product with its first probe tells from others."""
+    data = jax.random.key_data(key) if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else key
+    identity = {
+        "key": np.asarray(data), "law": getattr(law, "__name__", "callable"),
+        "dimension": operator.dim, "num_matvecs": num_matvecs,
+    }  # fmt: skip
+    start = HOST.draw(law, operator, key, np.arange(1))
+    (product,), (size,) = CountedMatvec(operator, 1)(start)
+    length, eps = float(lengths(product, np)), _coarsest(operator)
+    tolerance = (1e3 if eps < 1e-5 else 8) * eps  # 16-bit types must still tell operators apart
+    return Kept(path, identity, entries(product), tolerance * float(size) / (length or 1.0))

@@ -1,9 +1,7 @@
-"""How algorithms apply an operator: vectors laid out flat, products compiled once and counted.
+"""How an algorithm gets its products: flat vectors, products compiled once and counted.
 
-There are two loops. The host's calls one compiled product at a time, keeps its vectors in the
-host's memory and does its algebra in NumPy: the only way for operators over batches from the host,
-and the fast one on CPU, whose compiler makes the gradients of convolutions many times slower inside
-loops. The fused one is a single compiled program, which also runs inside a trace.
+`prepare` settles which engine drives an operator, `drive` runs an algorithm under it, and `call`
+runs one part of an algorithm: in Python, or as one compiled program.
 """
 
 from __future__ import annotations
@@ -11,20 +9,22 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable
-from typing import Any, Literal, get_args
+from typing import Any, TypeVar, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adlab.core import checks, probes, trees
-from adlab.curvature.operators import Operator, as_operator, products_and_sizes
+from adlab.core import checks, probes
+from adlab.core.types import ChunkSize, DTypeLike, Loop, OnProgress
+from adlab.curvature._engine import FUSED, HOST, Engine
+from adlab.curvature.matrices import as_operator
+from adlab.curvature.operators import Operator
 
-__all__ = ["ChunkSize", "ClosedOver", "Loop", "Products", "drive", "prepare"]
+__all__ = ["ClosedOver", "CountedMatvec", "FlatMatvec", "call", "drive", "over_probes", "prepare"]
 
-Loop = Literal["auto", "host", "fused"]
-ChunkSize = int | Literal["auto"]
-OnProgress = Callable[[int, int], None]
+_T = TypeVar("_T")
+_S = TypeVar("_S")
 _FILLING = 2**14  # numbers that are worth a product
 _VECTORS_LIMIT = 2**30  # bytes that blocks of probes may take
 
@@ -33,27 +33,46 @@ class ClosedOver(TypeError):
     """An operator depends on traced arrays that aren't among its data."""
 
 
-class Products:
-    """Applies an operator to rows (k, d) from the host; counts; refuses what isn't finite."""
+class FlatMatvec:
+    """Applies an operator to rows (k, d) inside a trace.
+
+    Attributes:
+      operator: what is applied.
+      dim: d, the length of a row.
+      dtype: of the rows.
+    """
+
+    def __init__(self, operator: Operator) -> None:
+        self.operator, self.dim, self.dtype = operator, operator.dim, operator.dtype
+
+    def __call__(self, vectors: Any) -> tuple[Any, Any]:
+        """Return the products with the rows, and how long the terms of each are, (k,)."""
+        return self.operator.flat_products(vectors)
+
+
+class CountedMatvec(FlatMatvec):
+    """Applies an operator to rows from the host; counts; refuses what isn't finite.
+
+    Attributes:
+      total: products in all, as `on_progress` hears.
+      done: products so far.
+    """
 
     def __init__(
         self, operator: Operator, total: int, on_progress: OnProgress | None = None
     ) -> None:
-        self.operator, self.total, self.on_progress = operator, total, on_progress
-        self.dim, self.dtype = operator.dim, trees.common_dtype(operator.like)
-        self.done = 0
+        super().__init__(operator)
+        self.total, self.on_progress, self.done = total, on_progress, 0
 
-    def __call__(self, vectors: np.ndarray) -> np.ndarray:
-        """Return the products with the rows of `vectors` as an array of NumPy.
+    def __call__(self, vectors: Any) -> tuple[Any, Any]:
+        """Return the products with the rows, and how long the terms of each are, (k,).
+
+        Both are arrays of NumPy.
 
         Raises:
-          ValueError: one isn't finite.
-          ClosedOver: they are traced.
+          ValueError: a product isn't finite.
+          ClosedOver: the products are traced.
         """
-        return self.with_sizes(vectors)[0]
-
-    def with_sizes(self, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the products, and how long the terms of each are that were added, (k,)."""
         rows = jnp.asarray(vectors, self.dtype)
         sums: Any = None
         for weight, part in self.operator.parts():
@@ -71,7 +90,7 @@ class Products:
             raise ValueError(
                 f"matvec must return finite numbers, got NaN or infinity in product {step} of "
                 f"{self.total}; check the loss and its parameters for NaN, and overflow in "
-                f"{self.dtype.name}"
+                f"{np.dtype(self.dtype).name}"
             )
         self.done += len(out)
         if self.on_progress is not None:
@@ -81,7 +100,7 @@ class Products:
 
 @jax.jit
 def _accumulate(sums: Any, weight: Any, part: Operator, vectors: jax.Array) -> Any:
-    out, sizes = products_and_sizes(part, vectors)
+    out, sizes = part.flat_products(vectors)
     weight = jnp.asarray(weight, out.dtype)
     found = weight * out, abs(weight) * sizes
     return found if sums is None else jax.tree.map(jnp.add, sums, found)
@@ -129,23 +148,74 @@ def prepare(operator: Any, loop: Loop, key: Any, **host_only: Any) -> tuple[Oper
     return operator, loop == "host" or (loop == "auto" and (bool(given) or on_cpu))
 
 
-def drive(host: bool, loop: Loop, on_host: Callable[[], Any], fused: Callable[[], Any]) -> Any:
+def drive(host: bool, loop: Loop, algorithm: Callable[[Engine], _T]) -> _T:
     """Run an algorithm from the host or fused.
 
     The host's loop can't know that a function closes over traced arrays before the first product;
     where nobody has asked for that loop, the fused one then takes over.
     """
     if not host:
-        return fused()
+        return algorithm(FUSED)
     try:
-        return on_host()
+        return algorithm(HOST)
     except ClosedOver:
         if loop == "host":
             raise
-    return fused()
+    return algorithm(FUSED)
 
 
-def chunk_length(chunk_size: ChunkSize, dim: int, count: int, kept: int, dtype: Any) -> int:
+def call(
+    engine: Engine, part: Callable[..., _T], matvec: CountedMatvec, *data: Any, **static: Any
+) -> _T:
+    """Return part(engine, matvec, *data, **static).
+
+    The fused engine compiles it once for all `data` and operators of the same shapes; `part` has to
+    be a function of a module then, and `static` hashable.
+    """
+    if engine is HOST:
+        return part(engine, matvec, *data, **static)
+    found: _T = _compiled(part, tuple(static.items()), matvec.operator, data)
+    return found
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _compiled(part: Callable[..., Any], static: Any, operator: Operator, data: Any) -> Any:
+    return part(FUSED, FlatMatvec(operator), *data, **dict(static))
+
+
+def over_probes(
+    engine: Engine,
+    matvec: FlatMatvec,
+    key: Any,
+    law: Any,
+    sizes: tuple[int, int],
+    step: Callable[[Any, _S, Any, Any], _S],
+    state: _S,
+    enough: Callable[[int, _S], bool] | None = None,
+) -> tuple[Any, _S]:
+    """Take a step per chunk of probes; return how many probes there were, and the last state.
+
+    A step gets the number of probes before, the state, the probes (k, d) and their products.
+    sizes: the number of all probes, and that of a chunk. `enough` tells the host's loop to stop.
+    """
+    count, chunk = sizes
+
+    def take(size: int) -> Callable[[Any, tuple[Any, _S]], tuple[Any, _S]]:
+        def taken(_: Any, before: tuple[Any, _S]) -> tuple[Any, _S]:
+            done, state = before
+            vectors = engine.draw(law, matvec.operator, key, done + engine.xp.arange(size))
+            return done + size, step(done, state, vectors, matvec(vectors)[0])
+
+        return taken
+
+    until = None if enough is None else lambda found: enough(*found)
+    found = engine.repeat(0, count // chunk, take(chunk), (0, state), until)
+    if count % chunk and not (until is not None and count >= chunk and until(found)):
+        found = take(count % chunk)(0, found)
+    return found
+
+
+def chunk_length(chunk_size: ChunkSize, dim: int, count: int, kept: int, dtype: DTypeLike) -> int:
     """Return how many probes share a product, `kept` vectors of memory each.
 
     Several vectors in one product pay for small operators alone: on a CPU the products of a
@@ -156,16 +226,6 @@ def chunk_length(chunk_size: ChunkSize, dim: int, count: int, kept: int, dtype: 
         return min(chunk_size, count)
     fitting = _VECTORS_LIMIT // max(1, kept * dim * np.dtype(dtype).itemsize)
     return int(max(1, min(count, fitting, max(1, _FILLING // dim))))
-
-
-def draw(law: Any, like: Any, key: jax.Array, indices: jax.Array) -> jax.Array:
-    """Return the probes of these indices as rows (k, d): probe i comes from fold_in(key, i)."""
-    like = trees.probe_like(like)
-
-    def one(index: Any) -> jax.Array:
-        return trees.ravel(law(like, key=jax.random.fold_in(key, index)))
-
-    return jax.vmap(one)(indices)
 
 
 def resolve_law(law: Any) -> Any:
@@ -194,14 +254,3 @@ def check_memory(what: str, num_bytes: int) -> None:
             f"{what} must fit into memory, got {num_bytes / 2**30:.1f} GiB for "
             f"{present / 2**30:.1f} GiB; take fewer num_matvecs, or a block by where="
         )
-
-
-def draw_on_host(law: Any, operator: Operator, key: jax.Array, indices: Any) -> np.ndarray:
-    """Return the same probes as an array of NumPy."""
-    leaves, structure = jax.tree.flatten(operator.like)
-    return np.asarray(_draw(law, tuple(leaves), structure, key, jnp.asarray(indices)))
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _draw(law: Any, leaves: Any, structure: Any, key: Any, indices: Any) -> jax.Array:
-    return draw(law, jax.tree.unflatten(structure, leaves), key, indices)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -11,51 +10,69 @@ import jax.numpy as jnp
 import numpy as np
 
 from adlab.core import checks, probes, trees
+from adlab.core._html import table
 from adlab.core.nodes import register
+from adlab.core.types import AnyArray, Array, Key, Loop, OnProgress, PyTree
 from adlab.curvature import lanczos
 from adlab.curvature._derivatives import without_derivative
+from adlab.curvature._engine import FUSED, Engine
 from adlab.curvature._lengths import lengths
-from adlab.curvature._search import CHECKED_EVERY, Basis, Which, judge, places, search
+from adlab.curvature._search import Which, places, search
 from adlab.curvature.density import announce, check_steps
-from adlab.curvature.drive import Loop, OnProgress, Products, draw, draw_on_host, drive, prepare
+from adlab.curvature.drive import CountedMatvec, FlatMatvec, call, drive, prepare
 from adlab.curvature.lanczos import Tridiagonal
-from adlab.curvature.operators import Operator, flat_products, products_and_sizes
+from adlab.curvature.matrices import OperatorLike
 
 __all__ = ["Eigenpairs", "eigenpairs"]
 
-PyTree = Any
+_HEADER = ["value", "residual", "converged"]
+_SHOWN = 10  # rows at each end of a long table
 
 
 @register("values", "vectors", "residuals", "converged", "num_matvecs")
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Eigenpairs:
-    """Eigenvalues in decreasing order with their vectors.
+    """Eigenvalues in decreasing order with their vectors; printed as a table.
 
-    values: (k,). vectors: a tree with a leading axis k, of unit length each. residuals: (k,),
-    |A v - value v|: an eigenvalue lies so close to the value. converged: (k,), whether the residual
-    is as small as was asked, and no eigenvalue beyond was missed. num_matvecs: products that were
-    spent.
+    Attributes:
+      values: (k,).
+      vectors: a tree with a leading axis k, of unit length each.
+      residuals: (k,), |A v - value v|: an eigenvalue lies so close to the value.
+      converged: (k,), whether the residual is as small as was asked, and no eigenvalue beyond was
+        missed.
+      num_matvecs: products that were spent.
     """
 
-    values: Any
+    values: AnyArray
     vectors: PyTree
-    residuals: Any
-    converged: Any
-    num_matvecs: Any
+    residuals: AnyArray
+    converged: AnyArray
+    num_matvecs: int | Array
 
-    def __str__(self) -> str:
-        rows = zip(self.values, self.residuals, self.converged, strict=True)
-        lines = [
-            f"{float(value):12.5g} ± {float(residual):.1e}{'' if done else '  not converged'}"
-            for value, residual, done in rows
+    def _rows(self) -> list[list[str]]:
+        """Return the cells of the table, those in the middle left out where it is long."""
+        columns = zip(self.values, self.residuals, self.converged, strict=True)
+        rows = [
+            [f"{float(value):.5g}", f"{float(residual):.1e}", "yes" if done else "not converged"]
+            for value, residual, done in columns
         ]
+        cut = len(rows) > 2 * _SHOWN
+        return [*rows[:_SHOWN], ["...", "...", "..."], *rows[-_SHOWN:]] if cut else rows
+
+    def __repr__(self) -> str:
+        if np.ndim(self.values) != 1 or not checks.concrete(self):
+            return "Eigenpairs(traced or batched)"
+        lines = [f"{a:>12}  {b:>8}  {c:>13}" for a, b, c in [_HEADER, *self._rows()]]
         return "\n".join([*lines, f"({self.num_matvecs} products)"])
+
+    def _repr_html_(self) -> str:
+        return table(_HEADER, self._rows(), f"{self.num_matvecs} products")
 
 
 def eigenpairs(
-    operator: Any,
+    operator: OperatorLike,
     *,
-    key: jax.Array,
+    key: Key,
     k: int = 1,
     which: Which = "both",
     num_matvecs: int | Literal["auto"] = "auto",
@@ -121,77 +138,41 @@ def eigenpairs(
         )
     announce(operator, steps, 1, 1)
 
-    def fused() -> Eigenpairs:
-        pairs, found = _fused(operator, key, rtol, ends=ends, steps=steps)
-        if checks.concrete(found):
-            lanczos.check(found, trees.common_dtype(operator.like), steps)
+    def run(engine: Engine) -> Eigenpairs:
+        matvec = CountedMatvec(operator, steps + sum(ends), on_progress)
+        pairs, found = call(engine, _pairs, matvec, key, rtol, ends=ends, steps=steps)
+        if engine is FUSED and checks.concrete(found):
+            lanczos.check(found, operator.dtype, steps)
         return pairs
 
-    return drive(host, loop, lambda: _host(operator, key, ends, steps, rtol, on_progress), fused)
+    return drive(host, loop, run)
 
 
-def _host(
-    operator: Operator, key: Any, ends: tuple[int, int], steps: int, rtol: float, on_progress: Any
-) -> Eigenpairs:
-    products = Products(operator, steps + sum(ends), on_progress)
-    start = draw_on_host(probes.sphere, operator, key, np.arange(1))[0]
-    words = np.asarray(jax.random.bits(jax.random.fold_in(key, 1), (4,)))
-    run = lanczos.Recurrence(start, steps, np.random.default_rng(words))
-    for step in range(steps):
-        product, size = products.with_sizes(run.basis[step : step + 1])
-        run.advance(step, product[0], size[0])
-        lanczos.check_symmetry(run.asymmetry, run.scale, products.dtype)
-        taken = step + 1
-        if taken >= sum(ends) and (taken == steps or taken % CHECKED_EVERY == 0):
-            basis = Basis(run.projected, run.diagonal, run.off_diagonal, run.begins, taken)
-            state = judge(basis.first(taken), ends, operator.dim, rtol, np)
-            if state.over():
-                break
-            if state.small.all() and state.stuck and taken < steps:
-                run.renew(taken)
-    values = state.values.astype(products.dtype)
-    vectors = state.coordinates.T.astype(products.dtype) @ run.basis[:taken]
-    vectors /= lengths(vectors, np)[:, None].astype(products.dtype)
-    rests = [
-        products(vector[None])[0] - value * vector
-        for value, vector in zip(values, vectors, strict=True)
-    ]
-    residuals = lengths(np.stack(rests), np)
-    converged = (residuals <= rtol * state.scale) & state.cleared
-    like = trees.probe_like(operator.like)
-    tree = jax.vmap(lambda vector: trees.unravel(vector, like))(jnp.asarray(vectors))
-    return Eigenpairs(values, tree, residuals, converged, products.done)
-
-
-@functools.partial(jax.jit, static_argnames=("ends", "steps"))
-def _fused(
-    operator: Operator, key: Any, rtol: Any, *, ends: tuple[int, int], steps: int
+def _pairs(
+    engine: Engine, matvec: FlatMatvec, key: Any, rtol: Any, *, ends: tuple[int, int], steps: int
 ) -> tuple[Eigenpairs, Tridiagonal]:
-    start = draw(probes.sphere, operator.like, key, jnp.arange(1))[0]
-    # Only the values have derivatives, by the products below, at vectors that are held fast. What a
-    # function closes over has to be held fast as well.
-    products, arrays = jax.closure_convert(
-        functools.partial(products_and_sizes, operator), start[None]
+    xp, like = engine.xp, trees.probe_like(matvec.operator.like)
+    start = engine.draw(probes.sphere, matvec.operator, key, np.arange(1))
+    fresh = engine.directions(key, start.shape, start.dtype)
+    # Only the values have derivatives, by the products below, at vectors that are held constant.
+    held = engine.held(matvec, start)
+    run, state = search(
+        engine, held, start[0], fresh, engine.constant(rtol), ends=ends, steps=steps
     )
-    arrays, rtol = jax.lax.stop_gradient((arrays, rtol))
-    run = search(lambda v: products(v, *arrays), start, key, rtol, ends=ends, steps=steps)
-    state = run.state
-    vectors = state.coordinates.T @ run.vectors
-    vectors = vectors / lengths(vectors)[:, None]
+    rows = engine.filled(run.vectors, run.taken)[0]
+    vectors = state.coordinates.T.astype(rows.dtype) @ rows
+    vectors /= lengths(vectors, xp)[:, None].astype(rows.dtype)
 
-    def product(pair: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:  # one at a time
-        value, vector = pair
-        product = flat_products(operator, vector[None])[0]
-        quotient = jnp.vdot(vector, product)
-        rest = jax.lax.stop_gradient(product) - value * vector
-        return quotient, lengths(rest)
+    def pair(value: Any, vector: Any) -> tuple[Any, Any]:
+        (product,), _ = matvec(vector[None])
+        rest = engine.constant(product) - value * vector
+        return xp.vdot(vector, product), lengths(rest, xp)
 
-    quotients, residuals = jax.lax.map(product, (state.values, vectors))
-    values = state.values + (quotients - jax.lax.stop_gradient(quotients))
-    converged = (residuals <= jnp.asarray(rtol, start.dtype) * state.scale) & state.cleared
-    like = trees.probe_like(operator.like)
-    tree = jax.vmap(lambda vector: trees.unravel(vector, like))(without_derivative(vectors, values))
-    taken = run.basis.taken + sum(ends)
-    relative = run.asymmetry / jnp.where(run.size > 0, run.size, 1)
-    found = Tridiagonal(run.basis.diagonal[None], run.basis.off_diagonal[None], relative[None])
-    return Eigenpairs(values, tree, residuals, converged, taken), found
+    values = state.values.astype(rows.dtype)
+    quotients, residuals = engine.each(pair, values, vectors)
+    values = values + (quotients - engine.constant(quotients))
+    converged = (residuals <= xp.asarray(rtol, state.scale.dtype) * state.scale) & state.cleared
+    vectors = without_derivative(jnp.asarray(vectors), jnp.asarray(values))
+    tree = jax.vmap(lambda vector: trees.unravel(vector, like))(vectors)
+    spent = run.taken + sum(ends)
+    return Eigenpairs(values, tree, residuals, converged, spent), lanczos.tridiagonal(run)

@@ -10,7 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.special
 
+from adlab.core import checks
 from adlab.core.nodes import register
+from adlab.core.types import AnyArray, PyTree
 from adlab.curvature._lengths import deviation
 
 __all__ = ["FEWEST_AGREEING", "FEWEST_SAMPLES", "Estimate", "agreeing", "mean_and_error"]
@@ -20,31 +22,34 @@ FEWEST_SAMPLES = 4  # before discrete probes, which often give one sample twice,
 FEWEST_AGREEING = 20
 
 
-@register("estimate", "standard_error", "samples")
-@dataclass(frozen=True, eq=False)
+@register("value", "standard_error", "samples")
+@dataclass(frozen=True, eq=False, repr=False)
 class Estimate:
     """An estimate from random probes.
 
-    estimate: a number, or a tree. standard_error: of the same shape, from the scatter of the
-    samples; NaN where they are too few to state one. num_matvecs: products that were spent.
-    samples: (m,), the numbers whose mean the estimate is, or None where they aren't kept. degrees:
-    degrees of freedom of the standard error, one less than independent samples; 0 where it has no
-    known law.
+    Printed as `value ± half the width of the 95 % interval`, or with its standard error where there
+    is no interval.
 
-    Printed as `estimate ± half the width of the 95 % interval`, or with its standard error where
-    there is no interval.
+    Attributes:
+      value: the estimate, a number or a tree.
+      standard_error: shaped as the value, from the scatter of the samples; NaN where they are too
+        few to state one.
+      num_matvecs: products that were spent.
+      samples: (m,), the numbers whose mean the value is, or None where they aren't kept.
+      degrees: degrees of freedom of the standard error, one less than independent samples; 0 where
+        it has no known law.
     """
 
-    estimate: Any
-    standard_error: Any
+    value: PyTree
+    standard_error: PyTree
     num_matvecs: int
-    samples: Any = None
+    samples: AnyArray | None = None
     degrees: int = 0
 
-    def interval(self, level: float = 0.95) -> tuple[Any, Any]:
-        """Return the ends, shaped as the estimate, between which the truth lies this often.
+    def interval(self, level: float = 0.95) -> tuple[PyTree, PyTree]:
+        """Return the ends, shaped as the value, between which the truth lies this often.
 
-        estimate -+ t standard_error, t the quantile of Student's law with `degrees` degrees of
+        value -+ t standard_error, t the quantile of Student's law with `degrees` degrees of
         freedom: exact for normal samples, and near it where many terms are summed. Where few
         outliers make up the sum, samples are skewed, and few of them cover less: 91 % was measured
         for 8 of a matrix with one eigenvalue far above all others. NaN where `degrees` is 0 or the
@@ -61,21 +66,26 @@ class Estimate:
         low, high = (
             jax.tree.map(
                 lambda mean, error, sign=sign: mean + error.dtype.type(sign * factor) * error,
-                self.estimate,
+                self.value,
                 self.standard_error,
             )
             for sign in (-1, 1)
         )
         return low, high
 
+    def __repr__(self) -> str:
+        return f"Estimate({self})"
+
     def __str__(self) -> str:
         products = f"{self.num_matvecs} product{'s' * (self.num_matvecs != 1)}"
-        if not jax.tree_util.all_leaves([self.estimate]) or np.ndim(self.estimate) > 0:
-            return f"a tree of {len(jax.tree.leaves(self.estimate))} arrays ({products})"
-        estimate, error = float(self.estimate), float(self.standard_error)
+        if not jax.tree_util.all_leaves([self.value]) or np.ndim(self.value) > 0:
+            return f"a tree of {len(jax.tree.leaves(self.value))} arrays ({products})"
+        if not checks.concrete((self.value, self.standard_error)):
+            return f"traced ({products})"
+        value, error = float(self.value), float(self.standard_error)
         if self.degrees or np.isnan(error):
-            return f"{estimate:.4g} ± {_quantile(self.degrees, 0.95) * error:.2g} ({products})"
-        return f"{estimate:.4g}, standard error {error:.2g} or more ({products})"
+            return f"{value:.4g} ± {_quantile(self.degrees, 0.95) * error:.2g} ({products})"
+        return f"{value:.4g}, standard error {error:.2g} or more ({products})"
 
 
 def _quantile(degrees: int, level: float) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, Self, get_args
@@ -13,26 +14,29 @@ import jax.numpy as jnp
 from adlab.core import _devices, checks, trees
 from adlab.core.calls import calling
 from adlab.core.nodes import as_data, register
+from adlab.core.types import Array, PyTree
 from adlab.curvature._likelihoods import LIKELIHOODS, Likelihood, Predictive
-from adlab.curvature.blocks import Network, Where, merge, select
+from adlab.curvature.blocks import ParameterMatrix, Where, merge, select
 from adlab.curvature.operators import Operator, shapes_of
 from adlab.curvature.products import Mode, hvp, linearize_hvp, scalar, vector
 
 __all__ = ["Fisher", "GaussNewton", "Hessian"]
 
-PyTree = Any
-
 
 @register("fun", "params", "args")
-@dataclass(frozen=True, eq=False, init=False)
-class Hessian(Network):
+@dataclass(frozen=True, eq=False, init=False, repr=False)
+class Hessian(ParameterMatrix):
     """The Hessian of `fun(params, *args)` in `params`, as an operator.
 
     H_ij = d^2 fun / d params_i d params_j, exact to rounding. A product costs about two to three
     gradients. Where `fun` is a mean over examples, so is H.
 
     `fun` is data where it is a pytree callable, such as those of `models.from_nnx`; a plain
-    function is static, and a new one traces anew.
+    function is static, and a new one is traced again.
+
+    Attributes:
+      fun, params, args, mode: as given; arrays among them are data.
+      chosen: whether each leaf of `params` is in the block; None where all are.
 
     >>> H = Hessian(lambda p: jnp.sum(p["a"] ** 3), {"a": jnp.array([1.0, 2.0])})
     >>> H.matvec({"a": jnp.array([1.0, 1.0])})
@@ -78,14 +82,14 @@ class Hessian(Network):
         """Return the same matrix with the gradient linearised once, for many products.
 
         A product then costs little more than a gradient. Holds the gradient's intermediates. Every
-        linearisation is a program of its own, compiled anew where a product is compiled: it pays
+        linearisation is a program of its own, compiled again where a product is compiled: it pays
         for many products at one point, not for a few at each of many.
         """
         block = select(self.params, self.chosen)
         _, product = linearize_hvp(self._restricted, block)
         return LinearizedHessian(product, block)
 
-    def value(self) -> jax.Array:
+    def value(self) -> Array:
         """Return fun(params, *args)."""
         return scalar(self.fun(self.params, *self.args))
 
@@ -94,14 +98,14 @@ class Hessian(Network):
 
 
 @register("product", "block")
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class LinearizedHessian(Operator):
     """See `Hessian.linearize`."""
 
     product: Callable[[PyTree], PyTree]
     block: PyTree
 
-    @property
+    @functools.cached_property
     def like(self) -> PyTree:
         """Those of the Hessian."""
         return shapes_of(self.block)
@@ -111,7 +115,7 @@ class LinearizedHessian(Operator):
         return self.product(v)
 
 
-class OutputCurvature(Network):
+class OutputCurvature(ParameterMatrix):
     """J^T M J, where J is the Jacobian of the model's outputs and M a matrix on the outputs."""
 
     model: Callable[..., Any]
@@ -161,7 +165,7 @@ class OutputCurvature(Network):
 
 
 @register("model", "loss", "params", "args")
-@dataclass(frozen=True, eq=False, init=False)
+@dataclass(frozen=True, eq=False, init=False, repr=False)
 class GaussNewton(OutputCurvature):
     """The generalised Gauss-Newton matrix of loss(model(params, *inputs), targets).
 
@@ -182,6 +186,16 @@ class GaussNewton(OutputCurvature):
       ValueError: `where` accepts no path.
       TypeError: a leaf of `params` isn't real floating-point; the loss isn't scalar (when applied).
 
+    Attributes:
+      model, loss, params, args: as given; arrays among them are data.
+      chosen: whether each leaf of `params` is in the block; None where all are.
+
+    >>> G = GaussNewton(lambda w, x: x @ w, lambda z, y: jnp.sum((z - y) ** 2) / 2, jnp.zeros(2),
+    ...                 jnp.array([[1.0, 2.0]]), jnp.zeros(1))
+    >>> G.to_dense().matrix
+    Array([[1., 2.],
+           [2., 4.]], dtype=float32)
+
     Source: Schraudolph (2002), doi:10.1162/08997660260028683.
     """
 
@@ -201,7 +215,7 @@ class GaussNewton(OutputCurvature):
     ) -> None:
         self._set(params, args, where, model=as_data(model), loss=as_data(loss))
 
-    def value(self) -> jax.Array:
+    def value(self) -> Array:
         """Return the loss."""
         return scalar(self.loss(self.model(self.params, *self._inputs()), self.args[-1]))
 
@@ -216,7 +230,7 @@ FisherKind = Literal["exact", "monte_carlo", "empirical"]
 
 
 @register("model", "params", "args", "key")
-@dataclass(frozen=True, eq=False, init=False)
+@dataclass(frozen=True, eq=False, init=False, repr=False)
 class Fisher(OutputCurvature):
     """The Fisher information matrix of a model's predictive distribution, mean over examples.
 
@@ -264,6 +278,16 @@ class Fisher(OutputCurvature):
         applied: outputs that aren't one array of real floating-point numbers; labels of a dtype
         that can't be.
 
+    Attributes:
+      model, likelihood, params, args, kind, num_samples, key: as given; arrays among them are data.
+      chosen: whether each leaf of `params` is in the block; None where all are.
+
+    >>> F = Fisher(lambda w, x: x @ w, "gaussian", jnp.zeros((2, 1)), jnp.array([[1.0, 2.0]]),
+    ...            jnp.zeros((1, 1)))
+    >>> F.to_dense().matrix
+    Array([[1., 2.],
+           [2., 4.]], dtype=float32)
+
     Source: Martens (2020), jmlr.org/papers/v21/17-678.html; on the empirical one: Kunstner, Balles
     & Hennig (2019), arXiv:1905.12558.
     """
@@ -306,13 +330,13 @@ class Fisher(OutputCurvature):
         """Whether labels are drawn: they go by the position of a batch."""
         return self.kind == "monte_carlo"
 
-    def value(self) -> jax.Array:
+    def value(self) -> Array:
         """Return the mean over examples of the negative log-likelihood, up to a constant."""
         outputs = self._outputs(select(self.params, self.chosen))
         encoded = self._encoded(outputs)
         return self._predictive.loss(outputs, encoded) / self._predictive.examples(outputs)
 
-    def mean(self) -> jax.Array:
+    def mean(self) -> Array:
         """Return half a mean square of the outputs where the labels given don't matter.
 
         They are shifted, so that outputs of zero, as at some initialisations, have a slope.
@@ -342,7 +366,7 @@ class Fisher(OutputCurvature):
     def _predictive(self) -> Predictive:
         return LIKELIHOODS[self.likelihood]
 
-    def _encoded(self, outputs: jax.Array) -> jax.Array:
+    def _encoded(self, outputs: Array) -> Array:
         """Return the labels given in the form of the outputs, after a check of both."""
         self._predictive.require_outputs(outputs)
         return self._predictive.encode(self.args[-1], outputs)
@@ -361,7 +385,7 @@ class Fisher(OutputCurvature):
             weighted = jnp.mean(weighted, axis=0)
         return weighted / predictive.examples(outputs)
 
-    def _scores(self, outputs: jax.Array) -> jax.Array:
+    def _scores(self, outputs: Array) -> Array:
         """Return the scores s of the labels given, or (num_samples, ...) of labels drawn."""
         if self.kind == "empirical":
             return self._encoded(outputs) - self._predictive.mean(outputs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,14 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from adlab.core import checks, trees
-from adlab.core.nodes import as_data, register
+from adlab.core.nodes import register
+from adlab.core.types import Array, PyTree
 from adlab.curvature._dense import DenseMatrix, path_name, path_slices, require_finite
 from adlab.curvature._lengths import lengths
 from adlab.curvature.products import vector
 
-__all__ = ["DenseMatrix", "Linear", "Matrix", "Operator", "as_operator", "path_name"]
+__all__ = ["Operator", "path_name", "shapes_of"]
 
-PyTree = Any
 _DENSE_LIMIT = 8 * 2**30  # bytes
 
 
@@ -30,6 +30,18 @@ class Operator(abc.ABC):
     `like` says what vectors look like, `matvec` applies the map. Operators are frozen pytrees whose
     arrays are data: pass them through `jit`, or map `matvec` over vectors by `vmap`. They don't
     jit. They add, and scale: `a + b`, `a - b`, `2.0 * a`, `-a`, `a.shift(0.1)` for a + 0.1 I.
+
+    >>> from adlab.curvature import Matrix
+    >>> a = Matrix(jnp.diag(jnp.array([1.0, 2.0])))
+    >>> (2.0 * a - a.shift(1.0)).to_dense().matrix
+    Array([[0., 0.],
+           [0., 1.]], dtype=float32)
+
+    Attributes:
+      like: shapes and dtypes of the vectors: a tree of `jax.ShapeDtypeStruct`.
+      dim: number of rows d.
+      dtype: in which vectors are laid out flat.
+      traceable: whether `matvec` may be traced, or must be driven from the host.
     """
 
     __array_ufunc__ = None  # NumPy numbers leave the product to __rmul__
@@ -53,14 +65,33 @@ class Operator(abc.ABC):
         """Whether `matvec` may be traced, or must be driven from the host."""
         return True
 
-    @property
+    @functools.cached_property
     def dim(self) -> int:
         """Number of rows d."""
         return trees.size(self.like)
 
+    @functools.cached_property
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype in which vectors are laid out flat: the widest of `like`, float32 at least."""
+        return trees.common_dtype(self.like)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(dim={self.dim}, {self.dtype.name})"
+
     def parts(self) -> Iterator[tuple[Any, Operator]]:
         """Yield (weight, operator) pairs whose weighted sum this operator is."""
         yield 1.0, self
+
+    def flat_products(self, vectors: Array) -> tuple[Array, Array]:
+        """Return the products with the rows of `vectors`, (k, d), and the lengths of their terms.
+
+        Round-off is in proportion to the terms of a sum, also where they cancel in the product.
+        """
+        if vectors.shape[0] == 1:  # without a batch axis, convolutions stay what compilers know
+            products = _flat_product(self, vectors[0])[None]
+        else:
+            products = jax.vmap(lambda vector: _flat_product(self, vector))(vectors)
+        return products, lengths(products)
 
     def require_labels(self, where: str = "") -> None:
         """Raise where labels, or outputs, can't be those of a model, as far as can be read now."""
@@ -68,7 +99,9 @@ class Operator(abc.ABC):
 
     def shift(self, by: Any) -> Operator:
         """Return this operator plus `by` times the identity."""
-        return self + by * Identity(self.like)
+        leaves, structure = jax.tree.flatten(self.like)
+        shift: Operator = by * Identity(tuple(leaves), structure)
+        return self + shift
 
     def to_dense(self, chunk_size: int = 64) -> DenseMatrix:
         """Return the whole matrix, (d, d), with the rows of every parameter path.
@@ -81,7 +114,7 @@ class Operator(abc.ABC):
             infinite, unless traced.
         """
         checks.at_least("chunk_size", chunk_size, 1)
-        dtype = trees.common_dtype(self.like)
+        dtype = self.dtype
         if self.dim**2 * dtype.itemsize > _DENSE_LIMIT:
             raise ValueError(
                 f"the dense matrix must fit into {_DENSE_LIMIT / 2**30:.0f} GiB, got {self.dim}^2 "
@@ -128,36 +161,10 @@ def _flat_product(operator: Operator, vector: jax.Array) -> jax.Array:
     return trees.ravel(operator.matvec(v))
 
 
-def flat_products(operator: Operator, vectors: jax.Array) -> jax.Array:
-    """Return the products with the rows of `vectors`, (k, d), which is traced as one product."""
-    return products_and_sizes(operator, vectors)[0]
-
-
-def products_and_sizes(operator: Operator, vectors: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return the products with the rows of `vectors`, (k, d), and how long their terms are, (k,).
-
-    Round-off is in proportion to the terms of a sum, also where they cancel in the product.
-    """
-    if isinstance(operator, Sum):
-        first, second = (
-            products_and_sizes(term, vectors) for term in (operator.first, operator.second)
-        )
-        return first[0] + second[0], first[1] + second[1]
-    if isinstance(operator, Scaled):
-        products, sizes = products_and_sizes(operator.operator, vectors)
-        factor = jnp.asarray(operator.factor, products.dtype)
-        return factor * products, abs(factor) * sizes
-    if vectors.shape[0] == 1:  # without a batch axis, convolutions stay what compilers know
-        products = _flat_product(operator, vectors[0])[None]
-    else:
-        products = jax.vmap(lambda vector: _flat_product(operator, vector))(vectors)
-    return products, lengths(products)
-
-
 @functools.partial(jax.jit, static_argnums=1)
 def _dense(operator: Operator, chunk_size: int) -> tuple[jax.Array, jax.Array]:
     """Return the matrix, and which of its columns are finite."""
-    dtype = trees.common_dtype(operator.like)
+    dtype = operator.dtype
     columns = jax.lax.map(
         lambda i: _flat_product(operator, (jnp.arange(operator.dim) == i).astype(dtype)),
         jnp.arange(operator.dim),
@@ -173,100 +180,33 @@ def shapes_of(tree: PyTree) -> PyTree:
     )
 
 
-@register("array")
-@dataclass(frozen=True, eq=False)
-class Matrix(Operator):
-    """A symmetric matrix of shape (d, d) that is there in full.
+@register()
+@dataclass(frozen=True, eq=False, repr=False)
+class Identity(Operator):
+    """The identity on vectors shaped as `like`."""
 
-    Raises:
-      ValueError: the array isn't square.
-      TypeError: it isn't real floating-point.
-
-    >>> Matrix(jnp.diag(jnp.array([1.0, 2.0]))).matvec(jnp.array([1.0, 1.0]))
-    Array([1., 2.], dtype=float32)
-    """
-
-    array: Any
-
-    def __post_init__(self) -> None:
-        if np.ndim(self.array) != 2 or len(set(np.shape(self.array))) != 1:
-            raise ValueError(f"array must be square, got shape {np.shape(self.array)}")
-        checks.require_inexact("Matrix", self.array)
-
-    @property
-    def like(self) -> PyTree:
-        """One vector of d numbers."""
-        return jax.ShapeDtypeStruct(np.shape(self.array)[:1], jnp.result_type(self.array))
-
-    def matvec(self, v: PyTree) -> PyTree:
-        """Return array @ v."""
-        v = vector(v, self.like, "like")
-        array = jnp.asarray(self.array)
-        return (array @ v.astype(array.dtype)).astype(v.dtype)
-
-
-@register("fun")
-@dataclass(frozen=True, eq=False, init=False)
-class Linear(Operator):
-    """A symmetric linear function of the user's own, v -> A v, on vectors shaped as `like`.
-
-    Args:
-      fun: the function. A pytree callable, such as `jax.tree_util.Partial`, carries its arrays
-        as data; a plain function is static.
-      like: a tree of arrays or shapes.
-    """
-
-    fun: Callable[[PyTree], PyTree]
     shapes: tuple[Any, ...]
     structure: Any
 
-    def __init__(self, fun: Callable[[PyTree], PyTree], like: PyTree) -> None:
-        checks.require_inexact("Linear", like)
-        leaves, structure = jax.tree.flatten(shapes_of(like))
-        object.__setattr__(self, "fun", as_data(fun))
-        object.__setattr__(self, "shapes", tuple(leaves))
-        object.__setattr__(self, "structure", structure)
-
-    @property
+    @functools.cached_property
     def like(self) -> PyTree:
         """Shapes and dtypes, as given."""
         return jax.tree.unflatten(self.structure, self.shapes)
 
     def matvec(self, v: PyTree) -> PyTree:
-        """Return fun(v)."""
-        v = vector(v, self.like, "like")
-        out = self.fun(trees.cast_like(v, self.like))
-        if not trees.same_shapes(out, v):
-            raise ValueError(
-                f"matvec must return what is shaped as v, {jax.tree.map(jnp.shape, v)}, "
-                f"got {jax.tree.map(jnp.shape, out)}"
-            )
-        return trees.cast_like(out, v)
-
-
-class Identity(Linear):
-    """The identity on vectors shaped as `like`."""
-
-    def __init__(self, like: PyTree) -> None:
-        super().__init__(_itself, like)
-
-
-register("fun")(Identity)
-
-
-def _itself(v: PyTree) -> PyTree:
-    return v
+        """Return v."""
+        return vector(v, self.like, "like")
 
 
 @register("operator", "factor")
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Scaled(Operator):
     """An operator times a number, which is data."""
 
     operator: Operator
     factor: Any
 
-    @property
+    @functools.cached_property
     def like(self) -> PyTree:
         """The operator's own."""
         return self.operator.like
@@ -285,6 +225,12 @@ class Scaled(Operator):
         for weight, part in self.operator.parts():
             yield self.factor * weight, part
 
+    def flat_products(self, vectors: Array) -> tuple[Array, Array]:
+        """Return the operator's, scaled."""
+        products, sizes = self.operator.flat_products(vectors)
+        factor = jnp.asarray(self.factor, products.dtype)
+        return factor * products, abs(factor) * sizes
+
     def matvec(self, v: PyTree) -> PyTree:
         """Return factor * (operator v)."""
         product = self.operator.matvec(v)
@@ -292,7 +238,7 @@ class Scaled(Operator):
 
 
 @register("first", "second")
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Sum(Operator):
     """The sum of two operators on vectors of one shape."""
 
@@ -306,7 +252,7 @@ class Sum(Operator):
                 f"and {self.second.like}"
             )
 
-    @property
+    @functools.cached_property
     def like(self) -> PyTree:
         """The first operator's own."""
         return self.first.like
@@ -326,35 +272,12 @@ class Sum(Operator):
         yield from self.first.parts()
         yield from self.second.parts()
 
+    def flat_products(self, vectors: Array) -> tuple[Array, Array]:
+        """Return the sums of both operators'."""
+        products, sizes = self.first.flat_products(vectors)
+        others, more = self.second.flat_products(vectors)
+        return products + others, sizes + more
+
     def matvec(self, v: PyTree) -> PyTree:
         """Return the sum of both products."""
         return jax.tree.map(jnp.add, self.first.matvec(v), self.second.matvec(v))
-
-
-def _matvec(operator: Any, v: PyTree) -> PyTree:
-    return operator.matvec(v)
-
-
-def as_operator(operator: Any) -> Operator:
-    """Return an operator: itself, a square array, or whatever has `matvec` and `like`.
-
-    An object that is a pytree has its arrays passed as data. Any other is compiled anew at every
-    call, for nobody can tell whether it has changed since the last.
-
-    Raises:
-      TypeError: none of these.
-      ValueError: labels that can't be those of the model, see `Fisher`.
-    """
-    if isinstance(operator, Operator):
-        operator.require_labels()
-        return operator
-    if hasattr(operator, "matvec") and hasattr(operator, "like"):
-        if jax.tree_util.all_leaves([operator]):
-            return Linear(functools.partial(operator.matvec), operator.like)
-        return Linear(jax.tree_util.Partial(_matvec, operator), operator.like)
-    if hasattr(operator, "shape") and hasattr(operator, "dtype"):
-        return Matrix(operator)
-    raise TypeError(
-        f"operator must be an adlab operator, a square array, or have matvec and like, "
-        f"got {operator!r}"
-    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 import jax
 import jax.numpy as jnp
@@ -11,20 +11,21 @@ import numpy as np
 
 from adlab.core import _devices, checks, trees
 from adlab.core.calls import bind, calling, check_arguments, real_scalar
+from adlab.core.types import Argnums, Array, Matvec, PyTree, ScalarFn, TreeFn
 
 __all__ = ["Mode", "hvp", "linearize_hvp"]
 
-PyTree = Any
-Mode = Literal["forward_over_reverse", "reverse_over_forward", "reverse_over_reverse"]
+Mode: TypeAlias = Literal["forward_over_reverse", "reverse_over_forward", "reverse_over_reverse"]
+_WithAux: TypeAlias = Callable[[PyTree], tuple[Array, Any]]
 
 
 def hvp(
-    fun: Callable[..., Any],
+    fun: ScalarFn,
     *,
     mode: Mode = "forward_over_reverse",
-    argnums: int | tuple[int, ...] = 0,
+    argnums: Argnums = 0,
     has_aux: bool = False,
-) -> Callable[..., Any]:
+) -> TreeFn:
     """Return the function (v, *args) -> H v, where H is the Hessian of `fun` at `args`.
 
     Exact to rounding, whatever the composition; they differ in time, memory and in what they can
@@ -78,16 +79,16 @@ def hvp(
 
 
 def linearize_hvp(
-    fun: Callable[..., Any],
+    fun: ScalarFn,
     *args: Any,
-    argnums: int | tuple[int, ...] = 0,
+    argnums: Argnums = 0,
     has_aux: bool = False,
 ) -> tuple[Any, ...]:
     """Return the gradient of `fun` at `args`, and the function v -> H v at that point.
 
     The gradient is linearised once: products skip all that doesn't depend on v, and cost little
     more than a gradient. What they share is held in memory: the intermediates of the gradient.
-    Every linearisation is a program of its own, compiled anew where `matvec` is compiled: it pays
+    Every linearisation is a program of its own, compiled again where `matvec` is compiled: it pays
     for many products at one point. `hvp` under `jit` is compiled once for all points.
 
     >>> gradient, matvec = linearize_hvp(lambda x: jnp.sum(x**3), jnp.array([2.0, 5.0]))
@@ -120,7 +121,7 @@ def linearize_hvp(
     return (gradient, matvec, aux) if has_aux else (gradient, matvec)
 
 
-def scalar(value: Any) -> jax.Array:
+def scalar(value: Any) -> Array:
     """Return the value of a loss as an array; raise TypeError unless it is one real number."""
     return real_scalar("curvature", value)
 
@@ -139,35 +140,37 @@ def vector(v: PyTree, like: PyTree, meant: str) -> PyTree:
     return v
 
 
-def _forward_over_reverse(fun: Callable, x: PyTree, v: PyTree) -> tuple[PyTree, Any]:
+def _forward_over_reverse(fun: _WithAux, x: PyTree, v: PyTree) -> tuple[PyTree, Any]:
     _, product, aux = jax.jvp(jax.grad(fun, has_aux=True), (x,), (v,), has_aux=True)
     return product, aux
 
 
-def _reverse_over_forward(fun: Callable, x: PyTree, v: PyTree) -> tuple[PyTree, Any]:
-    def slope(x: PyTree) -> tuple[jax.Array, Any]:
+def _reverse_over_forward(fun: _WithAux, x: PyTree, v: PyTree) -> tuple[PyTree, Any]:
+    def slope(x: PyTree) -> tuple[Array, Any]:
         _, derivative, aux = jax.jvp(fun, (x,), (v,), has_aux=True)
         return derivative, aux
 
-    return jax.grad(slope, has_aux=True)(x)
+    product, aux = jax.grad(slope, has_aux=True)(x)
+    return product, aux
 
 
-def _reverse_over_reverse(fun: Callable, x: PyTree, v: PyTree) -> tuple[PyTree, Any]:
-    def slope(x: PyTree) -> tuple[jax.Array, Any]:
+def _reverse_over_reverse(fun: _WithAux, x: PyTree, v: PyTree) -> tuple[PyTree, Any]:
+    def slope(x: PyTree) -> tuple[Array, Any]:
         gradient, aux = jax.grad(fun, has_aux=True)(x)
         return trees.vdot(gradient, v), aux
 
-    return jax.grad(slope, has_aux=True)(x)
+    product, aux = jax.grad(slope, has_aux=True)(x)
+    return product, aux
 
 
-_COMPOSITIONS: dict[str, Callable[[Callable, PyTree, PyTree], tuple[PyTree, Any]]] = {
+_COMPOSITIONS: dict[str, Callable[[_WithAux, PyTree, PyTree], tuple[PyTree, Any]]] = {
     "forward_over_reverse": _forward_over_reverse,
     "reverse_over_forward": _reverse_over_forward,
     "reverse_over_reverse": _reverse_over_reverse,
 }
 
 
-def _linear(product: Callable, x: PyTree, v: PyTree) -> PyTree:
+def _linear(product: Matvec, x: PyTree, v: PyTree) -> PyTree:
     v = vector(v, x, "the argument")
     with calling("linearize_hvp", x):
         return _cast(product(trees.cast_like(v, x)), v)

@@ -11,13 +11,13 @@ import scipy.linalg
 
 from adlab.curvature._lengths import lengths, unit_of
 
-__all__ = ["dots", "hutchpp", "whole", "xtrace"]
+__all__ = ["hutchpp", "inner_products", "whole", "xtrace"]
 
 _LEFT = 0.01  # length; a probe's own is sqrt(d) or so, round-off far below
 _BLOCK = 2**16  # entries that are converted to float64 at a time
 
 
-def dots(first: Any, second: Any, xp: Any) -> Any:
+def inner_products(first: Any, second: Any, xp: Any) -> Any:
     """Return the inner products of rows (k, d); in NumPy summed in float64, block by block."""
     if xp is jnp:
         return jax.vmap(jnp.vdot)(first, second)
@@ -60,7 +60,7 @@ def hutchpp(
     basis, _ = _basis(image, xp)
     del image
     again = products(basis)
-    exact, size = xp.sum(dots(basis, again, xp)), xp.max(lengths(again, xp))
+    exact, size = xp.sum(inner_products(basis, again, xp)), xp.max(lengths(again, xp))
     del again
     rest = starts(np.arange(sketches, num_matvecs - sketches))
     rest -= (rest @ basis.T) @ basis
@@ -70,7 +70,7 @@ def hutchpp(
     # Where little is left of the probes themselves, that their products vanish says nothing.
     said = (lengths(left, xp) <= round_off * size) & (lengths(rest, xp) > _LEFT)
     known = xp.all(said) | (sketches >= dim)
-    return (exact + dots(rest, left, xp)).astype(rest.dtype), known
+    return (exact + inner_products(rest, left, xp)).astype(rest.dtype), known
 
 
 def whole(
@@ -79,7 +79,7 @@ def whole(
     """Return the trace itself, from d products, as often as XTrace has samples."""
     del rotated
     basis = xp.eye(dim, dtype=starts(np.arange(1)).dtype)
-    found = xp.sum(dots(basis, products(basis), xp)).astype(basis.dtype)
+    found = xp.sum(inner_products(basis, products(basis), xp)).astype(basis.dtype)
     return xp.full(num_matvecs // 2, found), xp.asarray(True)
 
 
@@ -96,7 +96,7 @@ def xtrace(
     count = num_matvecs // 2
     omega = starts(np.arange(count))
     image = products(omega)
-    whole = dots(omega, image, xp)
+    whole = inner_products(omega, image, xp)
     unit = unit_of(image, xp)
     image /= unit
     basis, r = _basis(image, xp)
@@ -110,7 +110,7 @@ def xtrace(
         whole - xp.sum(p * r, axis=0) - xp.sum(p * mixed, axis=0) + xp.sum(p * (inner @ p), axis=0)
     )
     if rotated:
-        outside = dots(omega, omega, xp) - xp.sum(p**2, axis=0)
+        outside = inner_products(omega, omega, xp) - xp.sum(p**2, axis=0)
         quadratic = quadratic * (dim - count + 1) / xp.where(outside > 0, outside, 1)
     samples = xp.trace(inner) - xp.sum(s * (inner @ s), axis=0) + quadratic
     return samples.astype(omega.dtype), xp.asarray(True)

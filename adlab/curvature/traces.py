@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Literal, get_args
 
 import jax
@@ -12,18 +11,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from adlab.core import checks, probes, trees
-from adlab.core.nodes import register
+from adlab.core.types import ChunkSize, Key, Loop, OnProgress
+from adlab.curvature._engine import FUSED, HOST, Engine, engine_of
 from adlab.curvature._lengths import hypotenuse, lengths
 from adlab.curvature.drive import (
-    ChunkSize,
-    Loop,
-    OnProgress,
-    Products,
+    CountedMatvec,
+    FlatMatvec,
+    call,
     check_memory,
     chunk_length,
-    draw,
-    draw_on_host,
     drive,
+    over_probes,
     prepare,
     require_finite,
     resolve_law,
@@ -35,21 +33,21 @@ from adlab.curvature.estimate import (
     agreeing,
     mean_and_error,
 )
-from adlab.curvature.operators import Operator, flat_products
-from adlab.curvature.sketches import dots, hutchpp, whole, xtrace
+from adlab.curvature.matrices import OperatorLike
+from adlab.curvature.operators import Operator
+from adlab.curvature.sketches import hutchpp, inner_products, whole, xtrace
 
 __all__ = ["diagonal", "trace"]
 
-PyTree = Any
 Estimator = Literal["hutchinson", "hutch++", "xtrace"]
 _SAMPLES_TO_STOP = 8  # before the scatter of samples is trusted to stop a run
 _ROTATION_INVARIANT = (probes.sphere, probes.gaussian)
 
 
 def trace(
-    operator: Any,
+    operator: OperatorLike,
     *,
-    key: jax.Array,
+    key: Key,
     num_matvecs: int,
     estimator: Estimator = "hutchinson",
     law: probes.LawName | probes.Law | Literal["auto"] = "auto",
@@ -129,9 +127,10 @@ def trace(
                 f'with estimator={estimator!r}; pass estimator="hutchinson"'
             )
     if estimator == "hutchinson":
-        run = _hutchinson(operator, law, key, num_matvecs, chunk_size, rtol)
-        return drive(host, loop, lambda: run.host(rtol, on_progress), run.fused)
-    dtype, dim = trees.common_dtype(operator.like), operator.dim
+        sizes = num_matvecs, _chunk(operator, num_matvecs, chunk_size, rtol)
+        matvec = CountedMatvec(operator, num_matvecs, on_progress)
+        return drive(host, loop, lambda engine: _hutchinson(engine, matvec, key, law, sizes, rtol))
+    dtype, dim = operator.dtype, operator.dim
     peak = 2.0 if estimator == "hutch++" else 2.2
     check_memory(f"the vectors of {estimator}", int(peak * num_matvecs * dim * dtype.itemsize))
     method = hutchpp
@@ -141,18 +140,16 @@ def trace(
     spent = dim if exact else num_matvecs
     rotated = law in _ROTATION_INVARIANT
 
-    def on_host() -> Estimate:
-        products = Products(operator, spent, on_progress)
-        starts = functools.partial(_drawn, law, operator, key, chunk_size)
-        found = method(_chunked(products, chunk_size), starts, num_matvecs, dim, rotated, np)
-        return _sketched(*found, method, spent)
-
-    def fused() -> Estimate:
-        samples, known = _fused(operator, key, law, method, num_matvecs, rotated)
-        require_finite(samples)
+    def run(engine: Engine) -> Estimate:
+        samples, known = call(
+            engine, _sketch, CountedMatvec(operator, spent, on_progress), key, law=law,
+            method=method, num_matvecs=num_matvecs, rotated=rotated, chunk_size=chunk_size,
+        )  # fmt: skip
+        if engine is FUSED:
+            require_finite(samples)
         return _sketched(samples, known, method, spent)
 
-    return drive(host, loop, on_host, fused)
+    return drive(host, loop, run)
 
 
 def _check_budget(estimator: str, num_matvecs: int, dim: int) -> None:
@@ -171,125 +168,93 @@ def _summary(samples: Any, num_matvecs: int, agreeing_from: int = FEWEST_AGREEIN
     return Estimate(mean, error, num_matvecs, samples, samples.shape[0] - 1)
 
 
-def _sketched(samples: Any, known: Any, method: Callable, num_matvecs: int) -> Estimate:
+def _sketched(samples: Any, known: Any, method: Callable[..., Any], num_matvecs: int) -> Estimate:
     """Return the estimate, without an error where samples agree by chance: not `known` exact."""
     found = _summary(samples, num_matvecs, FEWEST_SAMPLES)
     if method is whole:
-        return replace(found, standard_error=abs(found.estimate) * 0)
-    xp = jnp if isinstance(samples, jax.Array) else np
+        return replace(found, standard_error=abs(found.value) * 0)
+    xp = engine_of(samples).xp
     by_chance = agreeing(samples, xp) & ~known
     error = xp.where(by_chance, xp.asarray(np.nan, samples.dtype), found.standard_error)
     # XTrace's samples depend on one another: their scatter has no known law.
     return replace(found, standard_error=error, degrees=0 if method is xtrace else found.degrees)
 
 
-@register("operator", "key")
-@dataclass(frozen=True, eq=False)
-class _Hutchinson:
-    """Hutchinson's estimator, a chunk of probes at a time."""
-
-    operator: Operator
-    key: jax.Array
-    law: Any
-    num_matvecs: int
-    chunk_size: ChunkSize
-
-    def chunk(self) -> int:
-        dtype = trees.common_dtype(self.operator.like)
-        return chunk_length(self.chunk_size, self.operator.dim, self.num_matvecs, 2, dtype)
-
-    def host(self, rtol: float | None, on_progress: OnProgress | None) -> Estimate:
-        products = Products(self.operator, self.num_matvecs, on_progress)
-        samples = np.zeros(0)
-        for vectors, product in probe_products(self, products):
-            samples = np.concatenate([samples, dots(vectors, product, np)])
-            if rtol is not None and len(samples) >= _SAMPLES_TO_STOP:
-                found = _summary(samples, len(samples))
-                if found.standard_error <= rtol * abs(found.estimate):
-                    break
-        found = _summary(samples, len(samples))
-        return jax.tree.map(products.dtype.type, found)
-
-    def fused(self) -> Estimate:
-        samples = _hutchinson_fused(self)
-        require_finite(samples)
-        return _summary(samples, self.num_matvecs)
-
-
-@jax.jit
-def _hutchinson_fused(run: _Hutchinson) -> jax.Array:
-    """Return the samples."""
-
-    def sample(index: jax.Array) -> jax.Array:
-        vector = draw(run.law, run.operator.like, run.key, index[None])
-        return jnp.vdot(vector, flat_products(run.operator, vector))
-
-    chunk = run.chunk()
-    indices = jnp.arange(run.num_matvecs)
-    return jax.lax.map(sample, indices, batch_size=chunk if chunk > 1 else None)
-
-
-def _hutchinson(
-    operator: Operator, law: Any, key: Any, num_matvecs: int, chunk_size: Any, rtol: Any
-) -> _Hutchinson:
-    """Return the estimator, in chunks that let `rtol` stop it as early as it may.
+def _chunk(operator: Operator, count: int, chunk_size: ChunkSize, rtol: float | None) -> int:
+    """Return how many of `count` probes share a product: so many that `rtol` may stop early.
 
     Raises:
       ValueError: not even one chunk fits into memory.
     """
-    dtype = trees.common_dtype(operator.like)
     if rtol is not None and chunk_size == "auto":
-        chunk_size = chunk_length("auto", operator.dim, _SAMPLES_TO_STOP, 2, dtype)
-    run = _Hutchinson(operator, key, law, num_matvecs, chunk_size)
-    size = 2 * run.chunk() * operator.dim * dtype.itemsize
+        chunk_size = chunk_length("auto", operator.dim, _SAMPLES_TO_STOP, 2, operator.dtype)
+    chunk = chunk_length(chunk_size, operator.dim, count, 2, operator.dtype)
+    size = 2 * chunk * operator.dim * operator.dtype.itemsize
     check_memory("a chunk of probes and their products", size)
-    return run
+    return chunk
 
 
-def probe_products(run: Any, products: Products) -> Any:
-    """Yield chunks of probes (k, d) and their products, as arrays of NumPy."""
-    chunk = run.chunk()
-    for start in range(0, run.num_matvecs, chunk):
-        indices = np.arange(start, min(start + chunk, run.num_matvecs))
-        vectors = draw_on_host(run.law, run.operator, run.key, indices)
-        yield vectors, products(vectors)
+def _hutchinson(
+    engine: Engine, matvec: CountedMatvec, key: Key, law: Any, sizes: tuple[int, int],
+    rtol: float | None,
+) -> Estimate:  # fmt: skip
+    def enough(done: int, samples: Any) -> bool:
+        if rtol is None or done < _SAMPLES_TO_STOP:
+            return False
+        found = _summary(samples[:done], done)
+        return bool(found.standard_error <= rtol * abs(found.value))
+
+    stopped = enough if engine is HOST and rtol is not None else None
+    done, samples = call(engine, _samples, matvec, key, law=law, sizes=sizes, enough=stopped)
+    if engine is FUSED:
+        require_finite(samples)
+        return _summary(samples, sizes[0])
+    found: Estimate = jax.tree.map(matvec.dtype.type, _summary(samples[:done], done))
+    return found
 
 
-@functools.partial(jax.jit, static_argnames=("law", "method", "num_matvecs", "rotated"))
-def _fused(
-    operator: Operator, key: Any, law: Any, method: Callable, num_matvecs: int, rotated: bool
-) -> tuple[jax.Array, jax.Array]:
-    products = functools.partial(flat_products, operator)
-    starts = functools.partial(draw, law, operator.like, key)
-    return method(products, starts, num_matvecs, operator.dim, rotated, jnp)
+def _samples(
+    engine: Engine, matvec: FlatMatvec, key: Key, *, law: Any, sizes: tuple[int, int], enough: Any
+) -> tuple[Any, Any]:
+    """Return the number of probes u and the samples u . A u."""
+
+    def step(done: Any, samples: Any, vectors: Any, products: Any) -> Any:
+        found = inner_products(vectors, products, engine.xp)
+        return engine.fill(samples, done, found)
+
+    none = engine.xp.zeros(sizes[0], engine.wide(matvec.dtype))
+    return over_probes(engine, matvec, key, law, sizes, step, none, enough)
 
 
-def _chunked(products: Products, chunk_size: ChunkSize) -> Callable[[np.ndarray], np.ndarray]:
-    """Return products with the rows of any array, a chunk of them at a time."""
+def _sketch(
+    engine: Engine, matvec: FlatMatvec, key: Key, *, law: Any, method: Callable[..., Any],
+    num_matvecs: int, rotated: bool, chunk_size: ChunkSize,
+) -> tuple[Any, Any]:  # fmt: skip
+    """Return the samples of a sketching estimator, and whether they are exact where they agree."""
 
-    def apply(vectors: np.ndarray) -> np.ndarray:
-        chunk = chunk_length(chunk_size, vectors.shape[1], len(vectors), 2, vectors.dtype)
-        out = np.empty_like(vectors)
-        for cut in range(0, len(vectors), chunk):
-            out[cut : cut + chunk] = products(vectors[cut : cut + chunk])
+    def chunked(function: Callable[[Any], Any], rows: Any) -> Any:
+        if engine is FUSED:
+            return function(rows)
+        out = np.empty((len(rows), matvec.dim), matvec.dtype)  # not the products: it is overwritten
+        chunk = chunk_length(chunk_size, matvec.dim, len(rows), 2, out.dtype)
+        for cut in range(0, len(rows), chunk):
+            out[cut : cut + chunk] = function(rows[cut : cut + chunk])
         return out
 
-    return apply
+    def starts(indices: Any) -> Any:  # drawing takes memory too
+        return chunked(lambda part: engine.draw(law, matvec.operator, key, part), indices)
 
+    def products(vectors: Any) -> Any:
+        return chunked(lambda part: matvec(part)[0], vectors)
 
-def _drawn(law: Any, operator: Operator, key: Any, chunk_size: Any, indices: Any) -> np.ndarray:
-    """Return the probes of these indices, drawn a chunk at a time: drawing takes memory too."""
-    out = np.empty((len(indices), operator.dim), trees.common_dtype(operator.like))
-    chunk = chunk_length(chunk_size, operator.dim, len(indices), 2, out.dtype)
-    for cut in range(0, len(indices), chunk):
-        out[cut : cut + chunk] = draw_on_host(law, operator, key, indices[cut : cut + chunk])
-    return out
+    found: tuple[Any, Any] = method(products, starts, num_matvecs, matvec.dim, rotated, engine.xp)
+    return found
 
 
 def diagonal(
-    operator: Any,
+    operator: OperatorLike,
     *,
-    key: jax.Array,
+    key: Key,
     num_matvecs: int,
     rtol: float | None = None,
     chunk_size: ChunkSize = "auto",
@@ -302,6 +267,10 @@ def diagonal(
     (1/m) sum_{j != i} a_ij^2. Standard errors are NaN for m < 4, and for m < 20 where all samples
     of an entry are equal. Memory, as measured at the peak: up to eight vectors per probe of a
     chunk, of which drawing takes the most.
+
+    >>> A = jnp.diag(jnp.array([1.0, 2.0, 3.0]))
+    >>> diagonal(A, key=jax.random.key(0), num_matvecs=4).value
+    Array([1., 2., 3.], dtype=float32)
 
     Args:
       operator: an Operator, a square array, or whatever has `matvec` and `like`.
@@ -328,47 +297,56 @@ def diagonal(
     checks.at_least("num_matvecs", num_matvecs, 1)
     if rtol is not None:
         checks.positive("rtol", rtol)
-    run = _hutchinson(operator, probes.rademacher, key, num_matvecs, chunk_size, rtol)
-    like = trees.probe_like(operator.like)
+    matvec = CountedMatvec(operator, num_matvecs, on_progress)
+    sizes, like = (num_matvecs, _chunk(operator, num_matvecs, chunk_size, rtol)), operator.like
 
-    def result(mean: Any, root: Any, count: int, xp: Any) -> Estimate:
-        error = root + np.nan
-        if count >= FEWEST_SAMPLES:
-            error = root / xp.asarray(((count - 1) * count) ** 0.5, root.dtype)
-        if count < FEWEST_AGREEING:
-            error = xp.where(error == 0, xp.asarray(np.nan, root.dtype), error)
-        mean, error = (trees.unravel(jnp.asarray(flat), like) for flat in (mean, error))
+    def enough(count: int, state: tuple[Any, Any]) -> bool:
+        if rtol is None or count < _SAMPLES_TO_STOP:
+            return False
+        mean, root = (lengths(row, np) for row in state)
+        return bool(root / ((count - 1) * count) ** 0.5 <= rtol * mean)
+
+    def run(engine: Engine) -> Estimate:
+        stopped = enough if engine is HOST and rtol is not None else None
+        count, (mean, root) = call(engine, _welford, matvec, key, sizes=sizes, enough=stopped)
+        if engine is FUSED:
+            count = num_matvecs
+            require_finite((mean, root))
+        error = _standard_error(root, count, engine.xp)
+        mean, error = (
+            trees.unravel(jnp.asarray(row), trees.probe_like(like)) for row in (mean, error)
+        )
         return Estimate(mean, error, count, None, count - 1)
 
-    def fused() -> Estimate:
-        mean, root = _diagonal_fused(run)
-        require_finite((mean, root))
-        return result(mean, root, num_matvecs, jnp)
-
-    def on_host() -> Estimate:
-        mean, root, count = _diagonal_host(run, rtol, on_progress)
-        return result(mean, root, count, np)
-
-    return drive(host, loop, on_host, fused)
+    return drive(host, loop, run)
 
 
-def _diagonal_host(run: _Hutchinson, rtol: float | None, on_progress: Any) -> tuple[Any, Any, int]:
-    """Return the mean, the root of the sum of squared deviations, and the number of probes."""
-    products = Products(run.operator, run.num_matvecs, on_progress)
-    mean = np.zeros(run.operator.dim, products.dtype)
-    root, count = np.zeros_like(mean), 0
-    for vectors, product in probe_products(run, products):
-        for vector, row in zip(vectors, product, strict=True):
-            row = vector * row
-            count += 1
-            change = row - mean
-            mean += change / count
-            root = _add(root, change, count, np)
-        if rtol is not None and count >= _SAMPLES_TO_STOP:
-            error = lengths(root, np) / ((count - 1) * count) ** 0.5
-            if error <= rtol * lengths(mean, np):
-                break
-    return mean, root, count
+def _standard_error(root: Any, count: int, xp: Any) -> Any:
+    """Return what `root`, that of the sum of squared deviations, says of the mean."""
+    if count < FEWEST_SAMPLES:
+        return root + np.nan
+    error = root / xp.asarray(((count - 1) * count) ** 0.5, root.dtype)
+    if count < FEWEST_AGREEING:
+        error = xp.where(error == 0, xp.asarray(np.nan, root.dtype), error)
+    return error
+
+
+def _welford(
+    engine: Engine, matvec: FlatMatvec, key: Key, *, sizes: tuple[int, int], enough: Any
+) -> tuple[Any, tuple[Any, Any]]:
+    """Return the number of probes u, the mean of u * (A u), and the root of the summed squares."""
+
+    def step(done: Any, state: Any, vectors: Any, products: Any) -> Any:
+        def add(index: Any, state: tuple[Any, Any]) -> tuple[Any, Any]:
+            mean, root = state
+            count = engine.xp.asarray(done + index + 1, mean.dtype)
+            change = vectors[index] * products[index] - mean
+            return mean + change / count, _add(root, change, count, engine.xp)
+
+        return engine.repeat(0, len(vectors), add, state)
+
+    zeros = engine.xp.zeros(matvec.dim, matvec.dtype)
+    return over_probes(engine, matvec, key, probes.rademacher, sizes, step, (zeros, zeros), enough)
 
 
 def _add(root: Any, change: Any, count: Any, xp: Any) -> Any:
@@ -377,22 +355,4 @@ def _add(root: Any, change: Any, count: Any, xp: Any) -> Any:
     Welford's recurrence adds change^2 (count - 1) / count to the sum; the squares themselves would
     underflow in float32 for entries of 1e-22.
     """
-    count = xp.asarray(count, change.dtype)
     return hypotenuse(root, change * xp.sqrt((count - 1) / count), xp)
-
-
-@jax.jit
-def _diagonal_fused(run: _Hutchinson) -> tuple[Any, Any]:
-    """Return the mean, and the root of the sum of squared deviations from it."""
-
-    def add(state: tuple[Any, Any], index: jax.Array) -> tuple[tuple[Any, Any], None]:
-        mean, root = state
-        vector = draw(run.law, run.operator.like, run.key, index[None])
-        row = (vector * flat_products(run.operator, vector))[0]
-        change = row - mean
-        mean = mean + change / (index + 1).astype(mean.dtype)
-        return (mean, _add(root, change, index + 1, jnp)), None
-
-    zeros = jnp.zeros(run.operator.dim, trees.common_dtype(run.operator.like))
-    (mean, root), _ = jax.lax.scan(add, (zeros, zeros), jnp.arange(run.num_matvecs))
-    return mean, root

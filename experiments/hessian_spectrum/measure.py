@@ -143,7 +143,7 @@ def _measure(training: _Training, params: Any, step: int, progress: lab.Progress
     size = len(examples.labels) if config.whole else config.batch_size
     batches = list(datasets.batches(examples, batch_size=size))
     found = curvature.spectral_density(
-        hessian.over(batches, coupled=True),
+        hessian.over(batches, batch_dependent=True),
         key=jax.random.fold_in(jax.random.fold_in(training.key, 2), step),
         num_matvecs=config.num_matvecs,
         num_probes=config.num_probes,

@@ -50,13 +50,13 @@ def _matrices(config: Config) -> Arrays:
         dense = np.asarray(hessian.to_dense().matrix)
         rows.append((dense + dense.T) / 2)
         pair = [
-            float(curvature.trace(operator, key=key, num_matvecs=budget, loop="fused").estimate)
+            float(curvature.trace(operator, key=key, num_matvecs=budget, loop="fused").value)
             for operator in (hessian, curvature.Matrix(jnp.asarray(rows[-1])))
         ]
         found["products"] = np.array(pair)
     values = matrices.eigenvalues("power", config.dim, rng)
     operator = curvature.Matrix(jnp.diag(jnp.asarray(values)))
-    alone = curvature.trace(operator, key=key, num_matvecs=1, loop="fused").estimate
+    alone = curvature.trace(operator, key=key, num_matvecs=1, loop="fused").value
     found["diagonal_matrix"] = np.array([float(alone), values.sum()])
     return found | {"stack": np.stack(rows), "eigenvalues": np.linalg.eigvalsh(np.stack(rows))}
 
@@ -90,7 +90,7 @@ def _repeat(stack: jax.Array, keys: jax.Array, *, name: str, num_matvecs: int) -
     def one(matrix: jax.Array, key: jax.Array) -> jax.Array:
         operator = curvature.Matrix(matrix)
         found = curvature.trace(operator, key=key, num_matvecs=num_matvecs, **settings)
-        return jnp.stack([found.estimate, found.standard_error])
+        return jnp.stack([found.value, found.standard_error])
 
     def many(pair: tuple[jax.Array, jax.Array]) -> jax.Array:
         matrix, own = pair

@@ -116,7 +116,7 @@ class TestMeans:
             trace(operator, key=jax.random.key(0), num_matvecs=64) for operator in (listed, scanned)
         ]
         for found in estimates:
-            assert abs(found.estimate - exact.sum()) <= 5 * found.standard_error
+            assert abs(found.value - exact.sum()) <= 5 * found.standard_error
             assert 0 < found.standard_error < 0.3
         np.testing.assert_allclose(*(found.samples for found in estimates), atol=1e-5)  # float32
 
@@ -300,7 +300,7 @@ class TestRefusals:
                 trace(operator, key=jax.random.key(0), num_matvecs=2, loop="fused")
             with pytest.raises(ValueError, match="must be driven from the host"):
                 jax.jit(
-                    lambda key, operator=operator: trace(operator, key=key, num_matvecs=2).estimate
+                    lambda key, operator=operator: trace(operator, key=key, num_matvecs=2).value
                 )(jax.random.key(0))
 
     def test_v_of_another_shape(self):
@@ -354,7 +354,7 @@ class TestLossesThatAreNoMeans:
         batches = _cut(6, 3, 3)
         for data in (batches, stacked(X, Y, batch_size=4)):
             with pytest.raises(
-                ValueError, match=r"BatchNorm with its running averages.*coupled=True"
+                ValueError, match=r"BatchNorm with its running averages.*batch_dependent=True"
             ):
                 operator.over(data)
         expected = 0
@@ -366,10 +366,10 @@ class TestLossesThatAreNoMeans:
             )
             covariances = p[:, :, None] * np.eye(3) - p[:, :, None] * p[:, None, :]
             expected += len(x) / 12 * regressions.weighted_gram(jacobians, covariances)
-        found = operator.over(batches, coupled=True).to_dense().matrix
+        found = operator.over(batches, batch_dependent=True).to_dense().matrix
         np.testing.assert_allclose(found, expected, atol=SINGLE)
         found = Hessian(lambda p, x, y: CASE.loss(model(p, x), y), PARAMS)
-        found = found.over(batches, coupled=True).to_dense().matrix
+        found = found.over(batches, batch_dependent=True).to_dense().matrix
         np.testing.assert_allclose(found, expected, atol=SINGLE)
 
     def test_a_loss_that_differs_from_call_to_call_is_refused(self):

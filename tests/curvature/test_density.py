@@ -11,6 +11,8 @@ import pytest
 
 from adlab.core import probes
 from adlab.curvature import Linear, Matrix, lanczos, lanczos_bytes, spectral_density
+from adlab.curvature._engine import FUSED, HOST
+from adlab.curvature.drive import CountedMatvec, FlatMatvec
 
 KEY = jax.random.key(3)
 DIM = 600
@@ -40,7 +42,7 @@ def found(request):
 
 def assert_within_errors(estimate, expected):
     assert estimate.standard_error > 0
-    assert abs(estimate.estimate - expected) <= 5 * estimate.standard_error  # z <= 5
+    assert abs(estimate.value - expected) <= 5 * estimate.standard_error  # z <= 5
 
 
 def wasserstein(density, eigenvalues):
@@ -69,13 +71,13 @@ def test_errors_come_from_the_scatter_of_the_probes(found):
     assert energy.samples.shape == (10,)
     assert energy.num_matvecs == found.num_matvecs == 800
     np.testing.assert_allclose(energy.samples, per_probe, rtol=1e-5)  # sums of float32
-    np.testing.assert_allclose(energy.estimate, per_probe.mean(), rtol=1e-5)
+    np.testing.assert_allclose(energy.value, per_probe.mean(), rtol=1e-5)
     expected = per_probe.std(ddof=1) / math.sqrt(10)
     np.testing.assert_allclose(energy.standard_error, expected, rtol=1e-3)  # differences
 
 
 def test_moments_of_order_zero_are_one_and_negative_orders_are_refused(found):
-    np.testing.assert_allclose(found.moment(0).estimate, 1.0, atol=1e-5)  # float32 eigenvectors
+    np.testing.assert_allclose(found.moment(0).value, 1.0, atol=1e-5)  # float32 eigenvectors
     with pytest.raises(ValueError, match="order must be >= 0, got -1"):
         found.moment(-1)
 
@@ -198,7 +200,7 @@ def test_marchenko_pastur():
     ]
     for function, expected in laws:
         estimate = found.mean(function)
-        error = abs(estimate.estimate - expected)
+        error = abs(estimate.value - expected)
         assert error <= 5 * estimate.standard_error + finite * (1 + abs(expected))
     low, high = (1 - math.sqrt(ratio)) ** 2, (1 + math.sqrt(ratio)) ** 2
     x = np.linspace(low, high, 100_001)
@@ -206,7 +208,7 @@ def test_marchenko_pastur():
     below = np.cumsum(law) * (x[1] - x[0])
     at = np.array([0.2, 0.5, 1.0, 1.5, 2.5])
     # Each of 10 quadratures jumps by up to pi/m = 0.08 at a node; their mean by much less.
-    np.testing.assert_allclose(found.cumulative(at).estimate, np.interp(at, x, below), atol=0.03)
+    np.testing.assert_allclose(found.cumulative(at).value, np.interp(at, x, below), atol=0.03)
     inside = (found.grid > low + 0.2) & (found.grid < high - 0.2)
     wide = spectral_density(matrix, key=KEY, num_matvecs=40, num_probes=10, broadening=0.08)
     inside = (wide.grid > low + 0.4) & (wide.grid < high - 0.4)
@@ -260,18 +262,12 @@ def test_fewer_steps_than_distinct_eigenvalues_end_early_too():
 @LOOPS
 def test_the_basis_stays_orthonormal(loop):
     steps, vector = 80, np.asarray(start(0, jnp.float32, dim=DIM))
-    if loop == "host":
-        run = lanczos.Recurrence(vector, steps, np.random.default_rng(0))
-        matrix = np.asarray(BULK)
-        for step in range(steps):
-            product = matrix @ run.basis[step]
-            run.advance(step, product, np.linalg.norm(product))
-        basis = run.basis
-    else:
-        found = lanczos.fused(
-            Matrix(BULK), jnp.asarray(vector[None]), num_matvecs=steps, keep_basis=True
-        )
-        basis = np.asarray(found.basis[0])
+    host = loop == "host"
+    engine = HOST if host else FUSED
+    matvec = CountedMatvec(Matrix(BULK), steps) if host else FlatMatvec(Matrix(BULK))
+    fresh = engine.directions(KEY, (1, DIM), np.float32)  # which isn't called: no space ends
+    start_rows = engine.xp.asarray(vector[None])
+    basis = np.asarray(lanczos.recur(engine, matvec, start_rows, steps, fresh).vectors[0])
     assert basis.shape == (steps, DIM)
     # Twice is enough: a few units of round-off, where one pass leaves 1e-5 and none 1.
     assert np.abs(basis @ basis.T - np.eye(steps)).max() <= 1e-6
@@ -363,13 +359,12 @@ def test_gradients_are_those_of_the_quadrature():
     """The first moment is q.Aq in any number of steps: its gradient is the mean of q q^T."""
     matrix, like = jnp.asarray(SMALL, jnp.float32), jax.ShapeDtypeStruct((30,), jnp.float32)
 
+    @jax.jit
     @jax.grad
     def gradient(a):
         operator = Linear(lambda v: a @ v, like)
         return (
-            spectral_density(operator, key=KEY, num_matvecs=3, num_probes=2, grid=2)
-            .moment(1)
-            .estimate
+            spectral_density(operator, key=KEY, num_matvecs=3, num_probes=2, grid=2).moment(1).value
         )
 
     q = np.stack([np.asarray(start(index, jnp.float32)) for index in range(2)])
@@ -378,7 +373,7 @@ def test_gradients_are_those_of_the_quadrature():
 
 def test_two_samples_that_agree_state_no_error():
     found = spectral_density(jnp.eye(6), key=KEY, num_matvecs=1, num_probes=2)
-    np.testing.assert_allclose(found.trace().estimate, 6, rtol=1e-6)
+    np.testing.assert_allclose(found.trace().value, 6, rtol=1e-6)
     assert np.isnan(found.trace().standard_error)
     assert np.all(np.isnan(found.trace().interval()))
 
@@ -421,7 +416,7 @@ def test_fused_inside_jit_and_vmap_and_from_the_host_agree():
         np.testing.assert_allclose(found.broadening, host.broadening, rtol=1e-4)
         for name in ("trace", "negative_energy"):
             ours, theirs = getattr(found, name)(), getattr(host, name)()
-            np.testing.assert_allclose(ours.estimate, theirs.estimate, rtol=1e-4)
+            np.testing.assert_allclose(ours.value, theirs.value, rtol=1e-4)
             np.testing.assert_allclose(ours.standard_error, theirs.standard_error, rtol=1e-3)
         assert (found.dim, found.num_matvecs) == (host.dim, host.num_matvecs) == (30, 8)
 
@@ -447,7 +442,7 @@ def test_bfloat16_vectors_are_treated_in_float32():
     (low, _), (high, _) = found.bounds()
     np.testing.assert_allclose([low, high], [-1, 4], atol=0.03)  # 2^-8 of |A| = 4, twice
     energy = found.mean(abs)
-    assert abs(energy.estimate - 5.5 / 3) <= 5 * energy.standard_error + 0.03
+    assert abs(energy.value - 5.5 / 3) <= 5 * energy.standard_error + 0.03
 
 
 def test_trees_are_laid_out_as_one_vector():
@@ -610,3 +605,15 @@ def test_memory_is_announced_and_known_beforehand(caplog):
     message = record.getMessage()
     assert "2 probe(s) of 20 steps in dimension 1000" in message
     assert f"{one / 2**20:.3g} MiB" in message
+
+
+def test_densities_and_operators_are_printed_in_one_line():
+    matrix = Matrix(jnp.asarray(SMALL, jnp.float32))
+    assert repr(matrix) == "Matrix(dim=30, float32)"
+    assert repr(2.0 * matrix + matrix) == "Sum(dim=30, float32)"
+    found = spectral_density(matrix, key=KEY, num_matvecs=30)
+    assert repr(found) == ("SpectralDensity(dim=30, 1 probe of 30 steps, nodes from -1 to 8)")
+    assert repr(found.moment(0)) == "Estimate(1 ± nan (30 products))"
+    assert "<td>trace</td>" in found._repr_html_()
+    rows = jax.tree.map(lambda leaf: np.asarray(leaf)[None], found)
+    assert repr(rows) == "SpectralDensity(dim=30, traced or batched)"

@@ -218,7 +218,7 @@ def test_values_have_derivatives_and_vectors_say_that_they_have_none():
         found = eigenpairs(Linear(lambda v: a @ v, like), key=KEY)
         return jnp.append(found.values, found.vectors[0, 0])
 
-    _, pull = jax.vjp(both, matrix)
+    pull = jax.jit(lambda cotangent: jax.vjp(both, matrix)[1](cotangent))
     for index, vector in ((0, vectors[:, -1]), (1, vectors[:, 0])):
         (found,) = pull(jnp.zeros(3).at[index].set(1.0))
         np.testing.assert_allclose(found, np.outer(vector, vector), atol=1e-4)  # float32, by gaps
@@ -246,7 +246,7 @@ def test_inside_jit_and_vmap_over_the_key():
     host = values(small, KEY)
     np.testing.assert_allclose(jitted.values, host.values, atol=1e-5)
     assert np.all(jitted.converged)
-    mapped = jax.vmap(lambda key: values(small, key).values)(jax.random.split(KEY, 2))
+    mapped = jax.jit(jax.vmap(lambda key: values(small, key).values))(jax.random.split(KEY, 2))
     np.testing.assert_allclose(mapped, np.stack([host.values] * 2), atol=1e-5)
 
 
@@ -258,3 +258,21 @@ def test_float64():
     np.testing.assert_allclose(found.values, [9, 5, -4, -6], rtol=1e-13)
     assert np.all(found.converged)
     assert np.all(found.residuals <= 9e-12)
+
+
+def test_pairs_are_printed_as_a_table():
+    found = eigenpairs(jnp.diag(jnp.arange(1.0, 61.0)), key=KEY, k=30, num_matvecs=60)
+    header, *rows, products = repr(found).splitlines()
+    assert header.split() == ["value", "residual", "converged"]
+    assert len(rows) == 21  # ten at each end, and what says that others are left out
+    assert rows[0].split()[0] == "60"
+    assert rows[0].split()[2] == "yes"
+    assert set(rows[10].split()) == {"..."}
+    assert rows[-1].split()[0] == "1"
+    assert products == f"({found.num_matvecs} products)"
+    markup = found._repr_html_()
+    assert markup.count("<tr>") == 22
+    assert "<td>60</td>" in markup
+    few = eigenpairs(jnp.diag(jnp.arange(1.0, 61.0)), key=KEY, num_matvecs=4)
+    assert all(row.endswith("not converged") for row in str(few).splitlines()[1:3])
+    assert "traced" in repr(jax.tree.map(lambda leaf: np.asarray(leaf)[None], found))

@@ -144,7 +144,7 @@ ALGORITHMS = {
     "xtrace": lambda operator, **options: (
         trace(operator, num_matvecs=6, estimator="xtrace", **options).samples
     ),
-    "diagonal": lambda operator, **options: diagonal(operator, num_matvecs=4, **options).estimate,
+    "diagonal": lambda operator, **options: diagonal(operator, num_matvecs=4, **options).value,
     "eigenpairs": lambda operator, **options: eigenpairs(operator, **options).values,
 }
 

@@ -9,7 +9,7 @@ from oracles import assert_mean_is, quickly_compiled
 
 from adlab.curvature import Fisher, GaussNewton, Hessian, Linear, Matrix, stacked, trace
 from adlab.curvature._likelihoods import LIKELIHOODS as LIKELIHOODS_OF
-from adlab.curvature.operators import as_operator
+from adlab.curvature.matrices import as_operator
 
 A = np.array([[2.0, 1.0, 0.0], [1.0, -1.0, 3.0], [0.0, 3.0, 0.5]], np.float32)
 B = np.array([[1.0, 0.0, 2.0], [0.0, 4.0, 1.0], [2.0, 1.0, -3.0]], np.float32)
@@ -241,7 +241,7 @@ class TestMatrixAndLinear:
         assert np.argwhere(~np.isfinite(found)).tolist() == [[1, 2]]
         with pytest.raises(ValueError, match="got nan in column 0, number 0 of the vector, row 0"):
             Hessian(lambda w, x: jnp.sum(w**2 * x), jnp.ones(3)).over(
-                [np.full((1, 3), np.nan, np.float32)], coupled=True
+                [np.full((1, 3), np.nan, np.float32)], batch_dependent=True
             ).to_dense()
 
     def test_dense_matrices_that_cannot_be_held_are_refused_before_anything_runs(self):
@@ -649,3 +649,12 @@ def test_networks_cross_jit_and_vmap():
     found = rows(total, eye)
     found = np.concatenate([found["bias"], found["kernel"].reshape(9, 6)], axis=1)
     np.testing.assert_allclose(found, 3 * case.hessian, atol=1e-6)  # float32
+
+
+def test_what_vectors_look_like_is_computed_once():
+    hessian = Hessian(lambda w, x: jnp.mean((x @ w) ** 2), jnp.ones(3))
+    like = hessian.like
+    mean = hessian.over([jnp.ones((2, 3)), jnp.ones((1, 3))])
+    parts = [part for _, part in (2.0 * mean + mean).parts()]
+    for operator in (hessian, mean, 2.0 * mean, mean + mean, *parts):
+        assert operator.like is like

@@ -98,7 +98,8 @@ def _unweighted_inside(params, batches):
 class TestMaskedMeans:
     def test_padding_in_a_later_batch_is_refused_with_the_remedy(self, kind):
         match = (
-            r"must be the mean over its examples.* on batch 1 with .*pass weights=.*coupled=True"
+            r"must be the mean over its examples.* on batch 1 with .*pass weights=.*"
+            r"batch_dependent=True"
         )
         for data in (BATCHES, STACKED):
             with pytest.raises(ValueError, match=match):
@@ -227,11 +228,11 @@ MEAN = Hessian(CASE.fun, PARAMS)
 
 
 class TestDataThatChange:
-    @pytest.mark.parametrize("coupled", [False, True])
-    def test_a_loader_that_shuffles_and_drops_the_last_batch(self, coupled):
+    @pytest.mark.parametrize("batch_dependent", [False, True])
+    def test_a_loader_that_shuffles_and_drops_the_last_batch(self, batch_dependent):
         first, other = [ROWS[0], ROWS[1]], [ROWS[0], ROWS[2]]
         match = r"same examples at every pass, got others; .*drop_last=True.*list\(loader\)"
-        if not coupled:
+        if not batch_dependent:
             with pytest.raises(ValueError, match=match):
                 MEAN.over(Loader(first, other))
         for apply in (
@@ -241,8 +242,8 @@ class TestDataThatChange:
             lambda operator: trace(operator, key=KEY, num_matvecs=2),
             lambda operator: spectral_density(operator, key=KEY, num_matvecs=2),
         ):
-            operator = MEAN.over(Loader(first, first, other), coupled=coupled)
-            if coupled:  # without a check, construction takes one pass
+            operator = MEAN.over(Loader(first, first, other), batch_dependent=batch_dependent)
+            if batch_dependent:  # without a check, construction takes one pass
                 operator.matvec(V)
             with pytest.raises(ValueError, match=match):
                 apply(operator)
@@ -268,9 +269,11 @@ class TestDataThatChange:
         matvec = MEAN.over(Loader(ROWS, ROWS, turned, recut)).matvec
         for _ in range(3):
             np.testing.assert_allclose(_flat(matvec(V)), CASE.hessian @ FLAT, atol=SINGLE)
-        matvec = MEAN.over(Loader(ROWS, turned, recut), coupled=True).matvec
+        matvec = MEAN.over(Loader(ROWS, turned, recut), batch_dependent=True).matvec
         np.testing.assert_allclose(_flat(matvec(V)), CASE.hessian @ FLAT, atol=SINGLE)
-        with pytest.raises(ValueError, match=r"cut in the same way .*coupled=True.*shuffling off"):
+        with pytest.raises(
+            ValueError, match=r"cut in the same way .*batch_dependent=True.*shuffling off"
+        ):
             matvec(V)
         within = [ROWS[0][::-1], *ROWS[1:]]
         matvec = MEAN.over(Loader(ROWS, ROWS, within, turned), weights=[1, 1, 1]).matvec
