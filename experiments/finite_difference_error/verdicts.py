@@ -10,7 +10,8 @@ from adlab.gradients.noise import EVALUATIONS
 from adlab.lab import Text, Verdict
 
 from .config import Config
-from .measure import COUNTED, RULES, steps
+from .estimates import RULES, steps
+from .measure import COUNTED
 from .theory import branches, windows
 
 Arrays = dict[str, np.ndarray]

@@ -7,7 +7,7 @@ import numpy as np
 from adlab.lab import Text, Verdict
 
 from .config import Config
-from .descents import DIM, LECTURE_EPS, PROBLEM
+from .measure import DIM, LECTURE_EPS, PROBLEM
 
 Arrays = dict[str, np.ndarray]
 ROUND_OFF = 1e-10  # over |x_0|: values of about 100, to 1e-16, over the shortest eps

@@ -178,7 +178,7 @@ def test_a_label_in_two_files_is_refused_with_both_and_changes_nothing(merging, 
     ("text", "said"),
     [
         ('[mine]\nword = { en = "a word" }\n', "label 'mine.word' must hold the texts"),
-        ('[mine]\nword = { en = "a", ru = "б", de = "c" }\n', "label 'mine.word' must hold"),
+        ('[mine]\nword = { en = "a", ru = "да", de = "c" }\n', "label 'mine.word' must hold"),
         ('[mine]\nword = { en = "a word", ru = 1 }\n', "label 'mine.word' must hold the texts"),
         ('[mine]\nword = "a word"\n', "label 'mine' must hold the texts"),
         ("[mine\n", "labels.toml: "),
