@@ -195,9 +195,8 @@ def verdicts(data: Arrays, config: Config) -> list[Verdict]:
     growth = [exponent(lengths, data["bytes"][:, place]) for place in (0, 1)]
     found.append(_within("exponent", growth[1:], 0.5, 0.05))
     found.append(_within("control_all", growth[:1], 0.5, 0.05, control=True))
-    worst = np.max(data["difference"])
     claim = Text("checkpoint_schedules.claim.gradients")
-    return [*found, Verdict.at_most(claim, worst, worst, worst, 1e-4)]
+    return [*found, Verdict.worst(claim, data["difference"], 1e-4, side="at_most")]
 
 
 def _within(
@@ -210,9 +209,8 @@ def _within(
     **params: Any,
 ) -> Verdict:  # fmt: skip
     """Judge all values at once, by their range."""
-    low, middle, high = np.min(values), np.median(values), np.max(values)
     words = Text(f"checkpoint_schedules.claim.{claim}", **params)
-    return Verdict(words, middle, low, high, expected, tolerance, control, kind="range")
+    return Verdict.worst(words, values, expected, tolerance, control=control, kind="range")
 
 
 def exponent(lengths: np.ndarray, memory: np.ndarray) -> float:

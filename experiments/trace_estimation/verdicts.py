@@ -58,9 +58,8 @@ def _unbiased(data: Arrays, config: Config) -> Verdict:
         drawn = data[f"{name}_estimates"]
         deviation = np.abs(drawn.mean(axis=-1) - data["trace"][:, None])
         scores.append(deviation / (drawn.std(axis=-1, ddof=1) / np.sqrt(drawn.shape[-1])))
-    worst = np.max(scores)
     claim = Text("trace_estimation.claim.mean", number=np.size(scores))
-    return Verdict.at_most(claim, worst, worst, worst, 5.0)
+    return Verdict.worst(claim, scores, 5.0, side="at_most")
 
 
 def _variance(data: Arrays, config: Config, law: Name) -> Verdict:
