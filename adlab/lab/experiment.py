@@ -1,8 +1,9 @@
 """Experiments: files beside the configs, found by name and imported by path.
 
 `configs/rates.toml` names the experiment `rates` (its stem, or its top-level key `experiment`),
-which is `experiments/rates.py`, or the package `experiments/rates/`, beside the folder of configs.
-Listing reads docstrings without importing anything.
+which is the package `experiments/rates/`, or the file `experiments/rates.py`, beside the folder of
+configs. The `labels.toml` beside its head are its texts. Listing reads docstrings without importing
+anything.
 """
 
 from __future__ import annotations
