@@ -1,8 +1,7 @@
 """Figures for lectures: arrays in, `matplotlib.figure.Figure` out.
 
-* `labels`: every text of figures and verdicts, in English and Russian (imports no matplotlib);
+* `labels`: the texts of figures and verdicts, in English and Russian (imports no matplotlib);
 * `style`: type, colours and sizes of a slide, and deterministic files;
 * `panels`: the pictures that experiments share;
-* `animation`: movies, as GIF or MP4;
-* `checkpoints`: what a chain stores over time.
+* `animation`: movies, as GIF or MP4.
 """

@@ -1,13 +1,15 @@
-"""Every text that a figure or a verdict shows, in English and Russian, from one table.
+"""Every text that a figure or a verdict shows, in English and Russian.
 
-The table is the file `labels.toml` beside this module. Its entry
+The library's own labels are in the file `labels.toml` beside this module. An experiment brings
+another such file in its folder; the lab merges it when it loads the experiment. The entry
 
     [rates.claim]
     a_slope = { en = "...", ru = "..." }
 
-is the label `rates.claim.a_slope`. Texts are `str.format` templates: `{n}` is a parameter, and a
-brace of TeX is doubled, as in `$x_{{k+1}}$`. Whatever a terminal shows (`verdict.*`, `outcome.*`,
-`*.claim.*`) is plain text; figures may use TeX between dollars.
+is the label `rates.claim.a_slope`: an experiment's keys begin with its name, so that no two files
+hold the same. Texts are `str.format` templates: `{n}` is a parameter, and a brace of TeX is
+doubled, as in `$x_{{k+1}}$`. Whatever a terminal shows (`verdict.*`, `outcome.*`, `*.claim.*`) is
+plain text; figures may use TeX between dollars.
 """
 
 import contextlib
@@ -16,12 +18,25 @@ import difflib
 import functools
 import tomllib
 from collections.abc import Iterator, Mapping
-from importlib import resources
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
-__all__ = ["LANGUAGES", "current", "estimator", "name", "speak", "table", "text"]
+__all__ = [
+    "LANGUAGES",
+    "Table",
+    "current",
+    "estimator",
+    "merge",
+    "name",
+    "read",
+    "speak",
+    "table",
+    "text",
+]
 
 LANGUAGES = ("en", "ru")
+Table = Mapping[str, Mapping[str, str]]
+"""Label -> language -> template."""
 
 _LANGUAGE = contextvars.ContextVar("language", default="en")
 
@@ -43,17 +58,17 @@ def text(key: str, /, lang: str | None = None, **params: object) -> str:
       KeyError: there is no such label (the nearest one is named), or a parameter is missing.
       ValueError: `lang` is not one of `LANGUAGES`.
     """
-    chosen = _checked(current() if lang is None else lang)
-    if key not in table():
+    chosen, known = _checked(current() if lang is None else lang), table()
+    if key not in known:
         raise KeyError(f"no label {key!r}{_nearest(key)}")
     try:
-        return table()[key][chosen].format(**params)
+        return known[key][chosen].format(**params)
     except KeyError as missing:
         raise KeyError(f"label {key!r} needs the parameter {missing}") from None
 
 
 def name(group: str, kind: str, /, lang: str | None = None) -> str:
-    """Return the label of a named thing, or its own name where the table has none, as for a plugin.
+    """Return the label of a named thing, or its own name if it has none (a plugin's estimator).
 
     >>> name("law", "gaussian"), name("law", "my_law")
     ('Gaussian', 'my law')
@@ -91,15 +106,67 @@ def speak(lang: str) -> Iterator[None]:
         _LANGUAGE.reset(token)
 
 
-@functools.cache
-def table() -> Mapping[str, Mapping[str, str]]:
-    """Return the whole table: label -> language -> template.
+class _Source(NamedTuple):
+    path: Path
+    labels: Table
+
+
+_MERGED: dict[str, _Source] = {}  # owner -> its labels
+
+
+def table() -> Table:
+    """Return all labels: the library's, and those that were merged."""
+    found = dict(_library().labels)
+    for source in _MERGED.values():
+        found |= source.labels
+    return found
+
+
+def merge(owner: str, path: Path) -> None:
+    """Make the labels in the file `path` known to `text`, in place of the owner's earlier ones.
+
+    Where there is no such file, the owner has no labels.
+
+    Args:
+      owner: whose labels they are: the name of an experiment.
+      path: a TOML file as this module describes it.
 
     Raises:
-      ValueError: an entry doesn't hold exactly the texts of `LANGUAGES`.
+      ValueError: the file isn't readable as labels, see `read`; or one of its labels stands
+        elsewhere, too: both files are named.
     """
-    source = resources.files(__package__).joinpath("labels.toml").read_text(encoding="utf-8")
-    return dict(_flatten(tomllib.loads(source), ""))
+    labels = read(path) if path.is_file() else {}
+    for source in (_library(), *(_MERGED[other] for other in _MERGED if other != owner)):
+        doubled = sorted(labels.keys() & source.labels.keys())
+        if doubled and not _same_file(source.path, path):
+            raise ValueError(
+                f"label {doubled[0]!r} must stand in one file, got {source.path} and {path}; begin "
+                "the labels of an experiment with its name"
+            )
+    _MERGED[owner] = _Source(path, labels)
+
+
+def read(path: Path) -> Table:
+    """Return the labels in a TOML file.
+
+    Raises:
+      ValueError: it isn't TOML, or an entry doesn't hold exactly the texts of `LANGUAGES`; the
+        file is named.
+    """
+    try:
+        return dict(_flatten(tomllib.loads(path.read_text(encoding="utf-8")), ""))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+@functools.cache
+def _library() -> _Source:
+    path = Path(__file__).with_name("labels.toml")
+    return _Source(path, read(path))
+
+
+def _same_file(a: Path, b: Path) -> bool:
+    return a.absolute() == b.absolute()  # shared by the experiments of a folder that are one file
 
 
 def _flatten(node: Mapping[str, Any], path: str) -> Iterator[tuple[str, Mapping[str, str]]]:

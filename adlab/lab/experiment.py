@@ -1,8 +1,9 @@
 """Experiments: files beside the configs, found by name and imported by path.
 
 `configs/rates.toml` names the experiment `rates` (its stem, or its top-level key `experiment`),
-which is `experiments/rates.py`, or the package `experiments/rates/`, beside the folder of configs.
-Listing reads docstrings without importing anything.
+which is the package `experiments/rates/`, or the file `experiments/rates.py`, beside the folder of
+configs. The `labels.toml` beside its head are its texts. Listing reads docstrings without importing
+anything.
 """
 
 from __future__ import annotations
@@ -70,10 +71,10 @@ def load(path: Path) -> ModuleType:
     """Import the experiment whose head is at `path` anew.
 
     Raises:
-      LabError: it fails to import, or lacks one of its four parts.
+      LabError: it fails to import, lacks one of its four parts, or has a faulty labels.toml.
     """
     package = path.parent if path.name == "__init__.py" else None
-    name = f"adlab_experiment_{package.name if package else path.stem}"
+    name = f"adlab_experiment_{_name(path)}"
     for old in [key for key in sys.modules if key == name or key.startswith(f"{name}.")]:
         del sys.modules[old]
     search = [str(package)] if package else None
@@ -82,6 +83,7 @@ def load(path: Path) -> ModuleType:
         raise LabError(f"cannot import {shown(path)}")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # annotations are looked up there
+    merge_labels(path)
     try:
         spec.loader.exec_module(module)
     except LabError:
@@ -92,6 +94,24 @@ def load(path: Path) -> ModuleType:
     if missing:
         raise LabError(f"{shown(path)} must define {', '.join(PARTS)}; missing: {missing[0]}")
     return module
+
+
+def _name(path: Path) -> str:
+    return path.parent.name if path.name == "__init__.py" else path.stem
+
+
+def merge_labels(path: Path) -> None:
+    """Merge the texts of the experiment whose head is at `path`: the labels.toml beside it.
+
+    Raises:
+      LabError: they can't be read, or one of them stands elsewhere, too.
+    """
+    from adlab.figures import labels
+
+    try:
+        labels.merge(_name(path), path.with_name("labels.toml"))
+    except ValueError as error:
+        raise LabError(str(error)) from error
 
 
 def failure(error: BaseException, own: Sequence[Path]) -> str:

@@ -55,7 +55,12 @@ def figures(folder: Path) -> list[Path]:
 
 
 def read_verdicts(folder: Path) -> list[Verdict]:
-    """Return the verdicts stored in a run's folder; none where they couldn't be made."""
+    """Return the verdicts stored in a run's folder; none where they couldn't be made.
+
+    In the experiment's words as they are now, where it is here, else as they were stored.
+    """
+    if file := _experiment_file(folder, store.read_json(folder / "run.json") or {}):
+        experiment.merge_labels(file)
     return [_verdict(entry) for entry in store.read_json(folder / "verdicts.json") or []]
 
 
@@ -75,16 +80,26 @@ def reopen(folder: Path, plugins: Sequence[str] = ()) -> configs.Job:
       LabError: the experiment is nowhere to be found.
     """
     about = store.read_json(folder / "run.json") or {}
-    name = about.get("experiment", folder.name.rpartition("-")[0])
-    checkouts = [experiment.find_checkout(place) for place in (Path.cwd(), folder)]
-    found = [experiment.file_of(c / "experiments", name) for c in checkouts if c]
-    stored = Path(about.get("files", {}).get("experiment", ""))
-    file = next((f for f in (stored, *found) if f and f.is_file()), None)
+    file = _experiment_file(folder, about)
     if file is None:
+        name = _experiment_name(folder, about)
         raise LabError(f"no experiment '{name}' here: run this in the checkout that it came from")
     if origin := about.get("files", {}).get("config"):
         configs.importable(Path(origin))
     return configs.load(folder / "config.toml", plugins=plugins, experiment_file=file)
+
+
+def _experiment_name(folder: Path, about: Mapping[str, Any]) -> str:
+    return str(about.get("experiment", folder.name.rpartition("-")[0]))
+
+
+def _experiment_file(folder: Path, about: Mapping[str, Any]) -> Path | None:
+    """Return the head of the experiment where it was, or in the checkout around."""
+    checkouts = [experiment.find_checkout(place) for place in (Path.cwd(), folder)]
+    name = _experiment_name(folder, about)
+    found = [experiment.file_of(c / "experiments", name) for c in checkouts if c]
+    stored = Path(about.get("files", {}).get("experiment", ""))
+    return next((f for f in (stored, *found) if f and f.is_file()), None)
 
 
 def derive(job: configs.Job, folder: Path, lang: str) -> list[str]:

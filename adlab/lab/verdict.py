@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import html
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 Outcome = Literal["holds", "fails", "undecided"]
 Kind = Literal["interval", "range", "exact"]
+Side = Literal["both", "at_most", "at_least"]
 
 
 @dataclass(frozen=True, init=False)
@@ -27,8 +32,12 @@ class Text:
         object.__setattr__(self, "key", key)
         object.__setattr__(self, "params", params)
 
-    def render(self, lang: str = "en") -> str:
-        """Return the text in `lang`; KeyError where the table has no such key."""
+    def render(self, lang: str | None = "en") -> str:
+        """Return the text in `lang`, None being that of the surrounding `labels.speak`.
+
+        Raises:
+          KeyError: no label has this key.
+        """
         from adlab.figures import labels
 
         return str(
@@ -48,7 +57,7 @@ class Text:
         return Text(value["key"], **params)
 
 
-def render(value: Any, lang: str) -> Any:
+def render(value: Any, lang: str | None) -> Any:
     """Return a Text in `lang`; other values as they are."""
     return value.render(lang) if isinstance(value, Text) else value
 
@@ -78,7 +87,7 @@ class Verdict:
     expected: float
     tolerance: float
     control: bool = False
-    side: Literal["both", "at_most", "at_least"] = "both"
+    side: Side = "both"
     kind: Kind = "interval"
 
     def __post_init__(self) -> None:
@@ -110,6 +119,74 @@ class Verdict:
     ) -> Verdict:  # fmt: skip
         """Return the verdict on "the quantity is at least `bound`"."""
         return cls(claim, measured, low, high, bound, 0.0, control, "at_least", kind)
+
+    @classmethod
+    def worst(
+        cls, claim: Text | str, values: ArrayLike, expected: float, tolerance: float = 0.0,
+        *, side: Side = "both", control: bool = False, kind: Literal["exact", "range"] = "exact",
+    ) -> Verdict:  # fmt: skip
+        """Return the verdict on the same claim of several cases: it holds where all of them do.
+
+        The worst case is the one that speaks most against the verdict: the greatest of what should
+        be at most `expected`, the least of what should be at least that, else the farthest from it;
+        for a control, the other way round. With "exact" that case alone is kept, so that one that
+        violates the claim makes it fail. With "range" low and high are the least and the greatest,
+        so that a claim of which some cases hold and some don't is undecided; measured is the worst
+        end of a one-sided claim, the median of others and of controls.
+
+        >>> Verdict.worst("errors stay below 2", [0.5, 2.5, 1.0], 2.0, side="at_most").measured
+        2.5
+
+        Args:
+          claim: what is claimed of each case.
+          values: one number per case, in any shape. A NaN, or no case at all, leaves it undecided.
+          expected: as in `Verdict`, and so are `tolerance`, `side` and `control`.
+          tolerance: how far from `expected` still counts.
+          side: which deviation speaks against the claim.
+          control: whether the claim is expected to be violated, by all cases.
+          kind: what is kept.
+        """
+        import numpy as np
+
+        cases = np.ravel(np.asarray(values, np.float64))
+        cases = cases if cases.size else np.full(1, np.nan)
+        low, high = np.min(cases), np.max(cases)  # NaN where one is
+        if kind == "range":
+            ends = {"at_most": high, "at_least": low}
+            measured = np.median(cases) if control or side == "both" else ends[side]
+            return cls(claim, measured, low, high, expected, tolerance, control, side, "range")
+        against = {"at_most": cases, "at_least": -cases, "both": np.abs(cases - expected)}[side]
+        place = np.argmin(against) if control else np.argmax(against)  # the NaN where one is
+        case = cases[place]
+        return cls(claim, case, case, case, expected, tolerance, control, side)
+
+    def __repr__(self) -> str:
+        """Return the outcome, the claim and its numbers in one line."""
+        parts = f"{self._said('en')!r}, measured {self._measured()}, expected {self._expected()}"
+        return f"<Verdict {self.outcome}: {parts}>"
+
+    def _repr_html_(self) -> str:
+        """Return a table of one row, for notebooks."""
+        cells = (self._said(None), self._measured(), self._expected(), self.outcome)
+        row = "".join(f"<td>{html.escape(cell)}</td>" for cell in cells)
+        head = "".join(f"<th>{name}</th>" for name in ("claim", "measured", "expected", "outcome"))
+        return f"<table><tr>{head}</tr><tr>{row}</tr></table>"
+
+    def _said(self, lang: str | None) -> str:
+        """Return the claim in words; its key where the labels of its experiment aren't loaded."""
+        try:
+            return str(render(self.claim, lang))
+        except KeyError:
+            return str(getattr(self.claim, "key", self.claim))
+
+    def _measured(self) -> str:
+        ends = f" [{self.low:.4g}, {self.high:.4g}]" if self.kind != "exact" else ""
+        return f"{self.measured:.4g}{ends}"
+
+    def _expected(self) -> str:
+        sign = {"both": "", "at_most": "<= ", "at_least": ">= "}[self.side]
+        off = f" +- {self.tolerance:.3g}" if self.side == "both" else ""
+        return f"{'not ' if self.control else ''}{sign}{self.expected:.4g}{off}"
 
     @property
     def band(self) -> tuple[float, float]:

@@ -59,8 +59,7 @@ def _claim(name: str, problem: str = "", **params: Any) -> Text:
 
 def _between(claim: Text, values: Any, expected: float, tolerance: float) -> Verdict:
     """Judge all values at once, by their range; of none at all it is NaN."""
-    low, middle, high = _range(values)
-    return Verdict(claim, middle, low, high, expected, tolerance, kind="range")
+    return Verdict.worst(claim, values, expected, tolerance, kind="range")
 
 
 def _range(values: Any) -> tuple[float, float, float]:
@@ -80,8 +79,8 @@ def _automatic(data: Arrays) -> list[Verdict]:
     """Judge that a gradient costs a few values, and as many for each operation added."""
     found = []
     for name in NAMES:
-        low, _, high = _range(operations(data, name, "reverse"))
-        found.append(Verdict.at_most(_claim("cheap", name), high, low, high, CHEAP, kind="range"))
+        cost, claim = operations(data, name, "reverse"), _claim("cheap", name)
+        found.append(Verdict.worst(claim, cost, CHEAP, side="at_most", kind="range"))
         sizes, value = data[f"{name}_sizes"], data[f"{name}_value"]
         counted = data[f"{name}_operations"][:, SCHEMES.index("reverse")]
         slope = exponent(sizes[1:], np.diff(counted) / np.diff(value))
@@ -116,8 +115,8 @@ def _symbolic(data: Arrays, config: Config) -> list[Verdict]:
         found.append(Verdict(_claim("cse", name), slope, slope, slope, 1.0, 0.1))
     for name in NAMES:
         ratio = operations(data, name, "kept") / operations(data, name, "reverse")
-        low, _, high = _range(ratio[np.isfinite(ratio)])
-        found.append(Verdict.at_most(_claim("kept", name), high, low, high, 1.0, kind="range"))
+        ratio, claim = ratio[np.isfinite(ratio)], _claim("kept", name)
+        found.append(Verdict.worst(claim, ratio, 1.0, side="at_most", kind="range"))
     return found
 
 
@@ -176,14 +175,13 @@ def _rounding(data: Arrays) -> list[Verdict]:
     found = []
     bound = data["logistic_bound"]
     for scheme in ("reverse", "forward"):
-        low, _, high = _range((data["logistic_own"][:, CHAOTIC.index(scheme)] / bound).ravel())
+        shares = data["logistic_own"][:, CHAOTIC.index(scheme)] / bound
         claim = _claim("own", scheme=Text(f"differentiation_schemes.scheme.{scheme}"))
-        found.append(Verdict.at_most(claim, high, low, high, 1.0, kind="range"))
+        found.append(Verdict.worst(claim, shares, 1.0, side="at_most", kind="range"))
     curved = data["logistic_sizes"] >= 3
     ratio = (data["logistic_own"][:, CHAOTIC.index("central")] / bound)[curved]
-    low, middle, high = _range(np.median(ratio, axis=1))
-    claim = _claim("control_own")
-    control = Verdict.at_most(claim, middle, low, high, 1.0, control=True, kind="range")
+    medians, claim = np.median(ratio, axis=1), _claim("control_own")
+    control = Verdict.worst(claim, medians, 1.0, side="at_most", control=True, kind="range")
     return [*found, control]
 
 

@@ -11,8 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from . import measure
 from .config import Config
+from .estimates import RULES, compiled, estimate, regret, rms, steps
+from .wave import SPAN, wave, wave_derivative
 
 Arrays = dict[str, np.ndarray]
 FAMILIES = ("sum", "ridge")
@@ -26,10 +27,10 @@ def regrets(config: Config, precision: str) -> Arrays:
     the root mean square over all partial derivatives at a point, and so is the best one's.
     """
     rng = np.random.default_rng([config.seed, 2])
-    sizes = (len(config.schemes), len(measure.RULES), len(config.dims), len(FAMILIES))
+    sizes = (len(config.schemes), len(RULES), len(config.dims), len(FAMILIES))
     found = np.empty((*sizes, config.starts))
     for place, dim in enumerate(config.dims):
-        x = rng.uniform(*measure.SPAN, (config.starts, dim)).astype(precision)
+        x = rng.uniform(*SPAN, (config.starts, dim)).astype(precision)
         for row, family in enumerate(FAMILIES):
             for index, scheme in enumerate(config.schemes):
                 found[index, :, place, row] = _regret(scheme, family, x)
@@ -40,22 +41,22 @@ def _regret(scheme: str, family: str, x: np.ndarray) -> np.ndarray:
     fun, gradient = function(family, x.shape[-1])
     exact = gradient(x.astype(np.float64))
     spare = SPARE if x.dtype == np.float64 else 0
-    h = jnp.asarray(measure.steps(x.dtype.name)[spare:], x.dtype)
+    h = jnp.asarray(steps(x.dtype.name)[spare:], x.dtype)
 
-    @measure.compiled
+    @compiled
     def estimates(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        at = functools.partial(measure.estimate, fun, scheme)
+        at = functools.partial(estimate, fun, scheme)
         tried = jax.lax.map(lambda h: jax.vmap(at(h))(x), h)
-        return tried, jnp.stack([jax.vmap(at(rule))(x) for rule in measure.RULES])
+        return tried, jnp.stack([jax.vmap(at(rule))(x) for rule in RULES])
 
-    tried, ruled = (measure.rms(np.asarray(part, np.float64) - exact) for part in estimates(x))
-    return measure.regret(ruled, tried, measure.rms(exact) * np.finfo(x.dtype).eps / 2)
+    tried, ruled = (rms(np.asarray(part, np.float64) - exact) for part in estimates(x))
+    return regret(ruled, tried, rms(exact) * np.finfo(x.dtype).eps / 2)
 
 
 def function(family: str, dim: int) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
     """Return a function of `dim` unknowns, and its gradient in closed form."""
     if family == "sum":
-        return lambda x: jnp.sum(measure.wave(x)), lambda x: measure.wave_derivative(1, x)
+        return lambda x: jnp.sum(wave(x)), lambda x: wave_derivative(1, x)
     weights = (1 + np.arange(dim) / dim) / math.sqrt(dim)
 
     def ridge(x: Any) -> Any:

@@ -13,17 +13,13 @@ import numpy as np
 
 from adlab import lab
 from adlab.gradients import finite_difference
-from adlab.gradients.noise import measure
-from adlab.gradients.stencils import STENCILS
 
 from . import many, zoo
 from .config import Config
+from .estimates import LEAST, RULES, compiled, estimate, measured, regret, rms, steps
+from .wave import SPAN, wave, wave_derivative
 
 Arrays = dict[str, np.ndarray]
-LEAST = {"float32": -22, "float64": -50}  # binary logarithm of the least step, over the scale of x
-RULES = ("auto", "relative")
-SPAN = (0.5, 1.5)  # of the points at which e^x sin 3x is differentiated
-ROOT = 1 + 3j  # e^x sin 3x = Im exp(ROOT x)
 RESAMPLES = 200  # bootstrap draws of all points
 COUNTED = (1, 7)  # unknowns of the functions whose evaluations are counted
 
@@ -37,21 +33,6 @@ def run(config: Config, progress: lab.Progress) -> Arrays:
             arrays = progress.stage(f"{precision}_{name}", compute)
             data |= {f"{precision}_{name}_{field}": array for field, array in arrays.items()}
     return data | progress.stage("counts", lambda: counts(config))
-
-
-def steps(precision: str) -> np.ndarray:
-    """Return the steps that are tried, over the scale of x."""
-    return 2.0 ** np.arange(LEAST[precision], 1)
-
-
-def wave(x: Any) -> Any:
-    """Return e^x sin 3x."""
-    return jnp.exp(x) * jnp.sin(3 * x)
-
-
-def wave_derivative(order: int, x: np.ndarray) -> np.ndarray:
-    """Return a derivative of e^x sin 3x in closed form."""
-    return np.imag(ROOT**order * np.exp(ROOT * x))
 
 
 def curves(config: Config, precision: str) -> Arrays:
@@ -86,21 +67,6 @@ def curves(config: Config, precision: str) -> Arrays:
         "control": rms(_through_absolute(x, precision) - exact) / size,
         "refused": np.array(_refuses_absolute(x)),
     }
-
-
-def compiled(fun: Callable) -> Callable:
-    """Return fun, compiled without optimisation, which would take longer than it saves here."""
-    return jax.jit(fun, compiler_options={"xla_backend_optimization_level": 0})
-
-
-def estimate(fun: Callable, scheme: Any, step: Any) -> Callable[[jax.Array], jax.Array]:
-    """Return x -> the estimated derivative."""
-    return finite_difference(fun, scheme=scheme, step=step)
-
-
-def measured(fun: Callable, scheme: str, x: jax.Array) -> Any:
-    """Return what "auto" measures at x."""
-    return measure(fun, x, fun(x), STENCILS[scheme], 1)
 
 
 def _at_points(scheme: Any, x: jax.Array, h: jax.Array) -> tuple[jax.Array, jax.Array, Any]:
@@ -182,21 +148,6 @@ def _of_functions(
     h = jnp.asarray(steps(x.dtype.name), x.dtype)
     noise = over_all(lambda f, _, x: measured(of(f), scheme, x).noise)
     return jax.lax.map(tried, h), jnp.stack([ruled(rule) for rule in RULES]), noise
-
-
-def regret(ruled: np.ndarray, tried: np.ndarray, least: Any) -> np.ndarray:
-    """Return the error over that of the best step; errors below `least` count as that.
-
-    `least` is the rounding of the derivative itself, which no estimate can undercut but by luck.
-    """
-    best = np.min(np.where(np.isfinite(tried), tried, np.inf), axis=0)
-    ratio = np.maximum(ruled, least) / np.maximum(best, least)
-    return np.where(np.isfinite(ratio), ratio, np.inf)
-
-
-def rms(errors: np.ndarray) -> np.ndarray:
-    """Return the root mean square over the last axis."""
-    return np.asarray(np.sqrt(np.mean(errors**2, axis=-1)))
 
 
 def counts(config: Config) -> Arrays:

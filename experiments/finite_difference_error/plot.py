@@ -14,7 +14,7 @@ from adlab.gradients.steps import relative_step
 
 from . import zoo
 from .config import Config
-from .measure import RULES, steps
+from .estimates import RULES, steps
 from .theory import branches
 from .verdicts import MEDIAN, TAIL
 

@@ -10,7 +10,7 @@ import numpy as np
 from adlab.gradients.noise import constants
 from adlab.gradients.stencils import STENCILS
 
-from .measure import ROOT, wave_derivative
+from .wave import ROOT, wave_derivative
 
 # What follows truncation, over it, is about c (h |ROOT|)^s: (s, c) of each scheme.
 _NEXT = {"forward": (1, 1 / 3), "central": (2, 1 / 20), "richardson": (2, 1 / 33.6),

@@ -10,7 +10,8 @@ from adlab.gradients.noise import EVALUATIONS
 from adlab.lab import Text, Verdict
 
 from .config import Config
-from .measure import COUNTED, RULES, steps
+from .estimates import RULES, steps
+from .measure import COUNTED
 from .theory import branches, windows
 
 Arrays = dict[str, np.ndarray]
@@ -74,10 +75,10 @@ def _complex_step(data: Arrays, precision: str, h: np.ndarray, eps: float) -> li
     theory = branches("complex", data[f"{part}_x"], 0.0)
     small = theory.truncation * h**theory.order < eps
     errors = np.append(data[f"{part}_error"][-1][small], data[f"{part}_ruled"][-1]) / eps
-    worst, control = float(np.max(errors)), float(data[f"{part}_control"] / eps)
+    control = float(data[f"{part}_control"] / eps)
     refused = float(data[f"{part}_refused"])
     return [
-        Verdict.at_most(_claim("complex", precision=precision), worst, worst, worst, ROUNDINGS),
+        Verdict.worst(_claim("complex", precision=precision), errors, ROUNDINGS, side="at_most"),
         Verdict.at_most(
             _claim("control_complex", precision=precision), control, control, control, ROUNDINGS,
             control=True,
@@ -108,9 +109,8 @@ def _costs(data: Arrays, config: Config) -> list[Verdict]:
             data["calls"][index, row] / (PER_STENCIL[s][0] * dims + PER_STENCIL[s][1] + more)
             for index, s in enumerate(config.schemes)
         ]
-        low, high = np.min(ratios), np.max(ratios)
         claim = _claim("cost_auto", more=more) if rule == "auto" else _claim("cost")
-        found.append(Verdict(claim, np.median(ratios), low, high, 1.0, 0.0, kind="range"))
+        found.append(Verdict.worst(claim, ratios, 1.0, kind="range"))
     return found
 
 

@@ -22,7 +22,7 @@ arXiv:1803.02021).
 from __future__ import annotations
 
 from .config import Config
-from .learning import run
+from .measure import run
 from .plot import plot
 from .verdicts import verdicts
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from adlab import optimize
@@ -30,10 +32,10 @@ def verdicts(data: Arrays, config: Config) -> list[Verdict]:
 
 
 def _at_most(
-    name: str, value: float, bound: float, control: bool = False, **params: str | int
+    name: str, value: Any, bound: float, control: bool = False, **params: str | int
 ) -> Verdict:
     claim = Text(f"learned_steps.claim.{name}", **params)
-    return Verdict.at_most(claim, value, value, value, bound, control=control)
+    return Verdict.worst(claim, value, bound, side="at_most", control=control)
 
 
 def _near(name: str, value: float, tolerance: float) -> Verdict:
@@ -50,10 +52,9 @@ def _gradients(data: Arrays) -> list[Verdict]:
 def _learned(data: Arrays) -> list[Verdict]:
     """Judge the loss and the steps against the exact ones, and the calls of the other way."""
     ratio = np.sort(data["learned_steps"]) / np.sort(data["best_steps"])
-    farthest = float(np.max(np.abs(ratio - 1)))
     return [
         _near("optimum", float(data["learned_loss"] / data["best_loss"]), CLOSE),
-        _at_most("nodes", farthest, CLOSE, number=len(ratio)),
+        _at_most("nodes", np.abs(ratio - 1), CLOSE, number=len(ratio)),
         Verdict.at_least(Text("learned_steps.claim.calls", level=REACHED), *_calls(data), 1.0),
     ]
 
@@ -99,7 +100,7 @@ def _worst_case(data: Arrays, config: Config) -> list[Verdict]:
     return [
         _near("chebyshev", float(data["chebyshev_contraction"] / exact), 1e-6),
         Verdict.at_least(Text("learned_steps.claim.worst_case"), least, least, least, 1.0),
-        _at_most("order", float(np.max(np.abs(orders - 1))), 1e-6),
+        _at_most("order", np.abs(orders - 1), 1e-6),
     ]
 
 

@@ -59,8 +59,7 @@ def _loss(loss: Loss) -> Text:
 def _most(name: str, value: Any, bound: float, *, control: bool = False, **params: Any) -> Verdict:
     """Judge the worst of what was measured, or for a control the least; NaN counts as infinite."""
     values = np.where(np.isnan(value), np.inf, value)
-    worst = float(np.min(values) if control else np.max(values))
-    return Verdict.at_most(_claim(name, **params), worst, worst, worst, bound, control=control)
+    return Verdict.worst(_claim(name, **params), values, bound, side="at_most", control=control)
 
 
 def _resolved(data: Arrays, config: Config) -> list[Verdict]:

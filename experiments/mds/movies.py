@@ -8,10 +8,11 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from adlab.data import cities
-from adlab.figures import maps, style
+from adlab.figures import style
 from adlab.figures.animation import Movie
 from adlab.figures.labels import current, text
 
+from . import overlay
 from .config import TARGET, Config
 from .plot import TONES, blank, globe, name_of
 
@@ -38,7 +39,7 @@ def _map(data: Arrays, name: str) -> Movie:
         ax.set_title(name_of(method), color=TONES[method], fontsize=17)
         moving.append(_Panel(ax, target, path, TONES[method]))
         if k == 0:
-            maps.label_apart(ax, target, places.names[current()], size=14, radius=4)
+            overlay.label_apart(ax, target, places.names[current()], size=14, radius=4)
     moments = data[f"{name}.moments"]
     losses = [data[f"{name}.paced.{method}"] for method in SHOWN]
     below = figure.add_axes((0.09, 0.11, 0.88, 0.22))
@@ -66,7 +67,7 @@ class _Panel:
     def __init__(self, ax: Axes, target: np.ndarray, path: np.ndarray, color: str) -> None:
         self.path = path
         ax.plot(
-            *target.T, "o", markersize=8, markerfacecolor="none", markeredgecolor=maps.TRUE,
+            *target.T, "o", markersize=8, markerfacecolor="none", markeredgecolor=overlay.TRUE,
             markeredgewidth=1.5, zorder=1,
         )  # fmt: skip
         ax.set(xticks=[], yticks=[])

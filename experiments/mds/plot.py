@@ -10,10 +10,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 
 from adlab.data import cities
-from adlab.figures import maps, panels, style
+from adlab.figures import panels, style
 from adlab.figures.labels import current, text
 from adlab.problems import procrustes
 
+from . import overlay
 from .config import METHODS, SIMPLEXES, TARGET, Config, growing
 from .verdicts import clouds, ratios, simplex_evaluations
 
@@ -158,7 +159,7 @@ def _map(data: Arrays, name: str) -> Figure:
     title = text("mds.figure.map", place=text(f"mds.place.{name}"), error=error)
     figure = blank(title)
     ax = figure.add_axes((0.02, 0.08, 0.96, 0.82))
-    maps.compare(
+    overlay.compare(
         ax, places.projected, laid.points, places.names[current()], method="gradient_descent",
         true_label=text("mds.figure.true"), found_label=text("mds.figure.found"),
     )  # fmt: skip
@@ -172,7 +173,7 @@ def _world(data: Arrays) -> Figure:
     figure = blank(text("mds.figure.world"))
     plane = procrustes(data["world.plane.path"][-1], places.projected)
     ax = figure.add_axes((0.01, 0.12, 0.56, 0.68))
-    maps.compare(
+    overlay.compare(
         ax, places.projected, plane.points, places.names[current()], method="one_sided",
         true_label=text("mds.figure.true"), found_label=text("mds.figure.found"),
     )  # fmt: skip
@@ -202,10 +203,10 @@ def globe(
     ax: Axes, true: np.ndarray, found: np.ndarray, names: tuple[str, ...] = (), *, turn: float
 ) -> None:
     """Draw true and found positions as seen from outside, those behind the Earth pale."""
-    ax.add_patch(Circle((0, 0), EARTH, facecolor="#EEF4FA", edgecolor=maps.TRUE, linewidth=1.5))
+    ax.add_patch(Circle((0, 0), EARTH, facecolor="#EEF4FA", edgecolor=overlay.TRUE, linewidth=1.5))
     places, near = view(true, turn)
     where, before = view(found, turn)
-    ax.plot(*places[near].T, "o", markersize=13, markerfacecolor="none", color=maps.TRUE)
+    ax.plot(*places[near].T, "o", markersize=13, markerfacecolor="none", color=overlay.TRUE)
     ax.plot(*where[~before].T, "o", markersize=6, color=TONES["gradient_descent"], alpha=0.25)
     ax.plot(*where[before].T, "o", markersize=6, color=TONES["gradient_descent"])
     edge = 1.25 * EARTH
@@ -216,7 +217,7 @@ def globe(
     if names:
         seen = [k for k in range(len(names)) if near[k]]
         order = [*seen, *(k for k in range(len(places)) if not near[k])]
-        maps.label_apart(ax, places[order], [names[k] for k in seen])
+        overlay.label_apart(ax, places[order], [names[k] for k in seen])
 
 
 def _closed_form(data: Arrays, config: Config) -> Figure:

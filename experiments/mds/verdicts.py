@@ -51,8 +51,8 @@ def _reached(data: Arrays, config: Config) -> list[Verdict]:
     for place, method in enumerate(METHODS):
         names = [*(clouds(config) if method in PAIR else []), *config.maps]
         losses = np.concatenate([data[f"{name}.last"][place] for name in names])
-        worst, claim = np.max(losses), _claim("reached", method=Text(f"method.{method}"))
-        found.append(Verdict.at_most(claim, worst, *_range(losses), TARGET, kind="range"))
+        claim = _claim("reached", method=Text(f"method.{method}"))
+        found.append(Verdict.worst(claim, losses, TARGET, side="at_most", kind="range"))
     return found
 
 
@@ -64,8 +64,7 @@ def _ratios(data: Arrays, config: Config) -> list[Verdict]:
         ends = optimize.ratio_interval(shares).ends
         found.append(Verdict(_claim("ratio", place=_place(name)), *ends, 1.0, TOLERANCE))
     shares = np.concatenate([_of_coordinates(data, name) for name in config.maps])
-    ends = (np.median(shares), *_range(shares))
-    found.append(Verdict(_claim("coordinates"), *ends, 1.0, 0.01, kind="range"))
+    found.append(Verdict.worst(_claim("coordinates"), shares, 1.0, 0.01, kind="range"))
     return found
 
 
@@ -100,7 +99,7 @@ def _price(data: Arrays, config: Config) -> list[Verdict]:
         words = Text(f"method.{method}" if method in METHODS else f"mds.simplex.{method}")
         means = np.exp(np.mean(np.log(table), axis=1))
         claim = _claim("dearer", method=words)
-        found.append(Verdict.at_least(claim, np.min(means), *_range(means), 1.0, kind="range"))
+        found.append(Verdict.worst(claim, means, 1.0, side="at_least", kind="range"))
         found.append(_slope("more_so", n, table, 0.0, None, least=True, method=words))
     return found
 
@@ -128,15 +127,16 @@ def _closed_form(data: Arrays, config: Config) -> list[Verdict]:
         ("unsquared_loss", EXACT**2, True),
     ):
         values = np.concatenate([data[f"{name}.{kind}"] for name in names])
-        worst = np.median(values) if control else np.max(values)
-        claim = _claim(kind)
-        ends = (worst, *_range(values))
-        found.append(Verdict.at_most(claim, *ends, bound, control=control, kind="range"))
+        found.append(
+            Verdict.worst(
+                _claim(kind), values, bound, side="at_most", control=control, kind="range"
+            )
+        )
     better = np.concatenate(
         [data[f"{name}.last"][0] / data[f"{name}.classical_loss"] for name in config.maps]
     )
     claim = _claim("not_classical")
-    return [*found, Verdict.at_most(claim, np.max(better), *_range(better), 1.0, kind="range")]
+    return [*found, Verdict.worst(claim, better, 1.0, side="at_most", kind="range")]
 
 
 def _maps(data: Arrays, config: Config) -> list[Verdict]:
@@ -144,7 +144,7 @@ def _maps(data: Arrays, config: Config) -> list[Verdict]:
     for name in config.maps:
         errors = data[f"{name}.errors"]
         claim = _claim("map", place=_place(name))
-        found.append(Verdict.at_most(claim, np.max(errors), *_range(errors), ERROR, kind="range"))
+        found.append(Verdict.worst(claim, errors, ERROR, side="at_most", kind="range"))
         best = data[f"{name}.raw_errors"][np.argmin(data[f"{name}.raw_loss"])]
         claim = _claim("raw", place=_place(name))
         found.append(Verdict.at_most(claim, best, best, best, ERROR))
@@ -180,10 +180,6 @@ def _slope(
         return Verdict(words, *ends, expected, tolerance, control)
     make = Verdict.at_least if least else Verdict.at_most
     return make(words, *ends, expected)
-
-
-def _range(values: np.ndarray) -> tuple[float, float]:
-    return float(np.min(values)), float(np.max(values))
 
 
 def _of_coordinates(data: Arrays, name: str) -> np.ndarray:

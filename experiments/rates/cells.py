@@ -12,7 +12,9 @@ import optax
 
 from adlab import gradients, lab, optimize, problems
 
+from . import radial
 from .config import Config
+from .mean_square import mean_square
 
 Arrays = dict[str, np.ndarray]
 SMOOTH_SHARE = 0.25  # of the prescribed step
@@ -52,7 +54,7 @@ def _tail(
     for i, dim in enumerate(config.dims):
         progress.update(i, len(config.dims), f"n = {dim}")
         record_at = _increasing(tau * dim)
-        run = optimize.simulate(
+        run = radial.simulate(
             problem.radial, dim=dim, step=share / dim, num_steps=int(record_at[-1]),
             num_seeds=config.num_seeds, key=jax.random.fold_in(key, dim),
             start=float(problem.x0[0]), record_at=record_at, average=(metric,),
@@ -103,7 +105,7 @@ def worst_case(config: Config, key: jax.Array, progress: lab.Progress) -> Arrays
         assert problem.radial is not None
         for i, dim in enumerate(config.dims):
             progress.update(j * len(config.dims) + i, scaled[..., 0].size, f"n = {dim}")
-            run = optimize.simulate(
+            run = radial.simulate(
                 problem.radial, dim=dim, step=1 / dim, num_steps=horizon * dim,
                 num_seeds=config.num_seeds, key=jax.random.fold_in(jax.random.fold_in(key, dim), j),
                 record_at=[horizon * dim],
@@ -147,7 +149,7 @@ def _exact_iterations(config: Config, spec: Any, problem: problems.Problem, fact
     if spec.kind not in ("two_point", "forward_gradient") or law not in get_args(SolvedLaw):
         return np.nan
     spectrum = np.geomspace(1 / config.condition, 1, problem.dim)
-    solved = optimize.mean_square(
+    solved = mean_square(
         spectrum, step=1 / factor, law=law, num_probes=min(spec.num_probes, problem.dim)
     )
     return solved.iterations(problem.x0, config.accuracy)
@@ -184,7 +186,7 @@ def _exact_rates(config: Config) -> Arrays:
     for i, condition in enumerate(conditions):
         for j, dim in enumerate(config.dims):
             spectrum = np.geomspace(1 / condition, 1, dim)
-            rate = optimize.mean_square(spectrum, step=1 / dim).rate
+            rate = mean_square(spectrum, step=1 / dim).rate
             margins[i, j] = (1 - rate) * dim * condition
     return {"conditions": conditions, "margins": margins}
 
@@ -196,7 +198,7 @@ def lipschitz(config: Config, key: jax.Array, progress: lab.Progress) -> Arrays:
     for i, dim in enumerate(config.dims):
         progress.update(i, len(config.dims), f"n = {dim}")
         for j, length in enumerate(lengths):
-            run = optimize.simulate_norm(
+            run = radial.simulate_norm(
                 dim=dim, step=1 / np.sqrt(dim * length), num_steps=int(length),
                 num_seeds=config.num_seeds,
                 key=jax.random.fold_in(jax.random.fold_in(key, dim), j),

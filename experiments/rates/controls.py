@@ -8,6 +8,7 @@ import optax
 
 from adlab import gradients, lab, optimize, problems
 
+from . import radial
 from .cells import Arrays, descend, gradient_descent
 from .config import Config
 
@@ -54,7 +55,7 @@ def _long_step(config: Config, key: jax.Array) -> Arrays:
     for i, problem in enumerate(cells):
         assert problem.radial is not None
         for j, dim in enumerate(config.dims):
-            run = optimize.simulate(
+            run = radial.simulate(
                 problem.radial, dim=dim, step=1.0, num_steps=DIVERGING,
                 num_seeds=config.num_seeds, key=jax.random.fold_in(jax.random.fold_in(key, dim), i),
                 start=float(problem.x0[0]), record_at=[0, DIVERGING],
@@ -77,7 +78,7 @@ def full_dimension(config: Config, key: jax.Array, progress: lab.Progress) -> Ar
     )  # fmt: skip
     progress.seconds("full_dimension", compile=full.compile_seconds, run=full.run_seconds)
     assert problem.radial is not None
-    reduced = optimize.simulate(
+    reduced = radial.simulate(
         problem.radial, dim=FULL_DIM, step=step, num_steps=num_steps, num_seeds=num_seeds,
         key=reduced_key, record_at=[num_steps],
     )  # fmt: skip

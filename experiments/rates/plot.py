@@ -13,10 +13,11 @@ from adlab.figures import labels, panels, style
 from adlab.figures.labels import text
 from adlab.figures.panels import Curve
 
-from . import controls
+from . import controls, fits
 from .cells import Arrays
 from .config import Config
-from .verdicts import exponent, hits, slowdowns
+from .theory import exponent
+from .verdicts import hits, slowdowns
 
 
 def plot(data: Arrays, config: Config) -> dict[str, Figure]:
@@ -130,7 +131,7 @@ def _price(data: Arrays, config: Config) -> Figure:
         for i, spec in enumerate(config.estimators):
             k, curves = hits(data, i)
             times = [
-                optimize.hitting_time(grid * weight, runs.mean(axis=0), config.accuracy)
+                fits.hitting_time(grid * weight, runs.mean(axis=0), config.accuracy)
                 for grid, runs, weight in zip(k, curves, weights[i], strict=True)
             ]
             panels.scaling(

@@ -12,9 +12,10 @@ from adlab.lab import Text, Verdict
 from adlab.lab.verdict import Kind
 from adlab.optimize import Interval
 
-from . import controls, real_data
+from . import controls, fits, real_data
 from .cells import SMOOTH_SHARE, Arrays
 from .config import Config, Part
+from .theory import exponent, lecture_factor
 
 SLOPE = 0.05  # tolerance of an exponent
 EXACT = 0.01  # tolerance of an exponent that no noise blurs
@@ -36,11 +37,6 @@ def verdicts(data: Arrays, config: Config) -> list[Verdict]:
     }
     found = [judge(data, config) for part, judge in judges.items() if part in config.parts]
     return [verdict for verdicts in found for verdict in verdicts]
-
-
-def exponent(config: Config) -> float:
-    """Return the exponent of k in |grad f|^2 along gradient descent on the tail."""
-    return -(2 * config.power + 1) / (config.power + 1)
 
 
 def _smooth(data: Arrays, config: Config) -> list[Verdict]:
@@ -86,7 +82,7 @@ def _exact(value: float) -> Interval:
 def _slope_in_dimension(*args: Any, seed: int) -> Interval:
     """Return the slope of hitting times; NaN, hence undecided, where a curve misses the target."""
     try:
-        return optimize.dimension_slope(*args, seed=seed)
+        return fits.dimension_slope(*args, seed=seed)
     except ValueError:
         return _exact(np.nan)
 
@@ -100,9 +96,7 @@ def _tail(data: Arrays, config: Config, cell: str, power: float, ratio: float) -
     ]
     dims = config.dims
     scaled = [reference(data, cell, k_n / n) for k_n, n in zip(k, dims, strict=True)]
-    ratios = [
-        optimize.collapse(*pair, seed=config.seed) for pair in zip(curves, scaled, strict=True)
-    ]
+    ratios = [fits.collapse(*pair, seed=config.seed) for pair in zip(curves, scaled, strict=True)]
     growth = _slope_in_dimension(
         dims, list(k), list(curves), crossing(data, config, cell), seed=config.seed
     )
@@ -183,33 +177,11 @@ def _growth(data: Arrays, config: Config, i: int, spec: Any) -> list[Verdict]:
     return found
 
 
-def lecture_factor(spec: Any, n: int, claimed: float) -> float:
-    """Return how many times gradient descent's iterations theory gives an estimator.
-
-    What a user's own estimator claims of itself is taken for granted here, and measured by the
-    experiment `estimator_variance`.
-    """
-    if spec.kind in ("reverse_mode", "forward_mode", "finite_difference"):
-        return 1.0
-    if spec.kind not in ("two_point", "one_sided", "forward_gradient"):
-        return claimed
-    m = spec.num_probes
-    known = {
-        "sphere": 1 + (n - 1) / m,
-        "rademacher": 1 + (n - 1) / m,
-        "coordinate": 1 + (n - 1) / m,
-        "gaussian": 1 + (n + 1) / m,
-        "orthogonal": n / m,
-    }
-    return known[spec.law]
-
-
 def _times(data: Arrays, config: Config, index: int) -> list[Interval]:
     """Return the iterations to the accuracy, per dimension."""
     pairs = zip(*hits(data, index), strict=True)
     return [
-        optimize.hitting_interval(k, curves, config.accuracy, seed=config.seed)
-        for k, curves in pairs
+        fits.hitting_interval(k, curves, config.accuracy, seed=config.seed) for k, curves in pairs
     ]
 
 
@@ -266,9 +238,9 @@ def slowdowns(data: Arrays, table: str, seed: int) -> list[Interval]:
     """Return, per factor, iterations of two-point descent over those of gradient descent."""
     fields = ("gd_k", "gd", "k", "curves")
     gd_k, gd, k, curves = (data[f"real_data_{table}_{field}"] for field in fields)
-    scale = float(optimize.hitting_time(gd_k, gd, real_data.TARGET))
+    scale = float(fits.hitting_time(gd_k, gd, real_data.TARGET))
     return [
-        optimize.hitting_interval(grid / scale, runs, real_data.TARGET, seed=seed)
+        fits.hitting_interval(grid / scale, runs, real_data.TARGET, seed=seed)
         for grid, runs in zip(k, curves, strict=True)
     ]
 

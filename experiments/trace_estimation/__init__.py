@@ -17,7 +17,7 @@ dependent samples, and the control is that they aren't.
 from __future__ import annotations
 
 from .config import Config
-from .draws import run
+from .measure import run
 from .plot import plot
 from .verdicts import verdicts
 

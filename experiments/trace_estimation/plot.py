@@ -12,8 +12,9 @@ from adlab.figures.labels import text
 from adlab.figures.panels import Curve
 
 from .config import LAWS, Config, Name
-from .draws import Arrays
-from .verdicts import COVERAGE, SHARE, TITLES, coverage, formulas, squared_errors
+from .measure import Arrays
+from .theory import formulas
+from .verdicts import COVERAGE, SHARE, TITLES, coverage, squared_errors
 
 # Colour, and a method whose marker is taken; Hutchinson's three laws are told apart from the rest.
 LOOKS: dict[Name, tuple[str, str]] = {

@@ -11,7 +11,8 @@ from adlab.lab import Text, Verdict
 from adlab.optimize import Interval
 
 from .config import LAWS, Config, Name, Spectrum
-from .draws import Arrays
+from .measure import Arrays
+from .theory import formulas
 
 VARIANCE = 0.05  # tolerance of a variance over its formula
 SLOPE = 0.05  # tolerance of an exponent
@@ -33,17 +34,6 @@ def verdicts(data: Arrays, config: Config) -> list[Verdict]:
         *_coverages(data, config),
         *_exact(data),
     ]
-
-
-def formulas(data: Arrays, law: str) -> np.ndarray:
-    """Return the variance of v^T A v for one probe v, of shape (S,)."""
-    trace, squares, diagonal = data["trace"], data["squares"], data["diagonal"]
-    n = data["eigenvalues"].shape[-1]
-    return {
-        "rademacher": 2 * (squares - diagonal),
-        "gaussian": 2 * squares,
-        "sphere": 2 * n / (n + 2) * (squares - trace**2 / n),
-    }[law]
 
 
 def squared_errors(data: Arrays, name: Name) -> np.ndarray:
@@ -68,9 +58,8 @@ def _unbiased(data: Arrays, config: Config) -> Verdict:
         drawn = data[f"{name}_estimates"]
         deviation = np.abs(drawn.mean(axis=-1) - data["trace"][:, None])
         scores.append(deviation / (drawn.std(axis=-1, ddof=1) / np.sqrt(drawn.shape[-1])))
-    worst = np.max(scores)
     claim = Text("trace_estimation.claim.mean", number=np.size(scores))
-    return Verdict.at_most(claim, worst, worst, worst, 5.0)
+    return Verdict.worst(claim, scores, 5.0, side="at_most")
 
 
 def _variance(data: Arrays, config: Config, law: Name) -> Verdict:

@@ -16,7 +16,7 @@ the lecture's picture: one-sided, without the factor n, eps = 0.11, beside diffe
 from __future__ import annotations
 
 from .config import Config
-from .descents import run
+from .measure import run
 from .plot import plot
 from .verdicts import verdicts
 

@@ -11,7 +11,7 @@ from adlab.figures import panels, style
 from adlab.figures.labels import text
 
 from .config import Config
-from .descents import PROBLEM, moments_shown
+from .measure import PROBLEM, moments_shown
 
 Arrays = dict[str, np.ndarray]
 LEVELS = np.geomspace(0.1, 300, 10)

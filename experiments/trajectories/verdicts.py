@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from adlab.lab import Text, Verdict
+from adlab.optimize import Interval, farthest
 
 from .config import Config
-from .descents import DIM, LECTURE_EPS, PROBLEM
+from .measure import DIM, LECTURE_EPS, PROBLEM
 
 Arrays = dict[str, np.ndarray]
 ROUND_OFF = 1e-10  # over |x_0|: values of about 100, to 1e-16, over the shortest eps
@@ -87,8 +88,8 @@ def _spreads(data: Arrays, config: Config) -> list[Verdict]:
 
 def _worst(claim: Text, ratio: np.ndarray, half: np.ndarray, tolerance: float) -> Verdict:
     """Return the verdict on the ratio that reaches farthest from 1, with its interval."""
-    k = np.argmax(np.abs(ratio - 1) + half)
-    return Verdict(claim, ratio[k], ratio[k] - half[k], ratio[k] + half[k], 1.0, tolerance)
+    found = [Interval(r, r - h, r + h) for r, h in zip(ratio, half, strict=True)]
+    return Verdict(claim, *farthest(found, 1.0).ends, 1.0, tolerance)
 
 
 def _controls(data: Arrays) -> list[Verdict]:

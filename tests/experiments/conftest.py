@@ -5,10 +5,13 @@ from pathlib import Path
 import pytest
 
 from adlab import lab
+from adlab.figures import style
+from adlab.lab import config as configs
+from adlab.lab import start, store
 
 ROOT = Path(__file__).parents[2]
 # A config of another name than its experiment's needs data that aren't everywhere.
-NAMES = {path.stem for path in (ROOT / "experiments").iterdir()}
+NAMES = {path.name for path in (ROOT / "experiments").iterdir()}
 CONFIGS = sorted(path for path in (ROOT / "configs").glob("*.toml") if path.stem in NAMES)
 
 
@@ -17,3 +20,25 @@ def smoke(request, tmp_path_factory):
     """Run the smoke profile of a config once; return the config and the run's folder."""
     out = tmp_path_factory.mktemp("results")
     return request.param, lab.run(request.param, profile="smoke", out=out)
+
+
+@pytest.fixture(scope="session")
+def job(smoke):
+    """Load the smoke profile once more, as a later process would."""
+    return configs.load(smoke[0], profile="smoke")
+
+
+@pytest.fixture(scope="session")
+def drawn(smoke, job, tmp_path_factory):
+    """Draw a run again from its stored arrays, in both languages; the English pictures as SVG."""
+    data = store.read_arrays(smoke[1] / "data.npz")
+    figures = {}
+    for lang in ("en", "ru"):
+        with style.context(lang), start.precision(job.config.x64):
+            figures[lang] = job.module.plot(data, job.config)
+    folder = tmp_path_factory.mktemp("drawn")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(style, "FORMATS", ("svg",))  # the other files say nothing more here
+        for name, figure in figures["en"].items():
+            style.save(figure, folder / name)
+    return figures, folder

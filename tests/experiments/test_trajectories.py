@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import numpy as np
+import parts
 import pytest
 
 from adlab.lab import config as configs
-from adlab.optimize import mean_square
 
 ROOT = Path(__file__).parents[2]
 HESSIAN = np.array([[2.0, 2.0], [2.0, 6.0]])
@@ -35,6 +35,7 @@ def theory(job):
 
 def test_the_recursion_of_two_point_descent_is_that_of_the_library(theory):
     eigenvalues, vectors = np.linalg.eigh(HESSIAN)
+    mean_square = parts.part("rates", "mean_square").mean_square
     exact = mean_square(eigenvalues, step=STEP).expected_square(vectors.T @ START, np.arange(K + 1))
     np.testing.assert_allclose(theory("two_point").square, exact, rtol=1e-9)  # 200 products
 

@@ -205,3 +205,66 @@ def test_a_range_is_stored_and_printed_as_such_and_exact_numbers_have_neither():
     ]
     with pytest.raises(ValueError, match="kind must be one of"):
         Verdict("c", 1, 1, 1, 1, 1, kind="hull")
+
+
+SIDES = ("at_most", "at_least", "both")
+
+
+@given(cases=st.lists(reals, min_size=1, max_size=5), side=st.sampled_from(SIDES), expected=reals,
+       tolerance=widths)  # fmt: skip
+def test_the_worst_holds_where_all_cases_do_and_its_control_where_all_violate(
+    cases, side, expected, tolerance
+):
+    tolerance = tolerance if side == "both" else 0.0
+    alone = [Verdict("c", x, x, x, expected, tolerance, side=side).outcome for x in cases]
+    found = {
+        (control, kind): Verdict.worst(
+            "c", cases, expected, tolerance, side=side, control=control, kind=kind
+        ).outcome
+        for control in (False, True)
+        for kind in ("exact", "range")
+    }
+    held, violated = set(alone) == {"holds"}, set(alone) == {"fails"}
+    assert found[False, "exact"] == ("holds" if held else "fails")
+    assert found[True, "exact"] == ("holds" if violated else "fails")
+    assert found[False, "range"] != ("fails" if held else "holds")
+    assert (found[False, "range"] == "holds") == held
+    if side != "both":  # cases on both sides of a band leave it undecided
+        assert (found[False, "range"] == "fails") == violated
+
+
+@pytest.mark.parametrize(
+    ("side", "control", "exact", "middle"),
+    [
+        ("at_most", False, 9.0, 9.0), ("at_most", True, 1.0, 4.0), ("at_least", False, 1.0, 1.0),
+        ("at_least", True, 9.0, 4.0), ("both", False, 9.0, 4.0), ("both", True, 4.0, 4.0),
+    ],
+)  # fmt: skip
+def test_the_worst_case_is_the_one_that_speaks_most_against_it(side, control, exact, middle):
+    cases = np.array([[4.0, 1.0], [9.0, 4.0]])
+    found = Verdict.worst("c", cases, 4.5, side=side, control=control)
+    assert (found.low, found.measured, found.high, found.kind) == (exact, exact, exact, "exact")
+    found = Verdict.worst("c", cases, 4.5, side=side, control=control, kind="range")
+    assert (found.low, found.measured, found.high, found.kind) == (1.0, middle, 9.0, "range")
+
+
+@pytest.mark.parametrize("cases", [[], [1.0, NAN, 2.0]])
+@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize("kind", ["exact", "range"])
+def test_the_worst_of_none_or_of_what_is_no_number_is_undecided(cases, side, kind):
+    for control in (False, True):
+        found = Verdict.worst("c", cases, 1.5, side=side, control=control, kind=kind)
+        assert found.outcome == "undecided"
+
+
+def test_a_verdict_is_shown_in_one_line_and_as_a_row():
+    verdict = Verdict(Text("law.sphere"), 1.00437, 0.9, 1.2, 1, 0.25, control=True)
+    assert repr(verdict) == (
+        "<Verdict fails: 'sphere', measured 1.004 [0.9, 1.2], expected not 1 +- 0.25>"
+    )
+    assert repr(Verdict.at_most("a < b", 2, 2, 2, 1)) == (
+        "<Verdict fails: 'a < b', measured 2, expected <= 1>"
+    )
+    assert "'no.such.label'" in repr(Verdict(Text("no.such.label"), 1, 1, 1, 1, 0))
+    html = Verdict.at_most("a < b", 2, 2, 2, 1)._repr_html_()
+    assert "<td>a &lt; b</td><td>2</td><td>&lt;= 1</td><td>fails</td>" in html

@@ -27,10 +27,12 @@ from pydantic import Field
 
 from adlab import lab
 from adlab.checkpointing import Schedule, binomial, checkpointed_scan, sqrt, store_all
-from adlab.figures import checkpoints, panels, style
+from adlab.figures import panels, style
 from adlab.figures.animation import Movie
 from adlab.figures.labels import text
 from adlab.lab import Text, Verdict
+
+from . import pictures
 
 Arrays = dict[str, np.ndarray]
 Number = Annotated[int, Field(ge=2, le=2000)]
@@ -193,9 +195,8 @@ def verdicts(data: Arrays, config: Config) -> list[Verdict]:
     growth = [exponent(lengths, data["bytes"][:, place]) for place in (0, 1)]
     found.append(_within("exponent", growth[1:], 0.5, 0.05))
     found.append(_within("control_all", growth[:1], 0.5, 0.05, control=True))
-    worst = np.max(data["difference"])
     claim = Text("checkpoint_schedules.claim.gradients")
-    return [*found, Verdict.at_most(claim, worst, worst, worst, 1e-4)]
+    return [*found, Verdict.worst(claim, data["difference"], 1e-4, side="at_most")]
 
 
 def _within(
@@ -208,9 +209,8 @@ def _within(
     **params: Any,
 ) -> Verdict:  # fmt: skip
     """Judge all values at once, by their range."""
-    low, middle, high = np.min(values), np.median(values), np.max(values)
     words = Text(f"checkpoint_schedules.claim.{claim}", **params)
-    return Verdict(words, middle, low, high, expected, tolerance, control, kind="range")
+    return Verdict.worst(words, values, expected, tolerance, control=control, kind="range")
 
 
 def exponent(lengths: np.ndarray, memory: np.ndarray) -> float:
@@ -309,7 +309,7 @@ def _pareto(data: Arrays, config: Config, price: np.ndarray, kind: str) -> Figur
 
 
 def alive(schedule: Schedule, length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return what `figures.checkpoints` draws: what is stored, what is current, steps left."""
+    """Return what `pictures` draws: what is stored, what is current, steps left."""
     moments = schedule.timeline(length)
     stored = np.zeros((len(moments), length), bool)
     for row, moment in zip(stored, moments, strict=True):
@@ -327,7 +327,7 @@ def _timelines(config: Config, length: int) -> Figure:
         stored, current, _ = alive(schedule, length)
         extra = schedule.extra_forward_steps(length)
         words = text("checkpoint_schedules.figure.panel", schedule=name, extra=extra)
-        checkpoints.timeline(ax, stored, current, title=words)
+        pictures.timeline(ax, stored, current, title=words)
     for ax in axes.flat[len(chosen) :]:
         ax.set_visible(False)
     return figure
@@ -343,8 +343,8 @@ def _moments(config: Config, length: int) -> Figure:
         len(chosen), 1, title=text("checkpoint_schedules.figure.moments", **words)
     )
     for ax, k in zip(axes.flat, chosen, strict=True):
-        title = checkpoints.caption(int(stored[k].sum()), len(stored), int(k))
-        checkpoints.states(ax, stored[k], int(current[k]), int(left[k]), title=title)
+        title = pictures.caption(int(stored[k].sum()), len(stored), int(k))
+        pictures.states(ax, stored[k], int(current[k]), int(left[k]), title=title)
     return figure
 
 
@@ -352,7 +352,7 @@ def movies(data: Arrays, config: Config) -> dict[str, Movie]:
     """Show the shortest chain under every schedule, action by action; 16 steps at most."""
     length = min(int(data["lengths"][0]), 16)
     return {
-        f"chain_{kind}{getattr(schedule, 'num_slots', '')}": checkpoints.movie(
+        f"chain_{kind}{getattr(schedule, 'num_slots', '')}": pictures.movie(
             *alive(schedule, length)
         )
         for kind, schedule in schedules(config)

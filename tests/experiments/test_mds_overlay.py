@@ -2,11 +2,14 @@
 
 import matplotlib as mpl
 import numpy as np
+import parts
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from adlab.figures import maps, style
+from adlab.figures import style
+
+overlay = parts.part("mds", "overlay")
 
 RNG = np.random.default_rng(0)
 PLACES = RNG.uniform(size=(25, 2))
@@ -18,7 +21,7 @@ def drawn(places, names, **options):
     figure.set_layout_engine("none")
     ax = figure.add_axes((0.1, 0.1, 0.8, 0.8))
     ax.set(xlim=(-0.1, 1.1), ylim=(-0.1, 1.1))
-    named = maps.label_apart(ax, places, names, **options)
+    named = overlay.label_apart(ax, places, names, **options)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     boxes = [words.get_window_extent(canvas.get_renderer()) for words in ax.texts]
@@ -61,7 +64,7 @@ def test_a_map_shows_both_places_and_the_line_between_them():
     figure = Figure(figsize=style.SLIDE)
     figure.set_layout_engine("none")
     ax = figure.add_axes((0, 0, 1, 1))
-    maps.compare(
+    overlay.compare(
         ax, PLACES, PLACES + 0.01, NAMES, method="two_point", true_label="so", found_label="found"
     )
     *lines, rings, dots = ax.lines

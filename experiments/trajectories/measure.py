@@ -16,7 +16,7 @@ from adlab.core.cost import Cost
 from adlab.optimize import prescribed_step
 
 from .config import Config
-from .moments import Kind, Moments, displaced, moments
+from .theory import Kind, Moments, displaced, moments
 
 Arrays = dict[str, np.ndarray]
 PROBLEM = problems.lecture_quadratic()

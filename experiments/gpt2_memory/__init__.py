@@ -163,9 +163,8 @@ def verdicts(data: Arrays, config: Config) -> list[Verdict]:
     again = 1 + data["forward"] / data["flops"][:, 0]
     found.append(_near(Text("gpt2_memory.claim.again"), again, 4 / 3, 4 / 3 * 0.02))
     layer = data["flops"][:, 1] / data["flops"][:, 0]
-    worst = layer.max()
     claim = Text("gpt2_memory.claim.layer_work")
-    found.append(Verdict.at_most(claim, worst, worst, worst, 4 / 3))
+    found.append(Verdict.worst(claim, layer, 4 / 3, side="at_most"))
     claim = Text("gpt2_memory.claim.closed_form")
     found.append(_near(claim, layer / repeated(config), 1.0, 0.01))
     states = data["saved"][:, 1:, 0] / _states(config)
@@ -194,11 +193,7 @@ def _states(config: Config) -> np.ndarray:
 def _near(
     claim: Text, values: Any, expected: float, tolerance: float, *, control: bool = False
 ) -> Verdict:
-    """Judge all values at once, by their range."""
-    return Verdict(
-        claim, np.median(values), np.min(values), np.max(values), expected, tolerance, control,
-        kind="range",
-    )  # fmt: skip
+    return Verdict.worst(claim, values, expected, tolerance, control=control, kind="range")
 
 
 def plot(data: Arrays, config: Config) -> dict[str, Figure]:

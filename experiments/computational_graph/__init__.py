@@ -99,8 +99,9 @@ def verdicts(data: Arrays, config: Config) -> list[Verdict]:
             _at_most(Text("computational_graph.claim.forward", wrt=wrt), error, _ROUND_OFF)
         )
     reverse = dict(zip(names, data["reverse"], strict=True))
-    worst = max(abs(reverse[name] / exact[name] - 1) for name in exact)
-    found.append(_at_most(Text("computational_graph.claim.reverse"), worst, _ROUND_OFF))
+    errors = [abs(reverse[name] / exact[name] - 1) for name in exact]
+    claim = Text("computational_graph.claim.reverse")
+    found.append(Verdict.worst(claim, errors, _ROUND_OFF, side="at_most"))
     for wrt, difference in zip(INPUTS, data["central"], strict=True):
         error = abs(reverse[wrt] / difference - 1)
         found.append(

@@ -2,11 +2,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import parts
 import pytest
 from jax.tree_util import Partial
 
 from adlab import gradients, optimize, problems
-from adlab.optimize import radial
+
+radial = parts.part("rates", "radial")
 
 pytestmark = pytest.mark.usefixtures("x64")
 TAIL = problems.nonconvex_tail(dim=2)
@@ -15,7 +17,7 @@ TAIL = problems.nonconvex_tail(dim=2)
 def _simulate(**changes):
     options = {"dim": 16, "step": 1 / 64, "num_steps": 1100, "num_seeds": 4}
     options |= {"key": jax.random.key(0)} | changes
-    return optimize.simulate(TAIL.radial, **options)
+    return radial.simulate(TAIL.radial, **options)
 
 
 @pytest.mark.parametrize("n", [2, 3, 4, 8, 1000])
@@ -56,9 +58,9 @@ def test_the_reduction_agrees_with_full_dimension(kind, n, step):
     )
     options |= {"dim": n, "step": step, "key": jax.random.key(1), "start": start}
     if problem.radial is None:
-        reduced = optimize.simulate_norm(**options)
+        reduced = radial.simulate_norm(**options)
     else:
-        reduced = optimize.simulate(problem.radial, **options)
+        reduced = radial.simulate(problem.radial, **options)
     for name in ("values", "averages"):
         a, b = (getattr(run, name)["value"] for run in (full, reduced))
         error = np.sqrt((a.var(axis=0) + b.var(axis=0)) / 400)
@@ -82,7 +84,7 @@ def test_what_is_recorded_and_the_length_leave_the_path_as_it_is():
 def test_blocks_of_noise_are_independent():
     block, step = radial.BLOCK, 1e-9
     line = problems.Radial(Partial(lambda t: t), Partial(jnp.ones_like))
-    run = optimize.simulate(
+    run = radial.simulate(
         line, dim=16, step=step, num_steps=3 * block, num_seeds=4, key=jax.random.key(5),
         start=0.0, record_at=range(3 * block + 1),
     )  # fmt: skip
@@ -122,7 +124,7 @@ def test_dimensions_steps_lengths_and_profile_parameters_share_one_compilation()
         return power + 0 * t
 
     for dim, power in [(8, 0.1), (32, 0.2), (512, 0.3)]:
-        optimize.simulate(
+        radial.simulate(
             problems.Radial(Partial(profile, power), Partial(slope, power)), dim=dim,
             step=0.1 / dim, num_steps=100 * dim, num_seeds=2, key=jax.random.key(dim),
             record_at=optimize.log_grid(100 * dim, 10, start=10 * dim),

@@ -202,9 +202,8 @@ def verdicts(data: Arrays, config: Config) -> list[Verdict]:
         claim = Text("estimator_variance.claim.error", estimator=spec.name)
         found.append(Verdict(claim, ratio, ratio - half, ratio + half, 1.0, 0.05))
     if scores:
-        worst = np.max(scores)
         claim = Text("estimator_variance.claim.mean", number=len(scores))
-        found.insert(0, Verdict.at_most(claim, worst, worst, worst, 5.0))
+        found.insert(0, Verdict.worst(claim, scores, 5.0, side="at_most"))
     return found
 
 

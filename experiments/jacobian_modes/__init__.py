@@ -113,14 +113,14 @@ def verdicts(data: Arrays, config: Config) -> list[Verdict]:
     n, m, flops = config.inputs, data["m"], data["flops"]
     ratio, better = flops[:, 1] / flops[:, 0], flops[:, :2].min(axis=1)
     crossing, slope = _crossing(m / n, ratio), _slope((m + 1) / (n + 1), ratio)
-    auto = np.max(flops[:, 2] / better)
+    auto = flops[:, 2] / better
     preferred = np.where(data["sweep"] == "forward", flops[:, 0], flops[:, 1])
-    sweep, always = np.max(preferred / better), np.max(flops[:, 0] / better)
+    sweep, always = preferred / better, np.max(flops[:, 0] / better)
     found = [
         Verdict(Text("jacobian_modes.claim.crossing"), crossing, crossing, crossing, 1.0, 0.05),
         Verdict(Text("jacobian_modes.claim.slope"), slope, slope, slope, 1.0, 0.01),
-        Verdict.at_most(Text("jacobian_modes.claim.auto"), auto, auto, auto, MOST),
-        Verdict.at_most(Text("jacobian_modes.claim.sweep"), sweep, sweep, sweep, MOST),
+        Verdict.worst(Text("jacobian_modes.claim.auto"), auto, MOST, side="at_most"),
+        Verdict.worst(Text("jacobian_modes.claim.sweep"), sweep, MOST, side="at_most"),
         Verdict.at_most(
             Text("jacobian_modes.claim.control"), always, always, always, MOST, control=True
         ),

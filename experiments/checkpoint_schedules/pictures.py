@@ -36,7 +36,11 @@ def timeline(ax: Axes, stored: ArrayLike, current: ArrayLike, *, title: str = ""
     size = max(2.0, min(6.0, 300 / len(current)))
     ax.plot(np.arange(len(current)), current, "o", color=CURRENT, markersize=size)
     ax.grid(visible=False)
-    ax.set(title=title, xlabel=text("checkpoints.action"), ylabel=text("checkpoints.state"))
+    ax.set(
+        title=title,
+        xlabel=text("checkpoint_schedules.moment.action"),
+        ylabel=text("checkpoint_schedules.moment.state"),
+    )
 
 
 def states(ax: Axes, stored: ArrayLike, current: int, left: int, *, title: str = "") -> None:
@@ -93,4 +97,6 @@ def movie(stored: ArrayLike, current: ArrayLike, left: ArrayLike, *, fps: int = 
 
 def caption(number: int, actions: int, k: int) -> str:
     """Return the title of a frame: the k-th of so many actions, and how many states are stored."""
-    return text("checkpoints.caption", number=int(number), action=k + 1, actions=actions)
+    return text(
+        "checkpoint_schedules.moment.caption", number=int(number), action=k + 1, actions=actions
+    )

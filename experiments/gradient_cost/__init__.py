@@ -189,32 +189,24 @@ def verdicts(data: Arrays, config: Config) -> list[Verdict]:
     for method, bound in (("forward_mode", TANGENT), ("reverse_mode", CHEAP)):
         values = ratios[:, METHODS.index(method)] / expected[:, METHODS.index(method)]
         claim = Text(f"gradient_cost.claim.{method}")
-        found.append(Verdict.at_most(claim, np.max(values), *_ends(values), bound, kind="range"))
+        found.append(Verdict.worst(claim, values, bound, side="at_most", kind="range"))
     control = ratios[dims > CHEAP, METHODS.index("forward_mode")]
     if len(control):
         claim = Text("gradient_cost.claim.control")
-        ends = _ends(control)
         found.append(
-            Verdict.at_most(claim, np.median(control), *ends, CHEAP, control=True, kind="range")
+            Verdict.worst(claim, control, CHEAP, side="at_most", control=True, kind="range")
         )
-    worst = np.max(data["difference"])
     claim = Text("gradient_cost.claim.difference")
-    found.append(Verdict.at_most(claim, worst, worst, worst, 1e-4))
+    found.append(Verdict.worst(claim, data["difference"], 1e-4, side="at_most"))
     times = _times(data)
     return found if times is None else found + _timed(times, dims)
-
-
-def _ends(values: np.ndarray) -> tuple[float, float]:
-    return float(np.min(values)), float(np.max(values))
 
 
 def _within(
     claim: str, values: np.ndarray, expected: float, tolerance: float, method: str
 ) -> Verdict:
-    """Judge all values at once, by their range; of none at all it is NaN."""
-    values = values if len(values) else np.array([np.nan])
     words = Text(f"gradient_cost.claim.{claim}", method=Text(f"gradient_cost.method.{method}"))
-    return Verdict(words, np.median(values), *_ends(values), expected, tolerance, kind="range")
+    return Verdict.worst(words, values, expected, tolerance, kind="range")
 
 
 def _times(data: Arrays) -> np.ndarray | None:

@@ -168,31 +168,24 @@ def verdicts(data: Arrays, config: Config) -> list[Verdict]:
     found = []
     for index, name in zip(products, PRODUCTS, strict=True):
         claim = Text("hvp_cost.claim.evaluations", program=Text(f"hvp_cost.program.{name}"))
-        found.append(_at_most(claim, work[:, index], EVALUATIONS))
+        found.append(Verdict.worst(claim, work[:, index], EVALUATIONS, side="at_most"))
     gradient = Text("hvp_cost.claim.gradients")
-    found.append(_at_most(gradient, work[:, products] / work[:, 1:2], GRADIENTS))
+    ratios = work[:, products] / work[:, 1:2]
+    found.append(Verdict.worst(gradient, ratios, GRADIENTS, side="at_most"))
     width = max(config.mlp_widths)
     ratios = work[data["family"] == "mlp"][-1, 1:] / closed_form(config, width)[1:]
-    found.append(_within(Text("hvp_cost.claim.closed_form", width=width), ratios, 1.0, 0.05))
+    claim = Text("hvp_cost.claim.closed_form", width=width)
+    found.append(Verdict.worst(claim, ratios, 1.0, 0.05, kind="range"))
     slopes = _slopes(data, work[:, products])
     if slopes.size:
-        found.append(_within(Text("hvp_cost.claim.growth"), slopes, 0.0, 0.05))
+        claim = Text("hvp_cost.claim.growth")
+        found.append(Verdict.worst(claim, slopes, 0.0, 0.05, kind="range"))
     memory = data["bytes"][:, products] / data["bytes"][:, 1:2]
-    found.append(_at_most(Text("hvp_cost.claim.memory"), memory, MEMORY))
+    claim = Text("hvp_cost.claim.memory")
+    found.append(Verdict.worst(claim, memory, MEMORY, side="at_most"))
     n, dense = int(data["parameters"][0]), float(data["dense"])
     claim = Text("hvp_cost.claim.control_dense", n=n)
     return [*found, Verdict.at_most(claim, dense, dense, dense, EVALUATIONS, control=True)]
-
-
-def _at_most(claim: Text, values: np.ndarray, bound: float) -> Verdict:
-    worst = np.max(values)
-    return Verdict.at_most(claim, worst, worst, worst, bound)
-
-
-def _within(claim: Text, values: np.ndarray, expected: float, tolerance: float) -> Verdict:
-    """Judge all values at once, by their range."""
-    middle = np.median(values)
-    return Verdict(claim, middle, np.min(values), np.max(values), expected, tolerance, kind="range")
 
 
 def _slopes(data: Arrays, work: np.ndarray) -> np.ndarray:
