@@ -11,10 +11,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from adlab.lab.catalogue import estimators, problems
     from adlab.lab.config import ExperimentConfig
     from adlab.lab.errors import LabError
     from adlab.lab.progress import Progress
+    from adlab.lab.registries import estimators, problems
     from adlab.lab.registry import Spec as Estimator
     from adlab.lab.registry import Spec as ProblemSpec
     from adlab.lab.runner import run
@@ -39,8 +39,8 @@ _HOMES = {
     "Progress": "progress",
     "Text": "verdict",
     "Verdict": "verdict",
-    "estimators": "catalogue",
-    "problems": "catalogue",
+    "estimators": "registries",
+    "problems": "registries",
     "run": "runner",
 }
 _UNIONS = {"Estimator": "estimators", "ProblemSpec": "problems"}
@@ -48,8 +48,8 @@ _UNIONS = {"Estimator": "estimators", "ProblemSpec": "problems"}
 
 def __getattr__(name: str) -> Any:
     if name in _UNIONS:  # made anew at each look, since plugins add kinds
-        catalogue = importlib.import_module("adlab.lab.catalogue")
-        return getattr(catalogue, _UNIONS[name]).union()
+        registries = importlib.import_module("adlab.lab.registries")
+        return getattr(registries, _UNIONS[name]).union()
     if name in _HOMES:
         return getattr(importlib.import_module(f"adlab.lab.{_HOMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

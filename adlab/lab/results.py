@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from adlab.lab import config as configs
-from adlab.lab import experiment, provenance, start, store
+from adlab.lab import experiment, provenance, start, store, toml
 from adlab.lab.errors import LabError, UsageError, nearest
 from adlab.lab.verdict import Verdict, render
 
@@ -40,12 +40,15 @@ def find(name: str, out: Path) -> Path:
 
 def currency(folder: Path) -> str:
     """Say whether a run is of the sources and versions as they are now."""
-    about = store.read_json(folder / "run.json") or {}
-    sources = [Path(source) for source in about.get("files", {}).get("sources", [])]
-    if not sources or not all(source.is_file() for source in sources):
+    files = (store.read_json(folder / "run.json") or {}).get("files", {})
+    head, *plugins = map(Path, [files.get("experiment", ""), *files.get("plugins", [])])
+    if not all(file.is_file() for file in (head, *plugins)):
         return "unknown: its experiment isn't here"
-    if store.state(folder, provenance.stamp(sources)) == "done":
-        return "current"
+    match store.state(folder, provenance.stamp(head, plugins, toml.read(folder / "config.toml"))):
+        case "done":
+            return "current"
+        case "underived":
+            return "current, but verdicts and figures aren't: make them again with adlab plot"
     return "stale: sources or versions changed since"
 
 
@@ -104,6 +107,10 @@ def derive(job: configs.Job, folder: Path, lang: str) -> list[str]:
     about = store.read_json(folder / "run.json")
     if about and about.get("lang") != lang:
         store.write_json(folder / "run.json", {**about, "lang": lang})
+    done = store.read_json(folder / "DONE")
+    if isinstance(done, dict) and not problems:
+        fresh = provenance.derived(job.head).digest()
+        store.write_json(folder / "DONE", {**done, "derived": fresh})
     return problems
 
 

@@ -102,15 +102,15 @@ def execute(
 def _executed(
     job: configs.Job, out: Path, force: bool, lang: str, console: Console | None, say: Say
 ) -> Result:
-    stamp = provenance.stamp(job.sources)
+    stamp = provenance.stamp(job.head, job.plugin_files, job.resolved)
     place = store.Place(out, job.key)
     found = store.state(place.final, stamp)
-    if found == "done" and not force:
-        return _found(job, place, lang)
+    if found in ("done", "underived") and not force:
+        return _found(job, place, lang, found)
     start.check(job)
     with store.hold(place):
         if not force and store.state(place.final, stamp) == "done":  # by another process, just now
-            return _found(job, place, lang)
+            return _found(job, place, lang, "done")
         notes = store.prepare(place, stamp, anew=force)
         if found == "stale" and not force:
             notes.append(
@@ -125,12 +125,12 @@ def _executed(
     return Result(place.final, True, results.read_verdicts(place.final), problems)
 
 
-def _found(job: configs.Job, place: store.Place, lang: str) -> Result:
-    """Return the finished run, making again what of it is missing or in another language."""
+def _found(job: configs.Job, place: store.Place, lang: str, state: store.State) -> Result:
+    """Return the finished run; make again what is missing, of older code or in another language."""
     folder, problems = place.final, []
     complete = (folder / "figures").is_dir() and (folder / "verdicts.json").exists()
     about = store.read_json(folder / "run.json") or {}
-    if not complete or about.get("lang") != lang:
+    if state == "underived" or not complete or about.get("lang") != lang:
         problems = results.derive(job, folder, lang)
     return Result(folder, False, results.read_verdicts(folder), problems)
 

@@ -344,7 +344,7 @@ def test_a_users_own_estimator_runs_and_its_result_asks_for_it_again(methods, pl
     assert f"allow it with --plugin {plugin}" in capsys.readouterr().err
     assert main(["plot", "methods", "--plugin", plugin]) == 0
     assert main(["export", "methods", "--plugin", plugin]) == 0
-    (methods.path / f"{plugin}.py").write_text(PLUGIN + "# changed\n")
+    (methods.path / f"{plugin}.py").write_text(PLUGIN + "CHANGED = 1\n")
     main(["show", "methods"])
     assert "state     stale" in capsys.readouterr().out
 

@@ -90,7 +90,7 @@ def test_the_commit_is_recorded_and_whether_files_differ(checkout):
     assert len(about["git"]["commit"]) == 40
     assert about["git"]["dirty"] is False
     file = checkout.path / "experiments/decay.py"
-    file.write_text(file.read_text() + "# changed\n")
+    file.write_text(file.read_text().replace("config.ratio **", "0 + config.ratio **"))
     main(RUN)
     about = json.loads((checkout.result / "run.json").read_text())
     assert about["git"]["dirty"] is True
@@ -146,7 +146,7 @@ def test_force_runs_anyway(checkout):
 def test_changed_sources_make_a_run_stale(checkout, capsys):
     main(RUN)
     file = checkout.path / "experiments/decay.py"
-    file.write_text(file.read_text() + "# changed\n")
+    file.write_text(file.read_text().replace("config.ratio **", "0 + config.ratio **"))
     capsys.readouterr()
     main(["show", "decay"])
     assert "state     stale: sources or versions changed since" in capsys.readouterr().out
@@ -201,7 +201,7 @@ def test_stages_of_other_sources_are_not_resumed(checkout, capsys):
     main(RUN)
     (checkout.path / "interrupt-second").unlink()
     file = checkout.path / "experiments/decay.py"
-    file.write_text(file.read_text() + "# changed\n")
+    file.write_text(file.read_text().replace("config.ratio **", "0 + config.ratio **"))
     main(RUN)
     assert checkout.computed == ["first", "second"] * 2
     assert "the sources changed since the interrupted run: starting anew" in capsys.readouterr().out
