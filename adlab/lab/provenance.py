@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import platform
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adlab.lab import closure, experiment, registries
+from adlab.lab.statements import read
 
 if TYPE_CHECKING:
     from adlab.lab.config import Job
@@ -45,7 +46,7 @@ def computed(head: Path, plugins: Sequence[Path], tables: Mapping[str, Any]) -> 
     head = head.absolute()
     roots: list[closure.Root] = [(head, ("run",)), (head, ("Config",))]
     roots += [(plugin.absolute(), ()) for plugin in plugins]
-    roots += _factories(tables)
+    roots += _factories({*registries.kinds_in(dict(tables)), *_spoken_of(head)})
     return closure.Closure(roots, ignored=[head.with_name(_LABELS)])
 
 
@@ -56,12 +57,20 @@ def derived(head: Path) -> closure.Closure:
     return closure.Closure([(path, ()) for path in own], also=[labels] if labels.exists() else [])
 
 
-def _factories(tables: Mapping[str, Any]) -> Iterator[closure.Root]:
-    """Yield the factory of every kind that a config names; plugins' kinds have files of their own.
+def _spoken_of(head: Path) -> set[str]:
+    """Return the strings of an experiment that asks a registry itself: kinds may be among them."""
+    code = [statement for file in experiment.sources(head) for statement in read(file).statements]
+    names = {("lab", "estimators"), ("lab", "problems")}
+    asks = any(chain[:2] in names for statement in code for chain in statement.uses)
+    return {string for statement in code for string in statement.strings if asks}
+
+
+def _factories(kinds: Collection[str]) -> Iterator[closure.Root]:
+    """Yield the factory of every kind; plugins' kinds have files of their own.
 
     A kind that two registries know counts for both.
     """
-    for kind in registries.kinds_in(dict(tables)):
+    for kind in sorted(kinds):
         for package in registries.PACKAGES:
             head = _LIBRARY.parent.joinpath(*package.split("."), "__init__.py")
             if closure.binds(head, kind):

@@ -67,6 +67,7 @@ def changed(tree, name, tables, make_change):
 CITIES = ("adlab/data/cities.csv", "Berlin", "Berlim")
 TWO_POINT = {"estimators": [{"kind": "two_point"}], "problem": {"kind": "huber", "dim": 3}}
 HUBER = ("adlab/problems/tails.py", "def _huber(", "@abs\ndef _huber(")
+ONE_SIDED = ("adlab/gradients/zero_order.py", "def one_sided(", "@abs\ndef one_sided(")
 ARRAYS, FIGURES, NOTHING = (True, True), (False, True), (False, False)
 
 
@@ -84,6 +85,7 @@ ARRAYS, FIGURES, NOTHING = (True, True), (False, True), (False, False)
         ("rates", ("experiments/rates/plot.py", "return", "return 1 and"), {}, FIGURES),
         ("rates", ("adlab/figures/style.py", "return", "return 1 and"), {}, FIGURES),
         ("mds", HUBER, {}, NOTHING),
+        ("estimator_variance", ONE_SIDED, {}, ARRAYS),  # a default of its own
         ("mds", HUBER, TWO_POINT, (True, False)),
     ],
 )  # fmt: skip
