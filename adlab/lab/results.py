@@ -121,7 +121,7 @@ def require_movies(job: configs.Job, kind: str) -> None:
     if not hasattr(job.module, "movies"):
         raise UsageError(
             f"{job.name} has no movies: leave --animate out, or define in "
-            f"{experiment.shown(job.sources[0])} movies(data, config) -> dict[str, Movie], with "
+            f"{experiment.shown(job.head)} movies(data, config) -> dict[str, Movie], with "
             "adlab.figures.animation.Movie"
         )
     try:

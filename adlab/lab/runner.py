@@ -60,7 +60,7 @@ def run(
     Args:
       path: the config.
       profile: name of one of its profiles.
-      overrides: dotted path -> value: {"num_steps": 10, "problem.kind": "huber"}.
+      overrides: dotted path -> value: {"num_steps": 10, "estimators.0.kind": "two_point"}.
       out: folder of the results.
       force: run even if it is done.
       plugins: modules that `kind = "module:function"` may import.

@@ -103,9 +103,11 @@ def _parsed(file: Path, changed: int, size: int) -> Source:
 def _flat(body: Iterable[ast.stmt]) -> Iterator[tuple[ast.stmt, bool]]:
     """Yield the statements of a module, and whether only a type checker sees them."""
     for node in body:
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
-            yield from ((inner, True) for inner in node.body)
-            yield from ((inner, False) for inner in node.orelse)
+        test = ast.unparse(node.test) if isinstance(node, ast.If) else ""
+        if isinstance(node, ast.If) and test.removeprefix("not ").endswith("TYPE_CHECKING"):
+            turned = test.startswith("not ")
+            yield from ((inner, not turned) for inner in node.body)
+            yield from ((inner, turned) for inner in node.orelse)
         else:
             yield node, False
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import adlab
 from adlab import lab
 from adlab.lab import store
 from adlab.lab.cli import main
@@ -748,13 +749,22 @@ sys.exit(code)
 
 
 @pytest.mark.usefixtures("checkout")
-@pytest.mark.parametrize("command", ["--help", "list", "run --help"])
+@pytest.mark.parametrize("command", ["--help", "list", "run --help", "--version"])
 def test_light_commands_import_nothing_heavy(command):
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", LIGHT, *command.split()], capture_output=True
     )
     assert (done.returncode, done.stderr) == (0, b"")
     assert b"adlab" in done.stdout
+    if command == "--version":
+        assert done.stdout.decode() == f"adlab {adlab.__version__}\n"
+
+
+def test_the_lab_shows_its_names_and_no_others():
+    assert dir(lab) == sorted(lab.__all__)
+    assert all(getattr(lab, name) is not None for name in lab.__all__)
+    with pytest.raises(AttributeError, match="has no attribute 'verdicts'"):
+        lab.verdicts  # noqa: B018
 
 
 def test_a_config_error_answers_before_any_device_starts(checkout):

@@ -156,6 +156,8 @@ MODULES = {
         ("import helper\ndef other(): return helper.factor\ndef run(): return 1", set()),
         ("import helper\nclass A:\n    x = helper.factor\ndef run(): return A", {"helper.py"}),
         ("import registering\ndef run(): return registering.TABLE", {"registering.py"}),
+        ("import typing\nif not typing.TYPE_CHECKING:\n    import helper\n"
+         "def run(): return helper.factor", {"helper.py"}),
         ("from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import helper\n"
          "def run(x: 'helper'): return x", set()),
     ],
