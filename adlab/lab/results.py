@@ -11,6 +11,7 @@ from typing import Any
 from adlab.lab import config as configs
 from adlab.lab import experiment, provenance, start, store, toml
 from adlab.lab.errors import LabError, UsageError, nearest
+from adlab.lab.report import Verdicts
 from adlab.lab.verdict import Verdict, render
 
 
@@ -57,9 +58,9 @@ def figures(folder: Path) -> list[Path]:
     return sorted((folder / "figures").glob("*.*"))
 
 
-def read_verdicts(folder: Path) -> list[Verdict]:
+def read_verdicts(folder: Path) -> Verdicts:
     """Return the verdicts stored in a run's folder; none where they couldn't be made."""
-    return [_verdict(entry) for entry in store.read_json(folder / "verdicts.json") or []]
+    return Verdicts(_verdict(entry) for entry in store.read_json(folder / "verdicts.json") or [])
 
 
 def _verdict(entry: Mapping[str, Any]) -> Verdict:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +14,7 @@ from adlab.lab import config as configs
 from adlab.lab import experiment, provenance, results, start, store, toml
 from adlab.lab.errors import LabError
 from adlab.lab.progress import Progress
-from adlab.lab.verdict import Verdict
+from adlab.lab.report import Verdicts, summary
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -38,8 +39,15 @@ class Result:
 
     folder: Path
     computed: bool
-    verdicts: list[Verdict]
+    verdicts: Verdicts
     problems: list[str] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        failed = f"; failed: {'; '.join(self.problems)}" if self.problems else ""
+        return f"<Result {self.folder}: {summary(self.verdicts)}{failed}>"
+
+    def _repr_html_(self) -> str:
+        return f"{self.verdicts._repr_html_()}<p>{html.escape(repr(self)[1:-1])}</p>"
 
 
 def run(
