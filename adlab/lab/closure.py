@@ -91,10 +91,10 @@ class Closure:
             self._whole(source)
             return
         name, *rest = chain
-        bound = [i for i, s in enumerate(source.statements) if name in s.binds]
+        bound = source.places.get(name, [])
         for place in bound:
             self._take(source, place)
-        imported = [each for each in source.imports if each.bound == name]
+        imported = list(source.imported.get(name, []))
         if source.lazy and not bound:
             imported += [each for each in source.typing_imports if each.bound == name]
         for each in imported:
@@ -145,12 +145,11 @@ class Closure:
         self.statements[source.file].add(place)
         statement = source.statements[place]
         for name, *rest in statement.uses:
-            for other, candidate in enumerate(source.statements):
-                if name in candidate.binds:
-                    self._take(source, other)
-            for each in (*statement.imports, *source.imports):
-                if each.bound == name:
-                    self._follow(source, each, tuple(rest))
+            for other in source.places.get(name, []):
+                self._take(source, other)
+            inner = [each for each in statement.imports if each.bound == name]
+            for each in (*inner, *source.imported.get(name, [])):
+                self._follow(source, each, tuple(rest))
         used = {chain[0] for chain in statement.uses}
         for each in statement.imports:
             if each.bound not in used:
@@ -184,11 +183,12 @@ class Closure:
     def _data(self) -> set[Path]:
         """Return the files beside the code that it names, and those that no code there names."""
         found = set()
+        beside = {folder: _beside(folder) for folder in {file.parent for file in self.statements}}
         for file, places in self.statements.items():
             strings = {each for place in places for each in read(file).statements[place].strings}
             found |= {
                 path
-                for path, named in _beside(file.parent)
+                for path, named in beside[file.parent]
                 if (places and not named) or any(path.name in string for string in strings)
             }
         return found - set(self.ignored)
@@ -198,7 +198,7 @@ def binds(package: Path, name: str) -> bool:
     """Whether the head of a package binds a name, or says lazily where it is."""
     source = read(package)
     imports = (*source.imports, *source.typing_imports)
-    return any(name in s.binds for s in source.statements) or any(i.bound == name for i in imports)
+    return name in source.places or any(each.bound == name for each in imports)
 
 
 def _tabled(source: Source, name: str) -> list[Root]:

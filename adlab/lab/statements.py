@@ -62,6 +62,23 @@ class Source:
     imports: tuple[Import, ...]
     typing_imports: tuple[Import, ...]
 
+    @functools.cached_property
+    def places(self) -> dict[str, list[int]]:
+        """Where among the statements those are that bind a name."""
+        found: dict[str, list[int]] = {}
+        for place, statement in enumerate(self.statements):
+            for name in statement.binds:
+                found.setdefault(name, []).append(place)
+        return found
+
+    @functools.cached_property
+    def imported(self) -> dict[str, list[Import]]:
+        """The imports that bind a name when the module runs."""
+        found: dict[str, list[Import]] = {}
+        for each in self.imports:
+            found.setdefault(each.bound, []).append(each)
+        return found
+
     @property
     def package(self) -> bool:
         """Whether it is the head of a package."""

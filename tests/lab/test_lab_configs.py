@@ -247,16 +247,15 @@ def test_no_word_is_dropped_or_taken_for_another_flags(line, told, capsys):
     assert capsys.readouterr().err == f"error: {told}\n"
 
 
-def test_the_commands_flags_are_told_from_the_configs(methods, capsys):
-    line = (
-        "run --x64 configs/methods.toml --seeds 1 2 --check --problem.dim=9 --out r --decay -1e-3"
-    )
-    assert main(shlex.split(line)) == 0
+@pytest.mark.usefixtures("quick_figures")
+def test_the_commands_flags_are_told_from_the_configs(checkout, capsys):
+    flags = "--widths 3 4 --check --num-steps=5 --out r --ratio 5e-1"
+    assert main(shlex.split(f"run --x64 configs/decay.toml {flags}")) == 0
     capsys.readouterr()
-    (folder,) = (methods.path / "r").iterdir()
+    (folder,) = (checkout.path / "r").iterdir()
     resolved = tomllib.loads((folder / "config.toml").read_text())
-    assert (resolved["x64"], resolved["seeds"], resolved["decay"]) == (True, [1, 2], -0.001)
-    assert resolved["problem"] == {"kind": "norm", "dim": 9}
+    assert (resolved["x64"], resolved["widths"], resolved["num_steps"]) == (True, [3, 4], 5)
+    assert overrides.parse_flags(["--decay", "-1e-3"]) == {"decay": -0.001}
 
 
 @pytest.mark.usefixtures("methods")

@@ -187,6 +187,7 @@ def plot(data, config): return {}
 '''
 
 
+@pytest.mark.usefixtures("quick_figures")
 def test_a_plugins_module_and_what_it_imports_make_a_run_stale(checkout, monkeypatch):
     monkeypatch.setattr(sys, "path", [str(checkout.path), *sys.path])
     module, beside = (checkout.path / f"{name}.py" for name in ("stale_plugin", "beside_plugin"))
@@ -209,6 +210,7 @@ def test_a_plugins_module_and_what_it_imports_make_a_run_stale(checkout, monkeyp
         sys.modules.pop(name, None)
 
 
+@pytest.mark.usefixtures("quick_figures")
 def test_figures_are_drawn_again_from_stored_arrays_where_only_they_changed(checkout, capsys):
     run = ["run", "configs/decay.toml"]
     main(run)
@@ -225,6 +227,7 @@ def test_figures_are_drawn_again_from_stored_arrays_where_only_they_changed(chec
     assert results.currency(checkout.result) == "current"
 
 
+@pytest.mark.usefixtures("quick_figures")
 def test_plot_of_a_stale_run_doesnt_make_it_current(checkout):
     main(["run", "configs/decay.toml"])
     file = checkout.path / "experiments/decay.py"
