@@ -28,7 +28,12 @@ _PLAIN = (int, float, bool, str, types.NoneType)
 
 
 class Spec(pydantic.BaseModel):
-    """A table with a `kind`: a factory and its parameters. Frozen; unknown keys are refused."""
+    """A table with a `kind`: a factory and its parameters. Frozen; unknown keys are refused.
+
+    Attributes:
+      factory: what makes it; every kind has a class with its own.
+      stand_ins: positional arguments for a trial call of the factory.
+    """
 
     model_config = pydantic.ConfigDict(
         strict=True, frozen=True, extra="forbid", protected_namespaces=()
@@ -80,6 +85,9 @@ class Registry:
       kinds: kind -> "module:function"; or what returns that, called when it is first needed.
       stand_ins: positional arguments for a trial call; their number tells factories of one
         registry from another's.
+
+    Attributes:
+      role: as given.
     """
 
     def __init__(

@@ -30,7 +30,12 @@ OWN = frozenset((*_FILES, "figures", "stages"))
 
 @dataclass(frozen=True)
 class Place:
-    """Where a run is kept: folder `out`, name `key`."""
+    """Where a run is kept.
+
+    Attributes:
+      out: the folder of all results.
+      key: `<experiment>-<hash of the resolved config>`, the name of the run's own.
+    """
 
     out: Path
     key: str
