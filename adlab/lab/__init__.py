@@ -8,13 +8,13 @@ imported when first used, so that `adlab --help` needs neither jax nor pydantic.
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from adlab.lab.catalogue import estimators, problems
     from adlab.lab.config import ExperimentConfig
     from adlab.lab.errors import LabError
     from adlab.lab.progress import Progress
+    from adlab.lab.registries import estimators, problems
     from adlab.lab.registry import Spec as Estimator
     from adlab.lab.registry import Spec as ProblemSpec
     from adlab.lab.runner import run
@@ -33,23 +33,27 @@ __all__ = [
     "run",
 ]
 
-_HOMES = {
-    "ExperimentConfig": "config",
-    "LabError": "errors",
-    "Progress": "progress",
-    "Text": "verdict",
-    "Verdict": "verdict",
-    "estimators": "catalogue",
-    "problems": "catalogue",
-    "run": "runner",
-}
-_UNIONS = {"Estimator": "estimators", "ProblemSpec": "problems"}
+if not TYPE_CHECKING:  # a type checker would take any name for one of the package's
+    _HOMES = {
+        "ExperimentConfig": "config",
+        "LabError": "errors",
+        "Progress": "progress",
+        "Text": "verdict",
+        "Verdict": "verdict",
+        "estimators": "registries",
+        "problems": "registries",
+        "run": "runner",
+    }
+    _UNIONS = {"Estimator": "estimators", "ProblemSpec": "problems"}
+
+    def __getattr__(name):
+        if name in _UNIONS:  # made again at each look, since plugins add kinds
+            registries = importlib.import_module("adlab.lab.registries")
+            return getattr(registries, _UNIONS[name]).union()
+        if name in _HOMES:
+            return getattr(importlib.import_module(f"adlab.lab.{_HOMES[name]}"), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-def __getattr__(name: str) -> Any:
-    if name in _UNIONS:  # made anew at each look, since plugins add kinds
-        catalogue = importlib.import_module("adlab.lab.catalogue")
-        return getattr(catalogue, _UNIONS[name]).union()
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"adlab.lab.{_HOMES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -9,14 +9,15 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+import adlab
 from adlab.lab import experiment, tracing
 from adlab.lab.errors import LabError, UsageError
 from adlab.lab.overrides import parse_flags
@@ -32,8 +33,10 @@ Result = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RESULT")]
 Out = Annotated[Path, tyro.conf.arg(metavar="DIR")]
 Modules = Annotated[Many, tyro.conf.arg(metavar="MODULE")]
 
-_VALUED = ("--profile", "--plugin", "--out", "--lang", "--animate")
-_BARE = ("--x64", "--force", "--check", "--help", "-h")
+_ABOUT = (
+    "Derivative estimators, measured: run experiments, read their verdicts, trace a function. "
+    "`adlab --version` prints the version."
+)
 
 
 @dataclass(frozen=True)
@@ -48,8 +51,9 @@ class List:
 class Run:
     """Run the experiment that a config names, or find its finished run, and print its verdicts.
 
-    Every field of the config is a flag too: --num-steps 5000, --problem.kind huber,
-    --estimators.0.num-probes 4. `adlab run CONFIG --help` lists them with the config's values.
+    Every field of the config is a flag too: --num-seeds 4, --estimators.0.kind one_sided,
+    --estimators.0.num-probes 4. A new kind starts from its own defaults. `adlab run CONFIG --help`
+    lists the flags with the config's values.
     """
 
     config: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="CONFIG")]
@@ -114,6 +118,9 @@ class Export:
     """Folder of the results."""
 
 
+COMMANDS = List | Run | Plot | Show | Export | tracing.Trace
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0 done, 1 failed, 2 refused, 130 interrupted."""
     typed = list(sys.argv[1:] if argv is None else argv)
@@ -134,68 +141,51 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(typed: list[str]) -> int:
-    own, overrides = split(typed) if typed[:1] == ["run"] else (tracing.bracketed(typed), [])
-    rest = [token for token in own if token not in ("--help", "-h")]
-    fields_wanted = own[:1] == ["run"] and len(own) > len(rest) and len(_bare_words(rest)) > 1
-    command = tyro.cli(
-        List | Run | Plot | Show | Export | tracing.Trace,
-        args=rest if fields_wanted else own,
-        prog="adlab",
-        description="Derivative estimators, measured: run experiments, read their verdicts, "
-        "trace a function.",
-    )
+    if typed == ["--version"]:
+        print(f"adlab {adlab.__version__}")
+        return 0
+    if typed[:1] == ["run"]:
+        return _dispatch_run(typed)
+    command = tyro.cli(COMMANDS, args=tracing.bracketed(typed), prog="adlab", description=_ABOUT)
     match command:
-        case Run() if fields_wanted:
-            return _fields(command, overrides)
-        case Run():
-            return _run(command, overrides)
         case List():
             return _list(command)
         case Plot():
             return _plot(command)
         case Show():
             return _show(command)
+        case Export():
+            return _export(command)
         case tracing.Trace():
             return tracing.run(command)
-        case _:
-            return _export(command)
+        case Run():
+            return _run(command, {})
 
 
-def _bare_words(own: Sequence[str]) -> list[str]:
-    pairs = zip(["", *own], own, strict=False)
-    return [t for before, t in pairs if not t.startswith("-") and before not in _VALUED]
+def _dispatch_run(typed: list[str]) -> int:
+    """Run, or show the fields of the config where one is named beside --help.
+
+    What isn't a flag of the command itself is an override.
+    """
+    rest = [token for token in typed if token not in ("--help", "-h")]
+    command, others = tyro.cli(
+        COMMANDS, args=rest if len(rest) > 1 else typed, prog="adlab", return_unknown_args=True
+    )
+    assert isinstance(command, Run)  # since "run" comes first
+    overrides = parse_flags(others, within=rest)
+    return (_fields if len(rest) < len(typed) else _run)(command, overrides)
 
 
-def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Separate the command's own flags from overrides, which take the values after them."""
-    own: list[str] = []
-    overrides: list[str] = []
-    target = own
-    tokens = iter(arguments)
-    for token in tokens:
-        name = token.partition("=")[0]
-        if name in _VALUED or name in _BARE:
-            target = own
-            own.append(token)
-            if name in _VALUED and "=" not in token:
-                own.extend([value] if (value := next(tokens, None)) is not None else [])
-        else:
-            if token.startswith("--"):
-                target = overrides
-            target.append(token)
-    return own, overrides
-
-
-def _job(command: Run, overrides: Sequence[str]) -> Job:
+def _job(command: Run, overrides: Mapping[str, Any]) -> Job:
     from adlab.lab import config
 
-    changes = parse_flags(overrides) | ({"x64": True} if command.x64 else {})
+    changes = {**overrides, **({"x64": True} if command.x64 else {})}
     return config.load(
         command.config, profile=command.profile, changes=changes, plugins=command.plugin
     )
 
 
-def _fields(command: Run, overrides: Sequence[str]) -> int:
+def _fields(command: Run, overrides: Mapping[str, Any]) -> int:
     """Print the fields of a config with the values that the file, profile and flags give them."""
     job = _job(command, overrides)
     print(f"The command's own flags: adlab run --help. The config's, for {command.config}:\n")
@@ -205,18 +195,18 @@ def _fields(command: Run, overrides: Sequence[str]) -> int:
         default=job.config,
         args=["--help"],
         prog=f"adlab run {command.config}",
-        description=experiment.claim(job.sources[0]),
+        description=experiment.claim(job.head),
     )
     return 0
 
 
-def _run(command: Run, overrides: Sequence[str]) -> int:
+def _run(command: Run, overrides: Mapping[str, Any]) -> int:
     job = _job(command, overrides)
     from adlab.lab import report, runner, store
 
     screen = report.console()
     say = partial(screen.print, soft_wrap=True)
-    say(f"{job.key}: {experiment.claim(job.sources[0])}")
+    say(f"{job.key}: {experiment.claim(job.head)}")
     result = runner.execute(
         job, command.out, force=command.force, lang=command.lang, animate=command.animate,
         console=screen, say=say,

@@ -13,7 +13,7 @@ from typing import Any
 
 import pydantic
 
-from adlab.lab import catalogue, experiment, overrides, refusals, toml
+from adlab.lab import experiment, overrides, refusals, registries, toml
 from adlab.lab.errors import ConfigError, LabError, UsageError
 
 
@@ -42,8 +42,8 @@ class Job:
       name: of the experiment.
       config: validated.
       module: the experiment, imported.
-      sources: files beyond adlab that the result depends on: the experiment's, its head first, then
-        plugins'.
+      head: the experiment's file, or the head of its package.
+      plugin_files: the files of the modules that the config's own kinds come from.
       config_file: where the config was read.
       plugins: modules that were allowed.
     """
@@ -51,9 +51,15 @@ class Job:
     name: str
     config: Any
     module: ModuleType
-    sources: tuple[Path, ...]
+    head: Path
+    plugin_files: tuple[Path, ...]
     config_file: Path
     plugins: tuple[str, ...]
+
+    @property
+    def sources(self) -> tuple[Path, ...]:
+        """The user's own files: the experiment's, its head first, then plugins'."""
+        return (*experiment.sources(self.head), *self.plugin_files)
 
     @property
     def resolved(self) -> dict[str, Any]:
@@ -102,14 +108,14 @@ def load(
         raise ConfigError(path, [f"`experiment` must be a string, got {refusals.told(name)}"])
     file = experiment_file or experiment.locate(path, name)
     importable(path)
-    own = _admit(path, [tables, _as_tables(changes)], plugins)
+    own = _registered(path, [tables, _as_tables(changes)], plugins)
     module = experiment.load(file)
     if not (isinstance(module.Config, type) and issubclass(module.Config, ExperimentConfig)):
         raise LabError(f"{experiment.shown(file)}: Config must derive from lab.ExperimentConfig")
     tables, problems = overrides.apply(tables, changes, _defaults(module.Config))
     config = _validate(module.Config, tables, path, problems)
-    sources = (*experiment.sources(file.absolute()), *sorted({p.absolute() for p in own}))
-    return Job(name, config, module, sources, path.absolute(), tuple(plugins))
+    files = tuple(sorted({plugin.absolute() for plugin in own}))
+    return Job(name, config, module, file.absolute(), files, path.absolute(), tuple(plugins))
 
 
 def importable(path: Path) -> None:
@@ -125,12 +131,12 @@ def _as_tables(changes: Mapping[str, Any]) -> list[Any]:
     ]
 
 
-def _admit(path: Path, tables: Any, plugins: Sequence[str]) -> list[Path]:
-    catalogue.forget_admitted()
+def _registered(path: Path, tables: Any, plugins: Sequence[str]) -> list[Path]:
+    registries.forget_plugins()
     problems, files = [], []
-    for kind in dict.fromkeys(catalogue.own_kinds(tables)):
+    for kind in dict.fromkeys(kind for kind in registries.kinds_in(tables) if ":" in kind):
         try:
-            files.append(catalogue.admit(kind, plugins))
+            files.append(registries.register_plugin(kind, plugins))
         except UsageError as error:
             problems.append(str(error))
     if problems:

@@ -25,6 +25,10 @@ class ConfigError(UsageError):
     Args:
       source: the file (or object) that holds the problems.
       problems: one line each.
+
+    Attributes:
+      source: the file, as text.
+      problems: as given.
     """
 
     def __init__(self, source: object, problems: Sequence[str]) -> None:

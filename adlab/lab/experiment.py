@@ -26,7 +26,14 @@ PARTS = ("Config", "run", "verdicts", "plot")  # and, if it likes, `movies` and 
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of `adlab list`: a config with the experiment it runs."""
+    """One line of `adlab list`: a config with the experiment it runs.
+
+    Attributes:
+      config: the file.
+      experiment: its name.
+      claim: the first line of its docstring.
+      profiles: the names of the config's profiles.
+    """
 
     config: Path
     experiment: str
@@ -68,7 +75,7 @@ def sources(file: Path) -> tuple[Path, ...]:
 
 
 def load(path: Path) -> ModuleType:
-    """Import the experiment whose head is at `path` anew.
+    """Import the experiment whose head is at `path` again, whatever was imported before.
 
     Raises:
       LabError: it fails to import, lacks one of its four parts, or has a faulty labels.toml.

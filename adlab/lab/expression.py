@@ -55,7 +55,13 @@ _NOT_MEANT = {
 
 
 class Expression(NamedTuple):
-    """A formula as a function of its variables, in the order in which they were bound."""
+    """A formula as a function of its variables.
+
+    Attributes:
+      source: as it was typed.
+      variables: in the order in which they were bound.
+      fun: takes their values in that order.
+    """
 
     source: str
     variables: tuple[str, ...]
@@ -64,6 +70,9 @@ class Expression(NamedTuple):
 
 def parse(source: str, variables: Sequence[str]) -> Expression:
     """Read a formula in these variables.
+
+    >>> parse("2*w + 1", ["w"]).fun(3)
+    7
 
     Raises:
       UsageError: it isn't one, holds what isn't allowed or isn't finite, names something unknown,
@@ -104,7 +113,10 @@ def _positional(value: Callable[..., Any], variables: Sequence[str]) -> Callable
 
 
 def point(text: str) -> dict[str, float]:
-    """Read the values of variables: "w1=2,w2=3".
+    """Read the values of variables.
+
+    >>> point("w1=2, w2=3")
+    {'w1': 2.0, 'w2': 3.0}
 
     Raises:
       UsageError: a part isn't name=number, the number isn't finite, or a name stands there twice.

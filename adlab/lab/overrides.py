@@ -14,11 +14,16 @@ from typing import Any
 from adlab.lab.errors import UsageError
 
 
-def parse_flags(argv: Sequence[str]) -> dict[str, Any]:
+def parse_flags(argv: Sequence[str], within: Sequence[str] | None = None) -> dict[str, Any]:
     """Turn `--a.b-c 1 --flag --no-other --list 1 2` into a mapping from dotted path to value.
 
+    Args:
+      argv: the flags.
+      within: the command line that other flags were taken out of; what followed those is no value
+        of the flag before them.
+
     Raises:
-      UsageError: a token stands where a flag should.
+      UsageError: a token stands where a flag should, or a flag twice.
 
     >>> parse_flags(["--num-steps", "5", "--problem.kind=huber", "--no-x64"])
     {'num_steps': 5, 'problem.kind': 'huber', 'x64': False}
@@ -26,12 +31,25 @@ def parse_flags(argv: Sequence[str]) -> dict[str, Any]:
     groups: list[list[str]] = []
     for token in argv:
         if token.startswith("--") and len(token) > 2:
-            groups.append(token[2:].split("=", 1))
-        elif not groups:
+            groups.append([token])
+        elif not groups or not _follows([*groups[-1], token], argv if within is None else within):
             raise UsageError(f"unexpected argument '{token}'; overrides look like --num-steps 5")
         else:
             groups[-1].append(token)
-    return dict(_flag(name, tokens) for name, *tokens in groups)
+    flags: dict[str, Any] = {}
+    for flag, *tokens in groups:
+        name, *value = flag[2:].split("=", 1)
+        path, parsed = _flag(name, [*value, *tokens])
+        if path in flags:
+            raise UsageError(f"--{name} stands there twice")
+        flags[path] = parsed
+    return flags
+
+
+def _follows(tokens: Sequence[str], line: Sequence[str]) -> bool:
+    """Whether the tokens stand in the line one after the other."""
+    size = len(tokens)
+    return any(line[at : at + size] == tokens for at in range(len(line) - size + 1))
 
 
 def _flag(name: str, tokens: Sequence[str]) -> tuple[str, Any]:

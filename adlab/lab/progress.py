@@ -27,6 +27,10 @@ class Progress:
       stages: folder where finished stages are kept; None keeps nothing.
       console: where progress is shown; None shows nothing.
       log: takes each line for the log.
+
+    Attributes:
+      spent: compile and run seconds by name.
+      timings: measured times by name, any shape, in seconds.
     """
 
     def __init__(

@@ -1,50 +1,80 @@
-"""Where a result comes from: sources, versions, commit, device."""
+"""Where a result comes from: sources, versions, commit, device.
+
+A run's stamp has two hashes of code. `computed` is of what the arrays depend on: `run` of the
+experiment, the estimators and problems that its config names, and plugins. `derived` is of the
+whole experiment, with what draws and judges: where only that changed, verdicts and figures are made
+again from the stored arrays.
+"""
 
 from __future__ import annotations
 
-import functools
-import hashlib
 import platform
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from adlab.lab import closure, experiment, registries
+from adlab.lab.statements import read
 
 if TYPE_CHECKING:
     from adlab.lab.config import Job
 
 _PACKAGES = ("adlab", "jax", "jaxlib", "numpy", "optax", "scikit-learn")
+_LIBRARY = Path(__file__).parents[1]
+_LABELS = "labels.toml"  # what figures and verdicts say; no array depends on it
 
 
-def stamp(sources: Iterable[Path]) -> dict[str, Any]:
-    """Return what a current run must agree with: a hash of the sources, and the versions.
+def stamp(head: Path, plugins: Sequence[Path], tables: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a run must agree with to be current.
 
     Args:
-      sources: files beyond adlab itself: the experiment and plugins.
+      head: the experiment's file, or the head of its package.
+      plugins: the files of the modules that the config's own kinds come from.
+      tables: the resolved config.
     """
-    return {"sources": source_hash(sources), "versions": versions()}
+    return {
+        "computed": computed(head, plugins, tables).digest(),
+        "derived": derived(head).digest(),
+        "versions": versions(),
+    }
 
 
-def source_hash(sources: Iterable[Path]) -> str:
-    """Hash the names and contents of adlab's modules and of `sources`."""
-    digest = hashlib.sha256(_own_hash())
-    for path in sources:
-        _add(digest, path.name, path)
-    return digest.hexdigest()[:16]
+def computed(head: Path, plugins: Sequence[Path], tables: Mapping[str, Any]) -> closure.Closure:
+    """Return what the arrays depend on; see `stamp`."""
+    head = head.absolute()
+    roots: list[closure.Root] = [(head, ("run",)), (head, ("Config",))]
+    roots += [(plugin.absolute(), ()) for plugin in plugins]
+    roots += _factories({*registries.kinds_in(dict(tables)), *_spoken_of(head)})
+    return closure.Closure(roots, ignored=[head.with_name(_LABELS)])
 
 
-@functools.cache  # what this process has imported doesn't change under it
-def _own_hash() -> bytes:
-    package, digest = Path(__file__).parents[1], hashlib.sha256()
-    for path in sorted(package.rglob("*.py")):
-        _add(digest, str(path.relative_to(package)), path)
-    return digest.digest()
+def derived(head: Path) -> closure.Closure:
+    """Return what verdicts and figures depend on, beyond the arrays: all of the experiment."""
+    own = [path.absolute() for path in experiment.sources(head)]
+    labels = own[0].with_name(_LABELS)
+    return closure.Closure([(path, ()) for path in own], also=[labels] if labels.exists() else [])
 
 
-def _add(digest: hashlib._Hash, name: str, path: Path) -> None:
-    content = path.read_bytes()
-    digest.update(f"{name}\0{len(content)}\0".encode() + content)
+def _spoken_of(head: Path) -> set[str]:
+    """Return the strings of an experiment that asks a registry itself: kinds may be among them."""
+    code = [statement for file in experiment.sources(head) for statement in read(file).statements]
+    names = {("lab", "estimators"), ("lab", "problems")}
+    asks = any(chain[:2] in names for statement in code for chain in statement.uses)
+    return {string for statement in code for string in statement.strings if asks}
+
+
+def _factories(kinds: Collection[str]) -> Iterator[closure.Root]:
+    """Yield the factory of every kind; plugins' kinds have files of their own.
+
+    A kind that two registries know counts for both.
+    """
+    for kind in sorted(kinds):
+        for package in registries.PACKAGES:
+            head = _LIBRARY.parent.joinpath(*package.split("."), "__init__.py")
+            if closure.binds(head, kind):
+                yield head, (kind,)
 
 
 def versions() -> dict[str, str]:
@@ -91,7 +121,7 @@ def about(job: Job, seconds: Mapping[str, Mapping[str, float]], total: float) ->
         "seed": job.config.seed,
         "x64": job.config.x64,
         "versions": versions(),
-        "git": commit(job.sources[0].parent),
+        "git": commit(job.head.parent),
         "device": device(),
         "seconds": {
             "compile": sum(part["compile"] for part in seconds.values()),
@@ -101,9 +131,9 @@ def about(job: Job, seconds: Mapping[str, Mapping[str, float]], total: float) ->
         },
         "plugins": list(job.plugins),
         "files": {
-            "experiment": str(job.sources[0]),
+            "experiment": str(job.head),
             "config": str(job.config_file),
-            "sources": [str(source) for source in job.sources],
+            "plugins": [str(plugin) for plugin in job.plugin_files],
         },
     }
 

@@ -9,6 +9,7 @@ config is read.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 import types
@@ -27,7 +28,12 @@ _PLAIN = (int, float, bool, str, types.NoneType)
 
 
 class Spec(pydantic.BaseModel):
-    """A table with a `kind`: a factory and its parameters. Frozen; unknown keys are refused."""
+    """A table with a `kind`: a factory and its parameters. Frozen; unknown keys are refused.
+
+    Attributes:
+      factory: what makes it; every kind has a class with its own.
+      stand_ins: positional arguments for a trial call of the factory.
+    """
 
     model_config = pydantic.ConfigDict(
         strict=True, frozen=True, extra="forbid", protected_namespaces=()
@@ -76,16 +82,28 @@ class Registry:
 
     Args:
       role: what a factory makes, for messages: "estimator".
-      kinds: kind -> "module:function".
+      kinds: kind -> "module:function"; or what returns that, called when it is first needed.
       stand_ins: positional arguments for a trial call; their number tells factories of one
         registry from another's.
+
+    Attributes:
+      role: as given.
     """
 
-    def __init__(self, role: str, kinds: Mapping[str, str], stand_ins: Sequence[Any] = ()) -> None:
+    def __init__(
+        self,
+        role: str,
+        kinds: Mapping[str, str] | Callable[[], Mapping[str, str]],
+        stand_ins: Sequence[Any] = (),
+    ) -> None:
         self.role = role
-        self._targets = dict(kinds)
+        self._kinds = kinds
         self._stand_ins = tuple(stand_ins)
         self._specs: dict[str, type[Spec]] = {}
+
+    @functools.cached_property
+    def _targets(self) -> dict[str, str]:
+        return dict(self._kinds() if callable(self._kinds) else self._kinds)
 
     @property
     def kinds(self) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from adlab.lab.verdict import Verdict, render
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
 _COLUMNS = ("claim", "measured", "interval", "expected", "tolerance", "outcome")
 _STYLES = {"holds": "green", "fails": "bold red", "undecided": "yellow"}
@@ -31,15 +32,20 @@ def console() -> Console:
 
 def print_verdicts(verdicts: Sequence[Verdict], lang: str, screen: Console) -> None:
     """Print the table of verdicts and a line that counts those that hold."""
+    if not verdicts:
+        screen.print("no verdicts")
+        return
+    screen.print(_table(verdicts, lang))
+    screen.print(summary(verdicts))
+
+
+def _table(verdicts: Sequence[Verdict], lang: str) -> Table:
     from rich import box
     from rich.table import Table
     from rich.text import Text as Styled
 
     from adlab.figures import labels
 
-    if not verdicts:
-        screen.print("no verdicts")
-        return
     table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0), show_edge=False)
     for name in _COLUMNS:
         justify: Any = "left" if name in ("claim", "outcome") else "right"
@@ -49,8 +55,26 @@ def print_verdicts(verdicts: Sequence[Verdict], lang: str, screen: Console) -> N
     for verdict in verdicts:
         outcome = Styled(labels.text(f"outcome.{verdict.outcome}", lang), _STYLES[verdict.outcome])
         table.add_row(str(render(verdict.claim, lang)), *_numbers(verdict, lang), outcome)
-    screen.print(table)
-    screen.print(summary(verdicts))
+    return table
+
+
+class Verdicts(list[Verdict]):
+    """The verdicts of a run: a list that shows itself as the table of `adlab show`."""
+
+    def __repr__(self) -> str:
+        return self._shown().export_text().rstrip("\n")
+
+    def _repr_html_(self) -> str:
+        return self._shown().export_html(inline_styles=True, code_format="<pre>{code}</pre>")
+
+    def _shown(self) -> Console:
+        from rich.console import Console
+
+        screen = Console(
+            record=True, file=io.StringIO(), width=100, highlight=False, markup=False, emoji=False
+        )
+        print_verdicts(self, "en", screen)
+        return screen
 
 
 def summary(verdicts: Sequence[Verdict]) -> str:

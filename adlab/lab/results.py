@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from adlab.lab import config as configs
-from adlab.lab import experiment, provenance, start, store
+from adlab.lab import experiment, provenance, start, store, toml
 from adlab.lab.errors import LabError, UsageError, nearest
+from adlab.lab.report import Verdicts
 from adlab.lab.verdict import Verdict, render
 
 
@@ -40,12 +41,15 @@ def find(name: str, out: Path) -> Path:
 
 def currency(folder: Path) -> str:
     """Say whether a run is of the sources and versions as they are now."""
-    about = store.read_json(folder / "run.json") or {}
-    sources = [Path(source) for source in about.get("files", {}).get("sources", [])]
-    if not sources or not all(source.is_file() for source in sources):
+    files = (store.read_json(folder / "run.json") or {}).get("files", {})
+    head, *plugins = map(Path, [files.get("experiment", ""), *files.get("plugins", [])])
+    if not all(file.is_file() for file in (head, *plugins)):
         return "unknown: its experiment isn't here"
-    if store.state(folder, provenance.stamp(sources)) == "done":
-        return "current"
+    match store.state(folder, provenance.stamp(head, plugins, toml.read(folder / "config.toml"))):
+        case "done":
+            return "current"
+        case "underived":
+            return "current, but verdicts and figures aren't: make them again with adlab plot"
     return "stale: sources or versions changed since"
 
 
@@ -54,14 +58,14 @@ def figures(folder: Path) -> list[Path]:
     return sorted((folder / "figures").glob("*.*"))
 
 
-def read_verdicts(folder: Path) -> list[Verdict]:
+def read_verdicts(folder: Path) -> Verdicts:
     """Return the verdicts stored in a run's folder; none where they couldn't be made.
 
     In the experiment's words as they are now, where it is here, else as they were stored.
     """
     if file := _experiment_file(folder, store.read_json(folder / "run.json") or {}):
         experiment.merge_labels(file)
-    return [_verdict(entry) for entry in store.read_json(folder / "verdicts.json") or []]
+    return Verdicts(_verdict(entry) for entry in store.read_json(folder / "verdicts.json") or [])
 
 
 def _verdict(entry: Mapping[str, Any]) -> Verdict:
@@ -119,6 +123,10 @@ def derive(job: configs.Job, folder: Path, lang: str) -> list[str]:
     about = store.read_json(folder / "run.json")
     if about and about.get("lang") != lang:
         store.write_json(folder / "run.json", {**about, "lang": lang})
+    done = store.read_json(folder / "DONE")
+    if isinstance(done, dict) and not problems:
+        fresh = provenance.derived(job.head).digest()
+        store.write_json(folder / "DONE", {**done, "derived": fresh})
     return problems
 
 
@@ -129,7 +137,7 @@ def require_movies(job: configs.Job, kind: str) -> None:
     if not hasattr(job.module, "movies"):
         raise UsageError(
             f"{job.name} has no movies: leave --animate out, or define in "
-            f"{experiment.shown(job.sources[0])} movies(data, config) -> dict[str, Movie], with "
+            f"{experiment.shown(job.head)} movies(data, config) -> dict[str, Movie], with "
             "adlab.figures.animation.Movie"
         )
     try:

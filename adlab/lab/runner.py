@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +14,7 @@ from adlab.lab import config as configs
 from adlab.lab import experiment, provenance, results, start, store, toml
 from adlab.lab.errors import LabError
 from adlab.lab.progress import Progress
-from adlab.lab.verdict import Verdict
+from adlab.lab.report import Verdicts, summary
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -38,8 +39,15 @@ class Result:
 
     folder: Path
     computed: bool
-    verdicts: list[Verdict]
+    verdicts: Verdicts
     problems: list[str] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        failed = f"; failed: {'; '.join(self.problems)}" if self.problems else ""
+        return f"<Result {self.folder}: {summary(self.verdicts)}{failed}>"
+
+    def _repr_html_(self) -> str:
+        return f"{self.verdicts._repr_html_()}<p>{html.escape(repr(self)[1:-1])}</p>"
 
 
 def run(
@@ -60,7 +68,7 @@ def run(
     Args:
       path: the config.
       profile: name of one of its profiles.
-      overrides: dotted path -> value: {"num_steps": 10, "problem.kind": "huber"}.
+      overrides: dotted path -> value: {"num_steps": 10, "estimators.0.kind": "two_point"}.
       out: folder of the results.
       force: run even if it is done.
       plugins: modules that `kind = "module:function"` may import.
@@ -102,15 +110,15 @@ def execute(
 def _executed(
     job: configs.Job, out: Path, force: bool, lang: str, console: Console | None, say: Say
 ) -> Result:
-    stamp = provenance.stamp(job.sources)
+    stamp = provenance.stamp(job.head, job.plugin_files, job.resolved)
     place = store.Place(out, job.key)
     found = store.state(place.final, stamp)
-    if found == "done" and not force:
-        return _found(job, place, lang)
+    if found in ("done", "underived") and not force:
+        return _found(job, place, lang, found)
     start.check(job)
     with store.hold(place):
         if not force and store.state(place.final, stamp) == "done":  # by another process, just now
-            return _found(job, place, lang)
+            return _found(job, place, lang, "done")
         notes = store.prepare(place, stamp, anew=force)
         if found == "stale" and not force:
             notes.append(
@@ -125,12 +133,12 @@ def _executed(
     return Result(place.final, True, results.read_verdicts(place.final), problems)
 
 
-def _found(job: configs.Job, place: store.Place, lang: str) -> Result:
-    """Return the finished run, making again what of it is missing or in another language."""
+def _found(job: configs.Job, place: store.Place, lang: str, state: store.State) -> Result:
+    """Return the finished run; make again what is missing, of older code or in another language."""
     folder, problems = place.final, []
     complete = (folder / "figures").is_dir() and (folder / "verdicts.json").exists()
     about = store.read_json(folder / "run.json") or {}
-    if not complete or about.get("lang") != lang:
+    if state == "underived" or not complete or about.get("lang") != lang:
         problems = results.derive(job, folder, lang)
     return Result(folder, False, results.read_verdicts(folder), problems)
 

@@ -23,14 +23,19 @@ import numpy as np
 
 from adlab.lab.errors import LabError
 
-State = Literal["done", "stale", "wreck", "absent"]
+State = Literal["done", "underived", "stale", "wreck", "absent"]
 _FILES = ("config.toml", "run.json", "data.npz", "timings.npz", "verdicts.json", "log.txt", "DONE")
 OWN = frozenset((*_FILES, "figures", "stages"))
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a run is kept: folder `out`, name `key`."""
+    """Where a run is kept.
+
+    Attributes:
+      out: the folder of all results.
+      key: `<experiment>-<hash of the resolved config>`, the name of the run's own.
+    """
 
     out: Path
     key: str
@@ -52,13 +57,23 @@ class Place:
 
 
 def state(folder: Path, stamp: Mapping[str, Any]) -> State:
-    """Say whether `folder` holds a run with this stamp, one with another, or none."""
+    """Say whether `folder` holds a run with this stamp, one with another, or none.
+
+    Of one whose data are current while its verdicts and figures aren't: "underived".
+    """
     if not folder.exists():
         return "absent"
     done = read_json(folder / "DONE")
     if not isinstance(done, dict):
         return "wreck"
-    return "done" if done == dict(stamp) else "stale"
+    if done == dict(stamp):
+        return "done"
+    return "underived" if same_data(done, stamp) else "stale"
+
+
+def same_data(one: Any, other: Mapping[str, Any]) -> bool:
+    """Whether two stamps promise the same arrays, whatever is derived from them."""
+    return isinstance(one, dict) and {**one, "derived": None} == {**other, "derived": None}
 
 
 @contextlib.contextmanager
@@ -114,7 +129,7 @@ def prepare(place: Place, stamp: Mapping[str, Any], *, anew: bool) -> list[str]:
     """
     notes = []
     stages = place.partial / "stages"
-    fits = read_json(stages / "stamp.json") == dict(stamp)
+    fits = same_data(read_json(stages / "stamp.json"), stamp)
     if stages.exists() and (anew or not fits):
         if not anew:
             notes.append("the sources changed since the interrupted run: starting anew")

@@ -1,23 +1,16 @@
-"""TOML in and out: reading, profiles merged over the base table, writing plain values.
-
-The standard library reads TOML but doesn't write it. A resolved config holds only tables, lists,
-strings, numbers and booleans, so the writer here is short; `tomllib` reads back exactly what it
-wrote.
-"""
+"""TOML in and out: reading, profiles merged over the base table, writing plain values."""
 
 from __future__ import annotations
 
 import difflib
-import json
-import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from adlab.lab.errors import ConfigError, UsageError, nearest
+import tomli_w
 
-_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
+from adlab.lab.errors import ConfigError, UsageError, nearest
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -83,6 +76,8 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 def write(tables: Mapping[str, Any]) -> str:
     """Return TOML text for tables of plain values; None is left out.
 
+    `tomllib` reads back exactly what was written.
+
     >>> print(write({"seed": 0, "problem": {"kind": "norm", "scale": 0.5}}), end="")
     seed = 0
     <BLANKLINE>
@@ -90,36 +85,12 @@ def write(tables: Mapping[str, Any]) -> str:
     kind = "norm"
     scale = 0.5
     """
-    return "\n".join(_table(tables, ())).lstrip("\n") + "\n"
+    text: str = tomli_w.dumps(_given(tables), indent=2)
+    return text
 
 
-def _table(table: Mapping[str, Any], path: tuple[str, ...]) -> list[str]:
-    lines = ["", f"[{'.'.join(map(_key, path))}]"] if path else []
-    kept = {key: value for key, value in table.items() if value is not None}
-    nested = {key: value for key, value in kept.items() if isinstance(value, Mapping)}
-    lines += [f"{_key(k)} = {_value(v)}" for k, v in kept.items() if k not in nested]
-    for key, value in nested.items():
-        lines += _table(value, (*path, key))
-    return lines
-
-
-def _key(key: str) -> str:
-    return key if _BARE_KEY.fullmatch(key) else _value(key)
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-    if isinstance(value, int | float):
-        return repr(value)
+def _given(value: Any) -> Any:
+    """Leave None out, for which TOML has no word."""
     if isinstance(value, Mapping):
-        pairs = (f"{_key(k)} = {_value(v)}" for k, v in value.items() if v is not None)
-        return "{" + ", ".join(pairs) + "}"
-    if isinstance(value, list | tuple):
-        items = [_value(item) for item in value]
-        if any(isinstance(item, Mapping) for item in value):
-            return "[\n  " + ",\n  ".join(items) + ",\n]"
-        return "[" + ", ".join(items) + "]"
-    raise TypeError(f"a config holds plain values, got {type(value).__name__}: {value!r}")
+        return {key: _given(item) for key, item in value.items() if item is not None}
+    return [_given(item) for item in value] if isinstance(value, list | tuple) else value

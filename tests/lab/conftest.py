@@ -114,6 +114,17 @@ class Checkout:
 
 
 @pytest.fixture
+def quick_figures(monkeypatch):
+    """Let figures be files of a line: for tests that don't look at their bytes."""
+
+    def save(figure, stem):
+        for kind in ("svg", "pdf", "png"):
+            stem.with_suffix(f".{kind}").write_text(f"{len(figure.axes)} axes")
+
+    monkeypatch.setattr("adlab.figures.style.save", save)
+
+
+@pytest.fixture
 def checkout(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("COLUMNS", raising=False)

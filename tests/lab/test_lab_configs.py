@@ -1,12 +1,15 @@
 """Refusals of bad configs, by their exact texts, and overrides."""
 
+import re
 import shlex
+import tomllib
+from pathlib import Path
 from textwrap import dedent
 
 import pytest
 
 from adlab.lab import config, overrides
-from adlab.lab.cli import main, split
+from adlab.lab.cli import Run, main
 from adlab.lab.errors import ConfigError, LabError, UsageError
 
 METHODS = '''
@@ -230,14 +233,29 @@ def test_flags_become_paths_and_values():
     }
 
 
-def test_the_commands_flags_are_told_from_the_configs():
-    argv = shlex.split(
-        "run --x64 c.toml --seeds 1 2 --profile smoke --problem.dim=4 --check --out r"
-    )
-    assert split(argv) == (
-        shlex.split("run --x64 c.toml --profile smoke --check --out r"),
-        shlex.split("--seeds 1 2 --problem.dim=4"),
-    )
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("--seeds 1 2 --x64 3", "unexpected argument '3'; overrides look like --num-steps 5"),
+        ("--decay 1 --decay 2", "--decay stands there twice"),
+        ("--decay 1 --lang en 2", "unexpected argument '2'; overrides look like --num-steps 5"),
+    ],
+)
+@pytest.mark.usefixtures("methods")
+def test_no_word_is_dropped_or_taken_for_another_flags(line, told, capsys):
+    assert main(["run", "configs/methods.toml", *shlex.split(line)]) == 2
+    assert capsys.readouterr().err == f"error: {told}\n"
+
+
+@pytest.mark.usefixtures("quick_figures")
+def test_the_commands_flags_are_told_from_the_configs(checkout, capsys):
+    flags = "--widths 3 4 --check --num-steps=5 --out r --ratio 5e-1"
+    assert main(shlex.split(f"run --x64 configs/decay.toml {flags}")) == 0
+    capsys.readouterr()
+    (folder,) = (checkout.path / "r").iterdir()
+    resolved = tomllib.loads((folder / "config.toml").read_text())
+    assert (resolved["x64"], resolved["widths"], resolved["num_steps"]) == (True, [3, 4], 5)
+    assert overrides.parse_flags(["--decay", "-1e-3"]) == {"decay": -0.001}
 
 
 @pytest.mark.usefixtures("methods")
@@ -344,7 +362,7 @@ def test_a_users_own_estimator_runs_and_its_result_asks_for_it_again(methods, pl
     assert f"allow it with --plugin {plugin}" in capsys.readouterr().err
     assert main(["plot", "methods", "--plugin", plugin]) == 0
     assert main(["export", "methods", "--plugin", plugin]) == 0
-    (methods.path / f"{plugin}.py").write_text(PLUGIN + "# changed\n")
+    (methods.path / f"{plugin}.py").write_text(PLUGIN + "CHANGED = 1\n")
     main(["show", "methods"])
     assert "state     stale" in capsys.readouterr().out
 
@@ -395,3 +413,31 @@ def test_help_shows_the_values_of_file_profile_and_flags(capsys):
     assert code == 0
     for part in ("Methods side by side.", "--estimators.0.num-probes INT", "41", "--decay FLOAT"):
         assert part in shown
+
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_flags_that_help_gives_as_examples_work(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    told = " ".join((Run.__doc__ or "").split())
+    flags = re.findall(r"(--[\w.-]+ [^\s,.]+)[,.]", told.replace("CONFIG --help", ""))
+    assert len(flags) == 3
+    changes = overrides.parse_flags(shlex.split(" ".join(flags)))
+    job = config.load("configs/rates.toml", changes=changes)
+    assert (job.config.num_seeds, job.config.estimators[0].name) == (4, "one_sided(num_probes=4)")
+
+
+@pytest.mark.parametrize("name", ["estimator_variance", "rates"])
+def test_every_flag_that_help_lists_takes_the_value_that_it_shows(name, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    path = f"configs/{name}.toml"
+    assert main(["run", path, "--help"]) == 0
+    told = " ".join(re.sub("[│╭╮╰╯─]", " ", capsys.readouterr().out).split())
+    flags = re.findall(r"(--[\w.-]+)(?: (?!--)\S+)*? \(default: (.*?)\)", told)
+    job = config.load(path)
+    known = {flag for flag, _ in flags}
+    for field in type(job.config).model_fields:
+        assert any(flag.startswith(f"--{field.replace('_', '-')}") for flag in known), field
+    typed = [token for flag, value in flags for token in (flag, *value.split())]
+    assert config.load(path, changes=overrides.parse_flags(typed)).resolved == job.resolved

@@ -12,7 +12,7 @@ import pydantic
 import pytest
 
 from adlab import lab
-from adlab.lab import catalogue
+from adlab.lab import registries
 from adlab.lab.errors import UsageError
 from adlab.lab.registry import Registry, plain
 
@@ -166,7 +166,7 @@ def test_what_a_file_can_hold(annotation, kept):
 
 @pytest.mark.parametrize(
     ("registry", "kind"),
-    [(r, kind) for r in catalogue.REGISTRIES for kind in r.kinds],
+    [(r, kind) for r in registries.REGISTRIES for kind in r.kinds],
     ids=lambda value: value if isinstance(value, str) else value.role,
 )
 def test_every_registered_kind_has_a_schema_with_help(registry, kind):

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import adlab
 from adlab import lab
 from adlab.lab import store
 from adlab.lab.cli import main
@@ -39,13 +40,9 @@ def real_figures():
 
 
 @pytest.fixture(autouse=True)
-def _quick_figures(request, monkeypatch):
-    def save(figure, stem):
-        for kind in ("svg", "pdf", "png"):
-            stem.with_suffix(f".{kind}").write_text(f"{len(figure.axes)} axes")
-
+def _quick_unless_asked(request):
     if "real_figures" not in request.fixturenames:
-        monkeypatch.setattr("adlab.figures.style.save", save)
+        request.getfixturevalue("quick_figures")
 
 
 @pytest.mark.usefixtures("real_figures")
@@ -90,7 +87,7 @@ def test_the_commit_is_recorded_and_whether_files_differ(checkout):
     assert len(about["git"]["commit"]) == 40
     assert about["git"]["dirty"] is False
     file = checkout.path / "experiments/decay.py"
-    file.write_text(file.read_text() + "# changed\n")
+    file.write_text(file.read_text().replace("config.ratio **", "0 + config.ratio **"))
     main(RUN)
     about = json.loads((checkout.result / "run.json").read_text())
     assert about["git"]["dirty"] is True
@@ -146,7 +143,7 @@ def test_force_runs_anyway(checkout):
 def test_changed_sources_make_a_run_stale(checkout, capsys):
     main(RUN)
     file = checkout.path / "experiments/decay.py"
-    file.write_text(file.read_text() + "# changed\n")
+    file.write_text(file.read_text().replace("config.ratio **", "0 + config.ratio **"))
     capsys.readouterr()
     main(["show", "decay"])
     assert "state     stale: sources or versions changed since" in capsys.readouterr().out
@@ -201,7 +198,7 @@ def test_stages_of_other_sources_are_not_resumed(checkout, capsys):
     main(RUN)
     (checkout.path / "interrupt-second").unlink()
     file = checkout.path / "experiments/decay.py"
-    file.write_text(file.read_text() + "# changed\n")
+    file.write_text(file.read_text().replace("config.ratio **", "0 + config.ratio **"))
     main(RUN)
     assert checkout.computed == ["first", "second"] * 2
     assert "the sources changed since the interrupted run: starting anew" in capsys.readouterr().out
@@ -748,13 +745,22 @@ sys.exit(code)
 
 
 @pytest.mark.usefixtures("checkout")
-@pytest.mark.parametrize("command", ["--help", "list", "run --help"])
+@pytest.mark.parametrize("command", ["--help", "list", "run --help", "--version"])
 def test_light_commands_import_nothing_heavy(command):
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", LIGHT, *command.split()], capture_output=True
     )
     assert (done.returncode, done.stderr) == (0, b"")
     assert b"adlab" in done.stdout
+    if command == "--version":
+        assert done.stdout.decode() == f"adlab {adlab.__version__}\n"
+
+
+def test_the_lab_shows_its_names_and_no_others():
+    assert dir(lab) == sorted(lab.__all__)
+    assert all(getattr(lab, name) is not None for name in lab.__all__)
+    with pytest.raises(AttributeError, match="has no attribute 'verdicts'"):
+        lab.verdicts  # noqa: B018
 
 
 def test_a_config_error_answers_before_any_device_starts(checkout):

@@ -27,8 +27,14 @@ def test_none_is_left_out_and_nan_survives():
     assert back["c"] == [{"e": 1}]
 
 
+def test_a_float_stays_one_and_an_integer_too():
+    numbers = {"a": 1.0, "b": 1, "c": 1e300, "d": -0.0, "e": True, "f": [2.0, 2], "g": 2**63}
+    back = tomllib.loads(toml.write(numbers))
+    assert repr(back) == repr(numbers)
+
+
 def test_only_plain_values_can_be_written():
-    with pytest.raises(TypeError, match="a config holds plain values, got object"):
+    with pytest.raises(TypeError, match="type 'object' is not TOML serializable"):
         toml.write({"a": object()})
 
 

@@ -1,6 +1,7 @@
 import io
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +10,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from adlab.lab import Text, Verdict
-from adlab.lab.report import print_verdicts, rounded, summary
+from adlab.lab.report import Verdicts, print_verdicts, rounded, summary
+from adlab.lab.runner import Result
 
 INF, NAN = math.inf, math.nan
 reals = st.floats(-1e6, 1e6)
@@ -171,6 +173,25 @@ def test_a_row_of_the_table_says_what_was_expected_of_a_control():
         "bound 3.000 [2.950, 3.050] not >= 4 holds",
         "3 of 3 hold",
     ]
+
+
+def test_a_list_of_verdicts_shows_itself_as_the_table():
+    rows = Verdicts([Verdict("a <claim>", 1, 0.95, 1.05, 1, 0.1), Verdict("odd", 3, 3, 3, 1, 0.1)])
+    shown = [" ".join(line.split()) for line in repr(rows).splitlines()]
+    assert shown[2:] == [
+        "a <claim> 1.000 [0.950, 1.050] 1 0.1 holds",
+        "odd 3 - 1 0.1 fails",
+        "1 of 2 hold (1 fails)",
+    ]
+    html = rows._repr_html_()
+    assert html.startswith("<pre>")
+    assert "a &lt;claim&gt;" in html
+    assert rows == list(rows)
+    assert repr(Verdicts()) == "no verdicts"
+    result = Result(Path("results/toy-1"), True, rows, ["no paper"])
+    assert repr(result) == "<Result results/toy-1: 1 of 2 hold (1 fails); failed: no paper>"
+    assert "Result results/toy-1: 1 of 2 hold" in result._repr_html_()
+    assert html in result._repr_html_()
 
 
 def test_the_summary_counts_outcomes():

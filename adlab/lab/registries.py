@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
-from collections.abc import Iterable, Iterator
+import typing
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from adlab.lab.errors import UsageError
 from adlab.lab.registry import Registry, resolve
+
+__all__ = [
+    "PACKAGES",
+    "REGISTRIES",
+    "estimators",
+    "forget_plugins",
+    "kinds_in",
+    "problems",
+    "register_plugin",
+]
+
+PACKAGES = ("adlab.gradients", "adlab.problems")
+"""Where the kinds of this package are defined, each under its own name."""
 
 
 def _stand_in(*args: Any) -> float:
@@ -16,21 +31,26 @@ def _stand_in(*args: Any) -> float:
     return 0.0
 
 
-estimators = Registry(
-    "estimator",
-    {
-        kind: f"adlab.gradients:{kind}"
-        for kind in (
-            "reverse_mode",
-            "forward_mode",
-            "forward_gradient",
-            "finite_difference",
-            "two_point",
-            "one_sided",
-        )
-    },
-    stand_ins=(_stand_in,),
-)
+def _estimators() -> Mapping[str, str]:
+    """Return the functions of `adlab.gradients` that make an estimator out of `fun` alone."""
+    from adlab import gradients
+
+    found = {name: getattr(gradients, name) for name in gradients.__all__}
+    return {name: f"adlab.gradients:{name}" for name, f in found.items() if _estimates(f)}
+
+
+def _estimates(factory: Any) -> bool:
+    if not inspect.isfunction(factory):
+        return False
+    from adlab.gradients import GradientFn
+
+    parameters = inspect.signature(factory).parameters.values()
+    positional = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+    returned = typing.get_type_hints(factory).get("return")
+    return positional == ["fun"] and (typing.get_origin(returned) or returned) is GradientFn
+
+
+estimators = Registry("estimator", _estimators, stand_ins=(_stand_in,))
 
 problems = Registry(
     "problem",
@@ -52,7 +72,7 @@ problems = Registry(
 REGISTRIES = (estimators, problems)
 
 
-def admit(kind: str, plugins: Iterable[str]) -> Path | None:
+def register_plugin(kind: str, plugins: Iterable[str]) -> Path | None:
     """Register a user's factory `kind = "module:function"`, and return the file it comes from.
 
     It joins the registry whose factories take as many positional arguments: an estimator takes
@@ -81,22 +101,22 @@ def admit(kind: str, plugins: Iterable[str]) -> Path | None:
     return Path(source) if source else None
 
 
-def forget_admitted() -> None:
-    """Drop every kind that `admit` added, so that each run allows its own."""
+def forget_plugins() -> None:
+    """Drop every kind that `register_plugin` added, so that each run allows its own."""
     for registry in REGISTRIES:
         for kind in registry.kinds:
             if ":" in kind:
                 registry.forget(kind)
 
 
-def own_kinds(value: Any) -> Iterator[str]:
-    """Yield every `kind = "module:function"` in nested tables and lists."""
+def kinds_in(value: Any) -> Iterator[str]:
+    """Yield the `kind` of every table in nested tables and lists."""
     if isinstance(value, dict):
         kind = value.get("kind")
-        if isinstance(kind, str) and ":" in kind:
+        if isinstance(kind, str):
             yield kind
         for item in value.values():
-            yield from own_kinds(item)
+            yield from kinds_in(item)
     elif isinstance(value, list):
         for item in value:
-            yield from own_kinds(item)
+            yield from kinds_in(item)
