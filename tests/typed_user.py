@@ -28,4 +28,4 @@ def of_descent() -> None:
     assert_type(problem, Problem)
     g, optimizer = adlab.two_point(problem.fun), optax.sgd(0.1)
     assert_type(adlab.minimize(g, problem.x0, optimizer=optimizer, num_steps=9), Trajectory)
-    adlab.two_piont  # type: ignore[attr-defined]  # a misspelt name is an error
+    _ = adlab.two_piont  # type: ignore[attr-defined]  # a misspelt name is an error
