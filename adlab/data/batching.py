@@ -111,7 +111,8 @@ def stack(parts: Iterable[Data]) -> Data:
             f"batches must be of one size to be stacked, got sizes {sorted(set(sizes))}; leave the "
             "last one out by drop_last=True, or choose a batch_size that divides the examples"
         )
-    return jax.tree.map(lambda *leaves: np.stack(leaves), *kept)
+    stacked: Data = jax.tree.map(lambda *leaves: np.stack(leaves), *kept)
+    return stacked
 
 
 def _rows(data: Any, rows: np.ndarray) -> Any:
@@ -127,7 +128,8 @@ def _num_examples(data: Any) -> int:
     if len(set(lengths.values())) > 1 or () in lengths.values():
         said = ", ".join(f"{path or 'data'}: {length}" for path, length in lengths.items())
         raise ValueError(f"arrays of data must have one leading length, got {said}")
-    return next(iter(lengths.values()))[0]
+    (length,) = next(iter(lengths.values()))
+    return int(length)
 
 
 def _require_key(key: Any) -> None:

@@ -135,7 +135,8 @@ def _gpt2(
 
         run = body if remat is None else jax.checkpoint(body, policy=remat)
         state, _ = scan(run, state, params["blocks"])
-        return _norm(params["norm"], state) @ params["tokens"].T
+        logits: jax.Array = _norm(params["norm"], state) @ params["tokens"].T
+        return logits
 
     return Model(init, apply)
 
@@ -178,7 +179,7 @@ def _norm(params: Params, x: jax.Array) -> jax.Array:
     centred = wide - jnp.mean(wide, -1, keepdims=True)
     standard = centred * jax.lax.rsqrt(jnp.mean(jnp.square(centred), -1, keepdims=True) + _EPSILON)
     scale, bias = (params[name].astype(wide.dtype) for name in ("scale", "bias"))
-    return (standard * scale + bias).astype(x.dtype)
+    return jnp.asarray(standard * scale + bias, x.dtype)
 
 
 def _attention(block: Params, x: jax.Array, later: jax.Array, heads: int) -> jax.Array:

@@ -103,7 +103,7 @@ def _normalised(params: Params, x: jax.Array, wide: jax.Array, axes: tuple[int, 
     variance = jnp.mean(jnp.square(centred), axes, keepdims=True)
     standard = (centred * jax.lax.rsqrt(variance + _EPSILON)).reshape(x.shape)
     scale, bias = (params[name].astype(wide.dtype) for name in ("scale", "bias"))
-    return (standard * scale + bias).astype(x.dtype)
+    return jnp.asarray(standard * scale + bias, x.dtype)
 
 
 def no_norm(params: Params, x: jax.Array) -> jax.Array:

@@ -75,7 +75,8 @@ class ClassificationLoss:
             return loss
         penalty = trees.vdot(params, params)
         dtype = np.promote_types(loss.dtype, penalty.dtype)
-        return loss.astype(dtype) + self.weight_decay / 2 * penalty.astype(dtype)
+        decay: jax.Array = self.weight_decay / 2 * penalty.astype(dtype)
+        return loss.astype(dtype) + decay
 
 
 jax.tree_util.register_dataclass(ClassificationLoss, ["weight_decay"], ["model"])

@@ -323,7 +323,7 @@ def _untransformed(y: Any, a: Any) -> Any:
 def _studentised(shift: Any, variance: Any) -> np.ndarray:
     """Return shift/sqrt(variance), infinite of the sign of a shift that has no variance."""
     none = variance == 0
-    ratio = shift / np.sqrt(np.where(none, 1.0, variance))
+    ratio = np.asarray(shift / np.sqrt(np.where(none, 1.0, variance)))
     return np.where(none & (ratio != 0), np.copysign(np.inf, ratio), ratio)
 
 
