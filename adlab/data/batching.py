@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adlab.core import checks
+from adlab.core.types import Key
 
 __all__ = ["Batches", "batches", "stack"]
 
@@ -51,7 +52,7 @@ class Batches(Generic[Data]):
 
 
 def batches(
-    data: Data, *, batch_size: int, key: Any = None, drop_last: bool = False
+    data: Data, *, batch_size: int, key: Key | None = None, drop_last: bool = False
 ) -> Batches[Data]:
     """Cut data into batches, to be passed over as often as wanted.
 
@@ -132,7 +133,7 @@ def _num_examples(data: Any) -> int:
     return int(length)
 
 
-def _require_key(key: Any) -> None:
+def _require_key(key: Key) -> None:
     dtype = getattr(key, "dtype", None)
     typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
     legacy = dtype == np.uint32 and np.ndim(key) == 1

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from adlab.core.types import PyTree
 from adlab.models.structure import Structure
 
 __all__ = ["AdaptedLoss"]
@@ -28,7 +29,7 @@ class AdaptedLoss(abc.ABC):
     state: Any
     structure: Structure
 
-    def __call__(self, params: Any, *batch: Any) -> jax.Array:
+    def __call__(self, params: PyTree, *batch: Any) -> jax.Array:
         """Return the loss; what it changes in the model is dropped."""
         value = self.loss(self.model(params), *batch)
         single = jax.tree_util.all_leaves([value])
@@ -42,7 +43,7 @@ class AdaptedLoss(abc.ABC):
         return jnp.asarray(value)
 
     @abc.abstractmethod
-    def model(self, params: Any) -> Any:
+    def model(self, params: PyTree) -> Any:
         """Return a new model with these parameters and the state it had when it was adapted."""
 
 
@@ -51,7 +52,7 @@ def register(cls: type[AdaptedLoss]) -> type[AdaptedLoss]:
     return jax.tree_util.register_dataclass(cls, ["loss", "state"], ["structure"])
 
 
-def require_parameters(params: Any, model: Any, meant: str) -> None:
+def require_parameters(params: PyTree, model: Any, meant: str) -> None:
     """Raise ValueError unless there is a parameter to train."""
     if not jax.tree.leaves(params):
         raise ValueError(

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 
 from adlab.core.nodes import as_data
+from adlab.core.types import PyTree
 from adlab.models.adapted import AdaptedLoss, register, require_parameters
 from adlab.models.structure import Structure
 
@@ -28,7 +29,7 @@ class _Hole(enum.Enum):
 class EquinoxLoss(AdaptedLoss):
     """See `from_equinox`."""
 
-    def model(self, params: Any) -> Any:
+    def model(self, params: PyTree) -> Any:
         """Return a new model with these parameters and the state it had when it was adapted."""
         skeleton, leaves, paths = self.structure.value
         arrays, state = (_pick(params, path) for path in paths), iter(self.state)

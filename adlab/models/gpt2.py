@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adlab.core import checks, trees
+from adlab.core.types import ArrayLike, DTypeLike, Key
 from adlab.models import layers
 from adlab.models.model import Model
 
@@ -110,7 +111,7 @@ def _gpt2(
     depth: int, heads: int, width: int, vocabulary: int, context: int, mixed: bool,
     scan: Callable[..., tuple[Any, Any]], remat: Callable[..., Any] | None,
 ) -> Model:  # fmt: skip
-    def init(key: Any, dtype: Any = np.float32) -> Params:
+    def init(key: Key, dtype: DTypeLike = np.float32) -> Params:
         tokens, positions, blocks = jax.random.split(key, 3)
         return {
             "tokens": layers.normal(tokens, (vocabulary, width), _SPREAD**2, dtype),
@@ -119,7 +120,7 @@ def _gpt2(
             "norm": layers.norm_init(width, dtype),
         }
 
-    def apply(params: Params, x: Any) -> jax.Array:
+    def apply(params: Params, x: ArrayLike) -> jax.Array:
         tokens = _tokens(x, context)
         if mixed:
             params = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), params)
@@ -141,7 +142,7 @@ def _gpt2(
     return Model(init, apply)
 
 
-def _blocks(key: Any, depth: int, width: int, dtype: Any) -> Params:
+def _blocks(key: Key, depth: int, width: int, dtype: DTypeLike) -> Params:
     last = _SPREAD / math.sqrt(2 * depth)
     kernels = {
         "attend": (width, 3 * width, _SPREAD),
@@ -164,7 +165,7 @@ def _blocks(key: Any, depth: int, width: int, dtype: Any) -> Params:
     return found
 
 
-def _tokens(x: Any, context: int) -> jax.Array:
+def _tokens(x: ArrayLike, context: int) -> jax.Array:
     tokens = jnp.asarray(x)
     if not jnp.issubdtype(tokens.dtype, jnp.integer):
         raise TypeError(f"x must be integers, the numbers of tokens, got {tokens.dtype}")

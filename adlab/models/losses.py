@@ -11,12 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from adlab.core import checks, trees
+from adlab.core.types import ArrayLike, PyTree
 from adlab.models.model import Model
 
 __all__ = ["accuracy", "classification_loss", "cross_entropy"]
 
 
-def cross_entropy(logits: Any, labels: Any) -> jax.Array:
+def cross_entropy(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
     """Return the mean over all labels of log sum_c exp(logits_c) - logits_label, in nats.
 
     Logits of any size are safe: the largest is taken out of the sum. Computed in at least float32.
@@ -39,7 +40,7 @@ def cross_entropy(logits: Any, labels: Any) -> jax.Array:
     return jnp.mean(jnp.where(mine.any(axis=-1), losses, jnp.asarray(jnp.nan, losses.dtype)))
 
 
-def accuracy(logits: Any, labels: Any) -> jax.Array:
+def accuracy(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
     """Return the fraction of labels whose logit is the largest, float32 in [0, 1].
 
     Shapes and errors are those of `cross_entropy`; of equal logits the first counts.
@@ -49,7 +50,7 @@ def accuracy(logits: Any, labels: Any) -> jax.Array:
     return jnp.mean(hits.astype(np.float32))
 
 
-def _checked(logits: Any, labels: Any) -> tuple[jax.Array, jax.Array]:
+def _checked(logits: ArrayLike, labels: ArrayLike) -> tuple[jax.Array, jax.Array]:
     logits, labels = jnp.asarray(logits), jnp.asarray(labels)
     if not jnp.issubdtype(labels.dtype, jnp.integer):
         raise TypeError(f"labels must be integers, got {labels.dtype}")
@@ -68,7 +69,7 @@ class ClassificationLoss:
     model: Model
     weight_decay: Any
 
-    def __call__(self, params: Any, x: Any, y: Any) -> jax.Array:
+    def __call__(self, params: PyTree, x: ArrayLike, y: ArrayLike) -> jax.Array:
         """Return the loss of `params` on the batch."""
         loss = cross_entropy(self.model.apply(params, x), y)
         if self.weight_decay is None:

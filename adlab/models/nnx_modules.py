@@ -9,6 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from adlab.core.nodes import as_data
+from adlab.core.types import PyTree
 from adlab.models.adapted import AdaptedLoss, register, require_parameters
 from adlab.models.structure import Structure
 
@@ -20,7 +21,7 @@ __all__ = ["from_nnx"]
 class NnxLoss(AdaptedLoss):
     """See `from_nnx`."""
 
-    def model(self, params: Any) -> Any:
+    def model(self, params: PyTree) -> Any:
         """Return a new model with these parameters and the state it had when it was adapted."""
         return _nnx().merge(self.structure.value, params, self.state)
 

@@ -30,6 +30,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from scipy import stats
 
 from adlab.core import checks
@@ -82,7 +83,9 @@ class Interval:
         return self.estimate, self.low - np.inf, self.high + np.inf
 
 
-def mean_interval(samples: Any, *, seed: int = 0, num_resamples: int = NUM_RESAMPLES) -> Interval:
+def mean_interval(
+    samples: npt.ArrayLike, *, seed: int = 0, num_resamples: int = NUM_RESAMPLES
+) -> Interval:
     """Return the mean over seeds of samples (S, ...) with its 95 % interval, point by point.
 
     Exact for normal samples up to a percent. From `ENOUGH` seeds on, below which `enough` is False,
@@ -105,7 +108,9 @@ def mean_interval(samples: Any, *, seed: int = 0, num_resamples: int = NUM_RESAM
     )
 
 
-def ratio_interval(samples: Any, *, seed: int = 0, num_resamples: int = NUM_RESAMPLES) -> Interval:
+def ratio_interval(
+    samples: npt.ArrayLike, *, seed: int = 0, num_resamples: int = NUM_RESAMPLES
+) -> Interval:
     """Return the geometric mean over seeds of positive samples (S, ...) with its 95 % interval.
 
     Of positive ratios, which scatter on a log scale: it is that of the mean of their logarithms.
@@ -116,15 +121,15 @@ def ratio_interval(samples: Any, *, seed: int = 0, num_resamples: int = NUM_RESA
     Raises:
       ValueError: fewer than two seeds, or no resample.
     """
-    samples = np.asarray(samples, np.float64)
-    logs = np.log(np.where((samples > 0) & np.isfinite(samples), samples, np.nan))
+    ratios = np.asarray(samples, np.float64)
+    logs = np.log(np.where((ratios > 0) & np.isfinite(ratios), ratios, np.nan))
     found = mean_interval(logs, seed=seed, num_resamples=num_resamples)
     scattered = bool(np.all(np.ptp(logs, axis=0) != 0))
     return replace(exponential(found), enough=scattered or found.enough)
 
 
 def mean_ratio_interval(
-    upper: Any, lower: Any, *, seed: int = 0, num_resamples: int = NUM_RESAMPLES
+    upper: npt.ArrayLike, lower: npt.ArrayLike, *, seed: int = 0, num_resamples: int = NUM_RESAMPLES
 ) -> Interval:
     """Return the ratio of two means over the same seeds, of samples (S,) each, with its interval.
 
@@ -166,7 +171,11 @@ def exponential(interval: Interval) -> Interval:
 
 
 def log_linear_interval(
-    samples: Any, coefficients: Any, *, seed: int = 0, num_resamples: int = NUM_RESAMPLES
+    samples: npt.ArrayLike,
+    coefficients: npt.ArrayLike,
+    *,
+    seed: int = 0,
+    num_resamples: int = NUM_RESAMPLES,
 ) -> Interval:
     """Return the sum over p of c_p log(mean over seeds of y_p), with its interval.
 

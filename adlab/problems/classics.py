@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
@@ -36,7 +35,7 @@ def norm(*, dim: int) -> Problem:
     )  # fmt: skip
 
 
-def _norm(x: Any) -> Any:
+def _norm(x: jax.Array) -> jax.Array:
     # Scaled by its largest entry, lest small entries underflow when squared; the inner `where`
     # keeps the derivative at the origin finite.
     largest = jnp.max(jnp.abs(x))
@@ -64,5 +63,5 @@ def rosenbrock(*, dim: int) -> Problem:
     return Problem(fun=Partial(_rosenbrock), x0=x0, L=None, mu=0.0, f_star=0.0, x_star=np.ones(dim))
 
 
-def _rosenbrock(x: Any) -> Any:
+def _rosenbrock(x: jax.Array) -> jax.Array:
     return jnp.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)

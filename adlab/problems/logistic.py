@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -50,7 +50,7 @@ def logistic_regression(*, data: Table = "breast_cancer", l2: float = 1e-2) -> P
     )
 
 
-def _loss(rows: Any, l2: Any, w: Any) -> Any:
+def _loss(rows: np.ndarray, l2: float, w: jax.Array) -> jax.Array:
     margins = jnp.asarray(rows, w.dtype) @ w
     return jnp.mean(jax.nn.softplus(-margins)) + l2 * jnp.sum(w * w) / 2
 

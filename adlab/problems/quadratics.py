@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
@@ -52,7 +51,7 @@ def quadratic(*, dim: int, condition: float = 10.0, spectrum: list[float] | None
     )
 
 
-def _diagonal(eigenvalues: Any, x: Any) -> Any:
+def _diagonal(eigenvalues: np.ndarray, x: jax.Array) -> jax.Array:
     return jnp.sum(jnp.asarray(eigenvalues, x.dtype) * x * x) / 2
 
 
@@ -69,7 +68,7 @@ def lecture_quadratic() -> Problem:
     )  # fmt: skip
 
 
-def _lecture(x: Any) -> Any:
+def _lecture(x: jax.Array) -> jax.Array:
     return x[0] ** 2 + 3 * x[1] ** 2 + 2 * x[0] * x[1]
 
 
@@ -104,6 +103,6 @@ def tridiagonal(*, dim: int) -> Problem:
     )
 
 
-def _tridiagonal(x: Any) -> Any:
+def _tridiagonal(x: jax.Array) -> jax.Array:
     ends = x[0] ** 2 + x[-1] ** 2
     return (ends + jnp.sum((x[1:] - x[:-1]) ** 2)) / 8 - x[0] / 4

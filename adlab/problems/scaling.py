@@ -5,12 +5,15 @@ Two objectives for descent, and the closed form that needs neither when the dist
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+import numpy.typing as npt
 
 from adlab.core import checks
+from adlab.core.types import ArrayLike
 
 __all__ = ["Alignment", "classical_scaling", "procrustes", "raw_stress", "squared_stress"]
 
@@ -28,7 +31,7 @@ class Alignment(NamedTuple):
     error: float
 
 
-def squared_stress(points: Any, distances: Any) -> Any:
+def squared_stress(points: ArrayLike, distances: ArrayLike) -> jax.Array:
     """Return L(W) = sum_{i,j} (|W_i - W_j|^2 - D_ij^2)^2 over ordered pairs.
 
     A polynomial of degree four in W. With R_ij = |W_i - W_j|^2 - D_ij^2 its gradient at W_i is
@@ -50,7 +53,7 @@ def squared_stress(points: Any, distances: Any) -> Any:
     return jnp.sum((_squares(points) - table**2) ** 2)
 
 
-def raw_stress(points: Any, distances: Any) -> Any:
+def raw_stress(points: ArrayLike, distances: ArrayLike) -> jax.Array:
     """Return sum_{i,j} (|W_i - W_j| - D_ij)^2 over ordered pairs.
 
     Not smooth where two points meet; there its derivative takes the zero direction. Arguments and
@@ -65,12 +68,12 @@ def raw_stress(points: Any, distances: Any) -> Any:
     return jnp.sum((lengths - table) ** 2)
 
 
-def _squares(points: Any) -> Any:
+def _squares(points: jax.Array) -> jax.Array:
     """Return squared distances from differences: those of Gram matrices lose half the digits."""
     return jnp.sum((points[:, None] - points[None]) ** 2, axis=-1)
 
 
-def classical_scaling(distances: Any, *, dim: int) -> tuple[np.ndarray, np.ndarray]:
+def classical_scaling(distances: ArrayLike, *, dim: int) -> tuple[np.ndarray, np.ndarray]:
     """Return points from the eigenvectors of B = -J D^2 J / 2, J the centring, and B's spectrum.
 
     Distances between points in at most `dim` dimensions are reproduced exactly. The points are
@@ -101,7 +104,7 @@ def classical_scaling(distances: Any, *, dim: int) -> tuple[np.ndarray, np.ndarr
     return vectors[:, :dim] * np.sqrt(np.maximum(values[:dim], 0)), values
 
 
-def procrustes(points: Any, target: Any) -> Alignment:
+def procrustes(points: ArrayLike, target: npt.ArrayLike) -> Alignment:
     """Lay points over others by the shift and the rotation or reflection that bring them nearest.
 
     Args:
@@ -131,7 +134,7 @@ def procrustes(points: Any, target: Any) -> Alignment:
     return Alignment(laid, float(distance / radius))
 
 
-def check_distances(distances: Any) -> np.ndarray:
+def check_distances(distances: ArrayLike) -> np.ndarray:
     """Return a table of distances as float64.
 
     Raises:
@@ -158,7 +161,7 @@ def check_distances(distances: Any) -> np.ndarray:
     return table
 
 
-def _arrays(points: Any, distances: Any) -> tuple[Any, Any]:
+def _arrays(points: ArrayLike, distances: ArrayLike) -> tuple[jax.Array, jax.Array]:
     """Return both as arrays of one floating-point dtype, checked as far as they can be read."""
     points = jnp.asarray(points)
     if not jnp.issubdtype(points.dtype, jnp.floating):

@@ -7,8 +7,6 @@ tuned away. `rank_one` leaves the block out, and then it can.
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -38,11 +36,11 @@ def nonconvex_tail(*, dim: int, power: float = 0.1) -> Problem:
     return _with_block(radial, dim=dim, start=1.0, x_star=None)
 
 
-def _nonconvex(power: Any, t: Any) -> Any:
+def _nonconvex(power: float, t: jax.Array) -> jax.Array:
     return (1 + t * t) ** (-power) / (2 * power)
 
 
-def _nonconvex_slope(power: Any, t: Any) -> Any:
+def _nonconvex_slope(power: float, t: jax.Array) -> jax.Array:
     return -t * (1 + t * t) ** (-power - 1)
 
 
@@ -81,7 +79,7 @@ def rank_one(*, dim: int) -> Problem:
     )  # fmt: skip
 
 
-def _first_coordinate(radial: Radial, x: Any) -> Any:
+def _first_coordinate(radial: Radial, x: jax.Array) -> jax.Array:
     return radial.profile(x[0])
 
 
@@ -89,11 +87,11 @@ def _logistic_radial() -> Radial:
     return Radial(Partial(_logistic), Partial(_logistic_slope))
 
 
-def _logistic(t: Any) -> Any:
+def _logistic(t: jax.Array) -> jax.Array:
     return 4 * jax.nn.softplus(-t)
 
 
-def _logistic_slope(t: Any) -> Any:
+def _logistic_slope(t: jax.Array) -> jax.Array:
     return -4 * jax.nn.sigmoid(-t)
 
 
@@ -118,12 +116,12 @@ def huber(*, dim: int, width: float) -> Problem:
     return _with_block(radial, dim=dim, start=1.0, x_star=np.zeros(dim))
 
 
-def _huber(width: Any, t: Any) -> Any:
+def _huber(width: float, t: jax.Array) -> jax.Array:
     size = jnp.abs(t)
     return jnp.where(size <= width, t * t / 2, width * size - width * width / 2)
 
 
-def _huber_slope(width: Any, t: Any) -> Any:
+def _huber_slope(width: float, t: jax.Array) -> jax.Array:
     return jnp.clip(t, -width, width)
 
 
@@ -148,18 +146,18 @@ def power_tail(*, dim: int, exponent: float) -> Problem:
     return _with_block(radial, dim=dim, start=1.0, x_star=np.zeros(dim))
 
 
-def _power(exponent: Any, t: Any) -> Any:
+def _power(exponent: float, t: jax.Array) -> jax.Array:
     inside, beyond = _split_at_one(t)
     tail = inside**exponent / (exponent * (exponent - 1))
     return tail + beyond / (exponent - 1) + beyond**2 / 2
 
 
-def _power_slope(exponent: Any, t: Any) -> Any:
+def _power_slope(exponent: float, t: jax.Array) -> jax.Array:
     inside, beyond = _split_at_one(t)
     return jnp.sign(t) * (inside ** (exponent - 1) / (exponent - 1) + beyond)
 
 
-def _split_at_one(t: Any) -> tuple[Any, Any]:
+def _split_at_one(t: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Return |t| as a part up to 1 and the part beyond."""
     size = jnp.abs(t)
     return jnp.minimum(size, 1), jnp.maximum(size - 1, 0)
@@ -175,5 +173,5 @@ def _with_block(radial: Radial, *, dim: int, start: float, x_star: np.ndarray | 
     )  # fmt: skip
 
 
-def _radial(radial: Radial, x: Any) -> Any:
+def _radial(radial: Radial, x: jax.Array) -> jax.Array:
     return radial.profile(x[0]) + jnp.sum(x[1:] ** 2) / 2

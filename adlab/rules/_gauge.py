@@ -28,7 +28,9 @@ class Gauge(abc.ABC):
     bases: Bases
     s: np.ndarray
 
-    def __init__(self, loss: Callable[..., jax.Array], a: jax.Array, values: jax.Array, arguments: int) -> None:
+    def __init__(
+        self, loss: Callable[..., jax.Array], a: jax.Array, values: jax.Array, arguments: int
+    ) -> None:
         self.rounding = float(jnp.finfo(a.dtype).eps) ** 0.5
         self.a, self._loss = a, loss
         self._gradient = jax.grad(loss, argnums=tuple(range(arguments)))
@@ -245,7 +247,7 @@ class Singular(Gauge):
         """Return the tangents of u and v."""
         u, v = (jnp.asarray(basis, self.a.dtype) for basis in bases)
         along = jnp.asarray(direction, self.a.dtype)
-        du, _, dv = singular_values.factor_tangents(self.a, along, u, self.s, v)
+        du, _, dv = singular_values.factor_tangents(self.a, along, u, jnp.asarray(self.s), v)
         return np.asarray(du), np.asarray(dv)
 
     def diagonal(

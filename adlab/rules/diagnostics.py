@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import numpy as np
 
 from adlab.core import checks
+from adlab.core.types import ArrayLike
 from adlab.rules._gauge import Eigen, Gauge, Singular
 from adlab.rules.matrices import as_matrix, require_square
 
@@ -66,8 +67,8 @@ _WORDS = {
 
 
 def svd_diagnostics(
-    loss_of_factors: Callable[[jax.Array, jax.Array, jax.Array], Any],
-    a: Any,
+    loss_of_factors: Callable[[jax.Array, jax.Array, jax.Array], jax.Array],
+    a: ArrayLike,
     *,
     full_matrices: bool = True,
 ) -> Diagnostics:
@@ -105,7 +106,9 @@ def svd_diagnostics(
     return _diagnose(Singular(loss_of_factors, a, full_matrices), "svd")
 
 
-def eigh_diagnostics(loss_of_factors: Callable[[jax.Array, jax.Array], Any], a: Any) -> Diagnostics:
+def eigh_diagnostics(
+    loss_of_factors: Callable[[jax.Array, jax.Array], jax.Array], a: ArrayLike
+) -> Diagnostics:
     """Tell whether `loss_of_factors(*eigh(a))` has a derivative at `a`, and if `eigh` gives it.
 
     The derivative is that along Hermitian directions. The gauge residual is |skew(v_c^H dv)| on

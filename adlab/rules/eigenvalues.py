@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from adlab.core.types import ArrayLike
 from adlab.rules._tangents import once, tells_apart, watched
 from adlab.rules.matrices import (
     adjoint,
@@ -28,7 +29,7 @@ class Eigh(NamedTuple):
     eigenvectors: jax.Array
 
 
-def eigh(a: Any) -> Eigh:
+def eigh(a: ArrayLike) -> Eigh:
     """Return eigenvalues w and eigenvectors v of the Hermitian part of `a`, v diag(w) v^H.
 
     With C = v^H da v: dw = Re diag C, and dv = v X with X_ij = C_ij / (w_j - w_i), but 0 where w_i
