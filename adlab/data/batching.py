@@ -20,12 +20,20 @@ Data = TypeVar("Data")
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Batches(Generic[Data]):
-    """See `batches`. Every pass over one object yields the same batches."""
+    """See `batches`. Every pass over one object yields the same batches.
+
+    Attributes:
+      data: a pytree of arrays of shape (N, ...).
+      batch_size: examples per batch, 1 to N.
+      drop_last: whether a last batch that would be smaller is left out.
+      key: of the orders of epochs; None for the order of `data`.
+      index: of the epoch.
+    """
 
     data: Data
     batch_size: int
     drop_last: bool
-    key: Any = dataclasses.field(repr=False)
+    key: Key | None = dataclasses.field(repr=False)
     index: int = 0
 
     def __len__(self) -> int:
@@ -99,6 +107,11 @@ def stack(parts: Iterable[Data]) -> Data:
     """Return batches of equal size as one pytree of arrays (num_batches, batch_size, ...).
 
     That is what `jax.lax.scan` goes over. All batches are copied; drop_last=True makes them equal.
+
+    >>> stack(batches(np.arange(6), batch_size=2))
+    array([[0, 1],
+           [2, 3],
+           [4, 5]])
 
     Raises:
       ValueError: there are no batches, or they differ in size.

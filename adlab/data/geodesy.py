@@ -77,9 +77,9 @@ def azimuthal_equidistant(latitude: ArrayLike, longitude: ArrayLike) -> np.ndarr
 
     The middle is the direction of the mean of the places' positions in space.
 
-    >>> azimuthal_equidistant([50.0, 50.0], [10.0, 12.0]).round(1)  # 1 degree to either side
-    array([[-71.7,   0.5],
-           [ 71.7,   0.5]])
+    >>> azimuthal_equidistant([50.0, 50.0], [10.0, 12.0]).round(1)
+    array([[-71.7,   0. ],
+           [ 71.7,   0. ]])
 
     Args:
       latitude: N degrees north.

@@ -65,6 +65,14 @@ def from_equinox(model: Any, loss: Callable[..., Any]) -> tuple[AdaptedLoss, dic
     then a Hessian over two batches isn't the mean of theirs. `eqx.nn.inference_mode` avoids that.
     Keys of dropout go into the batch.
 
+    >>> import equinox as eqx
+    >>> linear = eqx.nn.Linear(3, 1, key=jax.random.key(0))
+    >>> fun, params = from_equinox(linear, lambda model, x: jnp.sum(model(x) ** 2))
+    >>> jax.tree.map(jnp.shape, params)
+    {'bias': (1,), 'weight': (1, 3)}
+    >>> jax.tree.map(jnp.shape, jax.grad(fun)(params, jnp.ones(3)))
+    {'bias': (1,), 'weight': (1, 3)}
+
     Args:
       model: an eqx.Module.
       loss: (model, *batch) -> real scalar. May hold arrays, if it is a pytree.

@@ -68,8 +68,8 @@ def gpt2(
     sqrt(2L); positions with 0.01; biases are zero. A token past the vocabulary gives NaN.
 
     >>> model = gpt2(layers=2, heads=2, width=8, vocabulary=11, context=5)
-    >>> params = model.init(jax.random.key(0))
-    >>> model.apply(params, jnp.zeros((3, 4), int)).shape
+    >>> shapes = jax.eval_shape(model.init, jax.random.key(0))  # nothing is drawn
+    >>> jax.eval_shape(model.apply, shapes, jnp.zeros((3, 4), int)).shape
     (3, 4, 11)
 
     Args:

@@ -42,6 +42,14 @@ def from_nnx(model: Any, loss: Callable[..., Any]) -> tuple[AdaptedLoss, dict[An
     and the same `loss` to a jitted function doesn't retrace. The model itself isn't changed, nor
     looked at again. `fun.model(params)` is a model again, with these parameters.
 
+    >>> from flax import nnx
+    >>> linear = nnx.Linear(3, 1, rngs=nnx.Rngs(0))
+    >>> fun, params = from_nnx(linear, lambda model, x: jnp.sum(model(x) ** 2))
+    >>> jax.tree.map(jnp.shape, params)
+    {'bias': (1,), 'kernel': (3, 1)}
+    >>> jax.tree.map(jnp.shape, jax.grad(fun)(params, jnp.ones((2, 3))))
+    {'bias': (1,), 'kernel': (3, 1)}
+
     Args:
       model: an nnx.Module; its mode (train or eval) is kept.
       loss: (model, *batch) -> real scalar. May hold arrays, if it is a pytree.

@@ -95,6 +95,10 @@ def mean_interval(
     positive samples may be negative: for their logarithms take `log_linear_interval`. A sample that
     isn't finite leaves no ends: they are NaN.
 
+    >>> found = mean_interval([1.0, 2.0, 3.0, 2.0, 1.0, 3.0, 2.0, 2.0])
+    >>> found.estimate, found.low < 2 < found.high, found.enough
+    (2.0, True, True)
+
     Args:
       samples: (S, ...) independent along the first axis.
       seed: of the resampling.
@@ -118,6 +122,10 @@ def ratio_interval(
     one in 91 or more, from two seeds on: `enough` is True, unless fewer than `ENOUGH` samples are
     all equal, which says nothing of their scatter. NaN where a sample isn't positive.
 
+    >>> found = ratio_interval([0.5, 1.0, 2.0])
+    >>> round(found.estimate, 12), found.low > 0
+    (1.0, True)
+
     Raises:
       ValueError: fewer than two seeds, or no resample.
     """
@@ -134,6 +142,10 @@ def mean_ratio_interval(
     """Return the ratio of two means over the same seeds, of samples (S,) each, with its interval.
 
     That of the logarithm, which the scatter common to both leaves alone.
+
+    >>> found = mean_ratio_interval([2.0, 4.0, 6.0], [1.0, 2.0, 3.0])  # twice, at every seed
+    >>> round(found.low, 9), round(found.high, 9), found.enough
+    (2.0, 2.0, False)
 
     Raises:
       ValueError: fewer than two seeds, lengths that differ, or no resample.
@@ -152,6 +164,9 @@ def farthest(intervals: Sequence[Interval], expected: float) -> Interval:
     """Return the interval that reaches farthest from a value; one that decides nothing before all.
 
     That is one with NaN in it, or for which more seeds are needed.
+
+    >>> farthest([Interval(1.0, 0.9, 1.1), Interval(1.0, 0.9, 1.2)], 1.0).high
+    1.2
     """
 
     def reach(interval: Interval) -> float:
@@ -178,6 +193,11 @@ def log_linear_interval(
     num_resamples: int = NUM_RESAMPLES,
 ) -> Interval:
     """Return the sum over p of c_p log(mean over seeds of y_p), with its interval.
+
+    >>> curves = [[1.0, 2.0], [3.0, 6.0]]  # two seeds at two points
+    >>> found = log_linear_interval(curves, [-1.0, 1.0])
+    >>> round(found.estimate, 9)  # ln 2
+    0.693147181
 
     Args:
       samples: y, (S, ..., P), independent along the first axis.
@@ -219,6 +239,10 @@ def interval_of(
     num_resamples: int = NUM_RESAMPLES,
 ) -> Interval:
     """Return a smooth statistic of the means of several groups of seeds, with its interval.
+
+    >>> found = interval_of(lambda a, b: a - b, [[1.0, 2.0, 3.0], [0.0, 1.0]])
+    >>> found.estimate, found.enough
+    (1.5, False)
 
     Args:
       statistic: of the means, one (..., P) per group; it must map leading axes.

@@ -20,6 +20,10 @@ def norm(*, dim: int) -> Problem:
     0), so L is None; mu = 0, f_star = 0. With a step R/sqrt(n K), K random steps leave an average
     error of order sqrt(n/K).
 
+    >>> problem = norm(dim=4)
+    >>> float(problem.fun(jnp.asarray(problem.x0))), problem.L
+    (1.0, None)
+
     Args:
       dim: number n of unknowns, at least 1.
 
@@ -49,6 +53,10 @@ def rosenbrock(*, dim: int) -> Problem:
 
     f_star = 0 at (1, ..., 1). The gradient isn't Lipschitz (L is None) and f isn't convex
     (mu = 0); from n = 4 on there is a second local minimum near (-1, 1, ..., 1).
+
+    >>> problem = rosenbrock(dim=2)
+    >>> float(problem.fun(jnp.asarray(problem.x_star)))
+    0.0
 
     Args:
       dim: number of unknowns, at least 2.

@@ -26,6 +26,10 @@ def logistic_regression(*, data: Table = "breast_cancer", l2: float = 1e-2) -> P
     + l2, reached at w = 0, and mu = l2, approached far from it. x_star and f_star by Newton's
     method in float64, to a gradient of at most 1e-12.
 
+    >>> problem = logistic_regression(data="breast_cancer", l2=0.1)
+    >>> problem.dim, round(problem.f_star, 2)  # 30 columns and the bias
+    (31, 0.2)
+
     Args:
       data: "breast_cancer" (569 x 30: is the tumour benign?) or "digits" (1797 x 64, made binary:
         is the digit 5 or more?).

@@ -19,6 +19,10 @@ def quadratic(*, dim: int, condition: float = 10.0, spectrum: list[float] | None
     L = max lambda, mu = min lambda, f_star = 0 at x_star = 0. The Hessian is diagonal, hence
     coordinate probes see its eigenvectors; sphere and Gaussian probes don't care.
 
+    >>> problem = quadratic(dim=2, spectrum=[1.0, 4.0])
+    >>> problem.L, problem.mu, float(problem.fun(jnp.asarray(problem.x0)))
+    (4.0, 1.0, 2.5)
+
     Args:
       dim: number of unknowns, at least 1.
       condition: L / mu >= 1; the spectrum is then geometric from 1/condition to 1, so that L = 1
@@ -60,6 +64,10 @@ def lecture_quadratic() -> Problem:
 
     The Hessian [[2, 2], [2, 6]] has eigenvalues 4 +- 2 sqrt(2): L = 6.83, mu = 1.17, f_star = 0 at
     the origin.
+
+    >>> problem = lecture_quadratic()
+    >>> round(problem.L, 2), round(problem.mu, 2)
+    (6.83, 1.17)
     """
     root = float(np.sqrt(8.0))
     return Problem(
@@ -81,6 +89,10 @@ def tridiagonal(*, dim: int) -> Problem:
 
     The worst case for methods whose k-th iterate stays in the span of k gradients, that is, for
     accelerated ones. Plain descent on it never shows the rate 1/k: a negative control.
+
+    >>> problem = tridiagonal(dim=3)
+    >>> float(problem.fun(jnp.asarray(problem.x_star))), problem.f_star
+    (-0.09375, -0.09375)
 
     Args:
       dim: number n of unknowns, at least 1.

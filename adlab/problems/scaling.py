@@ -38,6 +38,12 @@ def squared_stress(points: ArrayLike, distances: ArrayLike) -> jax.Array:
     8 sum_j R_ij (W_i - W_j), and where R = 0 its Hessian has v^T H v = 8 sum_{i,j} ((W_i - W_j) .
     (V_i - V_j))^2: zero along shifts and rotations, d + d(d - 1)/2 in number.
 
+    >>> corners = np.array([[0.0, 0.0], [3.0, 0.0], [0.0, 4.0]])
+    >>> float(squared_stress(corners, [[0, 3, 4], [3, 0, 5], [4, 5, 0]]))
+    0.0
+    >>> float(squared_stress(corners, [[0, 3, 4], [3, 0, 6], [4, 6, 0]]))  # 2 (25 - 36)^2
+    242.0
+
     Args:
       points: (N, d), d <= N - 1, differentiable.
       distances: (N, N), symmetric, none negative, zero on the diagonal: plain, not squared.
@@ -58,6 +64,10 @@ def raw_stress(points: ArrayLike, distances: ArrayLike) -> jax.Array:
 
     Not smooth where two points meet; there its derivative takes the zero direction. Arguments and
     errors are those of `squared_stress`.
+
+    >>> corners = np.array([[0.0, 0.0], [3.0, 0.0], [0.0, 4.0]])
+    >>> float(raw_stress(corners, [[0, 3, 4], [3, 0, 6], [4, 6, 0]]))  # 2 (5 - 6)^2
+    2.0
 
     Source: Kruskal (1964), doi:10.1007/BF02289565.
     """
@@ -80,6 +90,10 @@ def classical_scaling(distances: ArrayLike, *, dim: int) -> tuple[np.ndarray, np
     then the principal component scores of the unknown ones, and the spectrum their squared
     singular values once centred: B is their Gram matrix. Otherwise B's negative eigenvalues tell
     how far the distances are from Euclidean, and no objective above is minimised.
+
+    >>> points, spectrum = classical_scaling([[0, 3, 4], [3, 0, 5], [4, 5, 0]], dim=2)
+    >>> points.shape, round(float(np.linalg.norm(points[1] - points[2])), 12)
+    ((3, 2), 5.0)
 
     Args:
       distances: (N, N), symmetric, none negative, zero on the diagonal: plain, not squared.
@@ -106,6 +120,11 @@ def classical_scaling(distances: ArrayLike, *, dim: int) -> tuple[np.ndarray, np
 
 def procrustes(points: ArrayLike, target: npt.ArrayLike) -> Alignment:
     """Lay points over others by the shift and the rotation or reflection that bring them nearest.
+
+    >>> triangle = np.array([[0.0, 0.0], [3.0, 0.0], [0.0, 4.0]])
+    >>> turned = np.array([[1.0, 1.0], [1.0, 4.0], [-3.0, 1.0]])
+    >>> round(procrustes(triangle, turned).error, 12)
+    0.0
 
     Args:
       points: (N, d).

@@ -24,6 +24,10 @@ def nonconvex_tail(*, dim: int, power: float = 0.1) -> Problem:
     Not convex (phi''(0) = -1); L = 1, mu = 0, and the infimum 0 isn't attained. Gradient descent
     has |grad f|^2 ~ k^(-(2q + 1)/(q + 1)), that is, nearly 1/k for small q.
 
+    >>> problem = nonconvex_tail(dim=3)
+    >>> problem.L, problem.mu, problem.x_star is None
+    (1.0, 0.0, True)
+
     Args:
       dim: number of unknowns, at least 1.
       power: the exponent q > 0.
@@ -50,6 +54,10 @@ def logistic_tail(*, dim: int) -> Problem:
     Convex; L = 1 (phi''(0) = 1), mu = 0, and the infimum 0 isn't attained. Gradient descent has
     f ~ 1/k at every horizon, up to logarithms.
 
+    >>> problem = logistic_tail(dim=3)
+    >>> float(problem.fun(jnp.asarray(problem.x0)))  # 4 ln 2
+    2.7725887298583984
+
     Args:
       dim: number of unknowns, at least 1.
 
@@ -65,6 +73,9 @@ def rank_one(*, dim: int) -> Problem:
     L = 1, mu = 0, f_star = 0 not attained. The Hessian has rank one and effective dimension 3,
     hence random descent with the step 1/3 converges at one rate in every dimension: a negative
     control for the claim that the dimension must slow it down.
+
+    >>> rank_one(dim=3).x0
+    array([0., 0., 0.])
 
     Args:
       dim: number of unknowns, at least 1.
@@ -102,6 +113,10 @@ def huber(*, dim: int, width: float) -> Problem:
     gradient descent of step 1/L ends K iterations at exactly L R^2/(4K + 2), the worst value that
     any such function allows.
 
+    >>> problem = huber(dim=3, width=0.5)
+    >>> float(problem.fun(jnp.asarray(problem.x0)))  # w - w^2/2
+    0.375
+
     Args:
       dim: number of unknowns, at least 1.
       width: half-width w > 0 of the parabola.
@@ -131,6 +146,10 @@ def power_tail(*, dim: int, exponent: float) -> Problem:
     Beyond |t| = 1 it goes on as its osculating parabola, which makes L = 1 hold everywhere.
     Convex; mu = 0, f_star = 0 at the origin. Gradient descent has f ~ k^(-p/(p - 2)): steeper than
     1/k for every p, and near it only for large p, hence a negative control for that rate.
+
+    >>> problem = power_tail(dim=3, exponent=4.0)
+    >>> float(problem.fun(jnp.array([0.0, 1.0, 1.0])))  # the tail is 0 there, the block 1
+    1.0
 
     Args:
       dim: number of unknowns, at least 1.

@@ -23,7 +23,12 @@ __all__ = ["Eigh", "eigh"]
 
 
 class Eigh(NamedTuple):
-    """Eigenvalues, ascending, and eigenvectors: unpack them as those of `jax.numpy.linalg.eigh`."""
+    """Eigenvalues and eigenvectors: unpack them as those of `jax.numpy.linalg.eigh`.
+
+    Attributes:
+      eigenvalues: (..., n), real, ascending, in the units of a.
+      eigenvectors: (..., n, n), orthonormal columns in the order of the eigenvalues.
+    """
 
     eigenvalues: jax.Array
     eigenvectors: jax.Array

@@ -79,6 +79,10 @@ def pinv(a: ArrayLike, *, rcond: float | None = None) -> jax.Array:
     dP = -P da P + P P^H da^H (1 - a P) + (1 - P a) da^H P^H P, for any shape and rank. See `lstsq`,
     which is cheaper where P is only applied to vectors.
 
+    >>> pinv(jnp.array([[2.0, 0.0], [0.0, 0.0]])).round(3)
+    Array([[0.5, 0. ],
+           [0. , 0. ]], dtype=float32)
+
     Args:
       a: matrix (..., m, n), real or complex.
       rcond: singular values up to this share of the largest count as 0; max(m, n, 8) eps unless

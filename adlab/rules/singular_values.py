@@ -16,7 +16,13 @@ __all__ = ["SVD", "svd"]
 
 
 class SVD(NamedTuple):
-    """The factors of a = u s vh: unpack them as those of `jax.numpy.linalg.svd`."""
+    """The factors of a = u diag(s) vh: unpack them as those of `jax.numpy.linalg.svd`.
+
+    Attributes:
+      u: (..., m, k), or (..., m, m) with full matrices: orthonormal columns.
+      s: (..., k), k = min(m, n): real, descending, in the units of a.
+      vh: (..., k, n), or (..., n, n) with full matrices: orthonormal rows.
+    """
 
     u: jax.Array
     s: jax.Array
