@@ -76,7 +76,7 @@ def test_nearly_opposite_points_are_those_of_the_literature():
 def test_opposite_points_of_the_equator_are_joined_over_a_pole():
     # Half an ellipse of the meridian, 20,003.931459 km, is shorter than half the equator.
     length, azimuth = geodesic(0, 0, 0, 180)
-    assert length == pytest.approx(2 * 10001.965729, abs=2e-6)  # a constant, printed to a millimetre
+    assert length == pytest.approx(2 * 10001.965729, abs=2e-6)  # printed to a millimetre
     assert float(azimuth) in (0.0, 180.0)
 
 
