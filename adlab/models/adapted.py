@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from adlab.core.types import PyTree
-from adlab.models.structure import Structure
 
 __all__ = ["AdaptedLoss"]
 
@@ -21,13 +20,18 @@ __all__ = ["AdaptedLoss"]
 class AdaptedLoss(abc.ABC):
     """fun(params, *batch) = loss(model with these parameters, *batch): pure, and a pytree.
 
-    Arrays are data: the state, and those that `loss` itself may hold. The rest is static and
-    compared by content, so that a new one per model doesn't retrace.
+    Arrays are data: the state, and those that `loss` itself may hold. The rest is static, and equal
+    to that of another model built from the same functions, so that a new one doesn't retrace.
+
+    Attributes:
+      loss: (model, *batch) -> a real scalar; a pytree.
+      state: the arrays of the model that aren't parameters.
+      structure: all that the model is besides its arrays; hashable.
     """
 
     loss: Callable[..., Any]
-    state: Any
-    structure: Structure
+    state: PyTree
+    structure: Hashable
 
     def __call__(self, params: PyTree, *batch: Any) -> jax.Array:
         """Return the loss; what it changes in the model is dropped."""

@@ -11,7 +11,6 @@ import jax.numpy as jnp
 from adlab.core.nodes import as_data
 from adlab.core.types import PyTree
 from adlab.models.adapted import AdaptedLoss, register, require_parameters
-from adlab.models.structure import Structure
 
 __all__ = ["from_nnx"]
 
@@ -23,7 +22,7 @@ class NnxLoss(AdaptedLoss):
 
     def model(self, params: PyTree) -> Any:
         """Return a new model with these parameters and the state it had when it was adapted."""
-        return _nnx().merge(self.structure.value, params, self.state)
+        return _nnx().merge(self.structure, params, self.state)
 
 
 def from_nnx(model: Any, loss: Callable[..., Any]) -> tuple[AdaptedLoss, dict[Any, Any]]:
@@ -39,8 +38,10 @@ def from_nnx(model: Any, loss: Callable[..., Any]) -> tuple[AdaptedLoss, dict[An
 
     `params` are nested dicts with a leaf for each `nnx.Param` of floating-point or complex dtype.
     All other arrays are state: data of `fun`, so that passing a new `fun` of the same architecture
-    and the same `loss` to a jitted function doesn't retrace. The model itself isn't changed, nor
-    looked at again. `fun.model(params)` is a model again, with these parameters.
+    and the same `loss` to a jitted function doesn't retrace. Functions that the model holds, such
+    as activations and initializers, count by identity: a lambda written in `__init__` is another
+    one in each model, so name it once outside. The model itself isn't changed, nor looked at again.
+    `fun.model(params)` is a model again, with these parameters.
 
     >>> from flax import nnx
     >>> linear = nnx.Linear(3, 1, rngs=nnx.Rngs(0))
@@ -70,7 +71,7 @@ def from_nnx(model: Any, loss: Callable[..., Any]) -> tuple[AdaptedLoss, dict[An
     graph, params, state = nnx.split(model, nnx.All(nnx.Param, _is_inexact), ...)
     params, state = (nnx.to_pure_dict(part, _raw) for part in (params, state))
     require_parameters(params, model, "nnx.Param of floating-point dtype")
-    return NnxLoss(loss, state, Structure(graph)), params
+    return NnxLoss(loss, state, graph), params
 
 
 def _is_inexact(path: Any, variable: Any) -> bool:
