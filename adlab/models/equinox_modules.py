@@ -11,7 +11,7 @@ import jax
 
 from adlab.core.nodes import as_data
 from adlab.core.types import PyTree
-from adlab.models.adapted import AdaptedLoss, register, require_parameters
+from adlab.models._adapted import AdaptedLoss, register, require_parameters
 
 __all__ = ["from_equinox"]
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from adlab.core import checks, trees
 from adlab.core.types import ArrayLike, DTypeLike, Key
-from adlab.models import layers
+from adlab.models import _layers as layers
 from adlab.models.model import Model
 
 __all__ = ["gpt2", "gpt2_size"]

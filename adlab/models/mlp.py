@@ -10,8 +10,8 @@ import numpy as np
 
 from adlab.core import checks
 from adlab.core.types import ArrayLike, DTypeLike, Key
-from adlab.models import layers
-from adlab.models.layers import Activation
+from adlab.models import _layers as layers
+from adlab.models._layers import Activation
 from adlab.models.model import Model
 
 __all__ = ["mlp"]

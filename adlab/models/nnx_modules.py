@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from adlab.core.nodes import as_data
 from adlab.core.types import PyTree
-from adlab.models.adapted import AdaptedLoss, register, require_parameters
+from adlab.models._adapted import AdaptedLoss, register, require_parameters
 
 __all__ = ["from_nnx"]
 

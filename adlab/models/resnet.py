@@ -12,8 +12,8 @@ import numpy as np
 
 from adlab.core import checks, trees
 from adlab.core.types import ArrayLike, DTypeLike, Key
-from adlab.models import layers
-from adlab.models.layers import Norm, Params
+from adlab.models import _layers as layers
+from adlab.models._layers import Norm, Params
 from adlab.models.model import Model
 
 __all__ = ["resnet"]

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adlab.rules import eigenvalues, singular_values
-from adlab.rules.matrices import adjoint, clusters, spread
+from adlab.rules._matrices import adjoint, clusters, spread
 
 __all__ = ["Eigen", "Gauge", "Singular"]
 

@@ -43,7 +43,7 @@ import numpy as np
 from adlab.core import checks
 from adlab.core.types import ArrayLike
 from adlab.rules._gauge import Eigen, Gauge, Singular
-from adlab.rules.matrices import as_matrix, require_square
+from adlab.rules._matrices import as_matrix, require_square
 
 __all__ = ["Diagnostics", "eigh_diagnostics", "svd_diagnostics"]
 

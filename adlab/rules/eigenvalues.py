@@ -8,8 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from adlab.core.types import ArrayLike
-from adlab.rules._tangents import once, tells_apart, watched
-from adlab.rules.matrices import (
+from adlab.rules._matrices import (
     adjoint,
     as_matrix,
     clusters,
@@ -18,6 +17,7 @@ from adlab.rules.matrices import (
     require_square,
     spread,
 )
+from adlab.rules._tangents import once, tells_apart, watched
 
 __all__ = ["Eigh", "eigh"]
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from adlab.core import checks
 from adlab.core.types import ArrayLike
-from adlab.rules.matrices import adjoint, as_matrix, inexact, inverse, require_finite, tolerance
+from adlab.rules._matrices import adjoint, as_matrix, inexact, inverse, require_finite, tolerance
 
 __all__ = ["lstsq", "pinv"]
 

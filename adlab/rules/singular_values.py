@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from adlab.core.types import ArrayLike
+from adlab.rules._matrices import adjoint, as_matrix, clusters, inverse, repeated, spread
 from adlab.rules._tangents import once, tells_apart, watched
-from adlab.rules.matrices import adjoint, as_matrix, clusters, inverse, repeated, spread
 
 __all__ = ["SVD", "svd"]
 
