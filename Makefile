@@ -12,11 +12,12 @@ demo: .venv/.demo-stamp
 test: .venv/.dev-stamp
 	$(BIN)/pytest -n 2 --dist loadscope -q
 
+# Examples run once: optimising their machine code would take longer than it saves.
 check: .venv/.dev-stamp
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/pytest -q --doctest-modules adlab
+	XLA_FLAGS=--xla_backend_optimization_level=0 $(BIN)/pytest -n 2 --dist loadfile -q --doctest-modules adlab
 
 bench: .venv/.bench-stamp
 	$(BIN)/python benchmarks/gradients.py

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adlab.core import checks
+from adlab.core.types import Key
 
 __all__ = ["Batches", "batches", "stack"]
 
@@ -19,12 +20,20 @@ Data = TypeVar("Data")
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Batches(Generic[Data]):
-    """See `batches`. Every pass over one object yields the same batches."""
+    """See `batches`. Every pass over one object yields the same batches.
+
+    Attributes:
+      data: a pytree of arrays of shape (N, ...).
+      batch_size: examples per batch, 1 to N.
+      drop_last: whether a last batch that would be smaller is left out.
+      key: of the orders of epochs; None for the order of `data`.
+      index: of the epoch.
+    """
 
     data: Data
     batch_size: int
     drop_last: bool
-    key: Any = dataclasses.field(repr=False)
+    key: Key | None = dataclasses.field(repr=False)
     index: int = 0
 
     def __len__(self) -> int:
@@ -51,7 +60,7 @@ class Batches(Generic[Data]):
 
 
 def batches(
-    data: Data, *, batch_size: int, key: Any = None, drop_last: bool = False
+    data: Data, *, batch_size: int, key: Key | None = None, drop_last: bool = False
 ) -> Batches[Data]:
     """Cut data into batches, to be passed over as often as wanted.
 
@@ -99,6 +108,11 @@ def stack(parts: Iterable[Data]) -> Data:
 
     That is what `jax.lax.scan` goes over. All batches are copied; drop_last=True makes them equal.
 
+    >>> stack(batches(np.arange(6), batch_size=2))
+    array([[0, 1],
+           [2, 3],
+           [4, 5]])
+
     Raises:
       ValueError: there are no batches, or they differ in size.
     """
@@ -111,7 +125,8 @@ def stack(parts: Iterable[Data]) -> Data:
             f"batches must be of one size to be stacked, got sizes {sorted(set(sizes))}; leave the "
             "last one out by drop_last=True, or choose a batch_size that divides the examples"
         )
-    return jax.tree.map(lambda *leaves: np.stack(leaves), *kept)
+    stacked: Data = jax.tree.map(lambda *leaves: np.stack(leaves), *kept)
+    return stacked
 
 
 def _rows(data: Any, rows: np.ndarray) -> Any:
@@ -127,10 +142,11 @@ def _num_examples(data: Any) -> int:
     if len(set(lengths.values())) > 1 or () in lengths.values():
         said = ", ".join(f"{path or 'data'}: {length}" for path, length in lengths.items())
         raise ValueError(f"arrays of data must have one leading length, got {said}")
-    return next(iter(lengths.values()))[0]
+    (length,) = next(iter(lengths.values()))
+    return int(length)
 
 
-def _require_key(key: Any) -> None:
+def _require_key(key: Key) -> None:
     dtype = getattr(key, "dtype", None)
     typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
     legacy = dtype == np.uint32 and np.ndim(key) == 1

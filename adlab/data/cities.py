@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -36,9 +37,12 @@ class Cities:
         """Return the number of cities."""
         return len(self.latitude)
 
-    @property
+    @functools.cached_property
     def distances(self) -> np.ndarray:
-        """(N, N) kilometres along the Earth's surface; symmetric, with zeros on the diagonal."""
+        """(N, N) kilometres along the Earth's surface; symmetric, with zeros on the diagonal.
+
+        Read-only. The first look at it takes up to 0.2 seconds.
+        """
         first, second = np.triu_indices(len(self), 1)
         lengths = geodesic(
             self.latitude[first], self.longitude[first],
@@ -46,6 +50,7 @@ class Cities:
         ).length  # fmt: skip
         table = np.zeros((len(self), len(self)))
         table[first, second] = table[second, first] = lengths
+        table.setflags(write=False)  # kept: all who look share it
         return table
 
     @property

@@ -61,4 +61,4 @@ def _simplex(corners: int, dim: int, rng: np.random.Generator) -> np.ndarray:
     axes = np.linalg.svd(centred)[0][:, : corners - 1]
     frame, triangle = np.linalg.qr(rng.standard_normal((dim, corners - 1)))
     frame *= np.sign(np.diag(triangle))  # makes the frame's law uniform, and the same everywhere
-    return axes @ frame.T / np.sqrt(2)
+    return np.asarray(axes @ frame.T / np.sqrt(2))

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
 
 from adlab.core.nodes import as_data
-from adlab.models.adapted import AdaptedLoss, register, require_parameters
-from adlab.models.structure import Structure
+from adlab.core.types import PyTree
+from adlab.models._adapted import AdaptedLoss, register, require_parameters
 
 __all__ = ["from_equinox"]
 
@@ -23,28 +23,44 @@ class _Hole(enum.Enum):
     STATE = enum.auto()
 
 
+@dataclass(frozen=True)
+class _Skeleton:
+    """A model without its arrays; `kinds` tells apart leaves that == doesn't: 1, 1.0 and True."""
+
+    tree: Any
+    leaves: tuple[Any, ...]
+    paths: tuple[tuple[Any, ...], ...]
+    kinds: tuple[Any, ...] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        kinds = ((type(x), repr(x)) if isinstance(x, float) else type(x) for x in self.leaves)
+        object.__setattr__(self, "kinds", tuple(kinds))
+
+
 @register
 @dataclass(frozen=True, eq=False)
 class EquinoxLoss(AdaptedLoss):
     """See `from_equinox`."""
 
-    def model(self, params: Any) -> Any:
+    structure: _Skeleton
+
+    def model(self, params: PyTree) -> Any:
         """Return a new model with these parameters and the state it had when it was adapted."""
-        skeleton, leaves, paths = self.structure.value
-        arrays, state = (_pick(params, path) for path in paths), iter(self.state)
+        arrays = (_pick(params, path) for path in self.structure.paths)
+        state = iter(self.state)
         sources: dict[_Hole, Iterator[Any]] = {_Hole.PARAM: arrays, _Hole.STATE: state}
-        filled = [next(sources[x]) if isinstance(x, _Hole) else x for x in leaves]
-        return jax.tree.unflatten(skeleton, filled)
+        filled = [next(sources[x]) if isinstance(x, _Hole) else x for x in self.structure.leaves]
+        return jax.tree.unflatten(self.structure.tree, filled)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copy and pickle the holed model, since tree structures of Equinox don't pickle."""
-        skeleton, leaves, paths = self.structure.value
-        return _rebuilt, (self.loss, self.state, jax.tree.unflatten(skeleton, leaves), paths)
+        holed = jax.tree.unflatten(self.structure.tree, self.structure.leaves)
+        return _rebuilt, (self.loss, self.state, holed, self.structure.paths)
 
 
 def _rebuilt(loss: Any, state: Any, model: Any, paths: Any) -> EquinoxLoss:
-    leaves, skeleton = jax.tree.flatten(model)
-    return EquinoxLoss(loss, state, Structure((skeleton, tuple(leaves), paths)))
+    leaves, tree = jax.tree.flatten(model)
+    return EquinoxLoss(loss, state, _Skeleton(tree, tuple(leaves), paths))
 
 
 def from_equinox(model: Any, loss: Callable[..., Any]) -> tuple[AdaptedLoss, dict[Any, Any]]:
@@ -58,11 +74,21 @@ def from_equinox(model: Any, loss: Callable[..., Any]) -> tuple[AdaptedLoss, dic
     within an `eqx.nn.State` are not: bind the state of a stateful model to it by
     `eqx.Partial(model, state=state)`, or pass it in the batch. All other arrays are state: data of
     `fun`, so that passing a new `fun` of the same architecture and the same `loss` to a jitted
-    function doesn't retrace. `fun.model(params)` is a model again, with these parameters.
+    function doesn't retrace. Functions that the model holds, such as activations, count by
+    identity: a lambda written in `__init__` is another one in each model, so name it once outside.
+    `fun.model(params)` is a model again, with these parameters.
 
     **BatchNorm in training mode makes the loss a function of the batch, not a mean over examples**:
     then a Hessian over two batches isn't the mean of theirs. `eqx.nn.inference_mode` avoids that.
     Keys of dropout go into the batch.
+
+    >>> import equinox as eqx
+    >>> linear = eqx.nn.Linear(3, 1, key=jax.random.key(0))
+    >>> fun, params = from_equinox(linear, lambda model, x: jnp.sum(model(x) ** 2))
+    >>> jax.tree.map(jnp.shape, params)
+    {'bias': (1,), 'weight': (1, 3)}
+    >>> jax.tree.map(jnp.shape, jax.grad(fun)(params, jnp.ones(3)))
+    {'bias': (1,), 'weight': (1, 3)}
 
     Args:
       model: an eqx.Module.
@@ -101,7 +127,7 @@ def from_equinox(model: Any, loss: Callable[..., Any]) -> tuple[AdaptedLoss, dic
         hole = _Hole.PARAM if chosen else _Hole.STATE
         leaves.append(hole if chosen or eqx.is_array(leaf) else leaf)
     require_parameters(params, model, "arrays of floating-point dtype")
-    return EquinoxLoss(loss, state, Structure((skeleton, tuple(leaves), tuple(paths)))), params
+    return EquinoxLoss(loss, state, _Skeleton(skeleton, tuple(leaves), tuple(paths))), params
 
 
 def _name(key: Any) -> Any:

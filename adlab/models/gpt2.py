@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from adlab.core import checks, trees
-from adlab.models import layers
+from adlab.core.types import ArrayLike, DTypeLike, Key
+from adlab.models import _layers as layers
 from adlab.models.model import Model
 
 __all__ = ["gpt2", "gpt2_size"]
@@ -67,8 +68,8 @@ def gpt2(
     sqrt(2L); positions with 0.01; biases are zero. A token past the vocabulary gives NaN.
 
     >>> model = gpt2(layers=2, heads=2, width=8, vocabulary=11, context=5)
-    >>> params = model.init(jax.random.key(0))
-    >>> model.apply(params, jnp.zeros((3, 4), int)).shape
+    >>> shapes = jax.eval_shape(model.init, jax.random.key(0))  # nothing is drawn
+    >>> jax.eval_shape(model.apply, shapes, jnp.zeros((3, 4), int)).shape
     (3, 4, 11)
 
     Args:
@@ -110,7 +111,7 @@ def _gpt2(
     depth: int, heads: int, width: int, vocabulary: int, context: int, mixed: bool,
     scan: Callable[..., tuple[Any, Any]], remat: Callable[..., Any] | None,
 ) -> Model:  # fmt: skip
-    def init(key: Any, dtype: Any = np.float32) -> Params:
+    def init(key: Key, dtype: DTypeLike = np.float32) -> Params:
         tokens, positions, blocks = jax.random.split(key, 3)
         return {
             "tokens": layers.normal(tokens, (vocabulary, width), _SPREAD**2, dtype),
@@ -119,7 +120,7 @@ def _gpt2(
             "norm": layers.norm_init(width, dtype),
         }
 
-    def apply(params: Params, x: Any) -> jax.Array:
+    def apply(params: Params, x: ArrayLike) -> jax.Array:
         tokens = _tokens(x, context)
         if mixed:
             params = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), params)
@@ -135,12 +136,13 @@ def _gpt2(
 
         run = body if remat is None else jax.checkpoint(body, policy=remat)
         state, _ = scan(run, state, params["blocks"])
-        return _norm(params["norm"], state) @ params["tokens"].T
+        logits: jax.Array = _norm(params["norm"], state) @ params["tokens"].T
+        return logits
 
     return Model(init, apply)
 
 
-def _blocks(key: Any, depth: int, width: int, dtype: Any) -> Params:
+def _blocks(key: Key, depth: int, width: int, dtype: DTypeLike) -> Params:
     last = _SPREAD / math.sqrt(2 * depth)
     kernels = {
         "attend": (width, 3 * width, _SPREAD),
@@ -163,7 +165,7 @@ def _blocks(key: Any, depth: int, width: int, dtype: Any) -> Params:
     return found
 
 
-def _tokens(x: Any, context: int) -> jax.Array:
+def _tokens(x: ArrayLike, context: int) -> jax.Array:
     tokens = jnp.asarray(x)
     if not jnp.issubdtype(tokens.dtype, jnp.integer):
         raise TypeError(f"x must be integers, the numbers of tokens, got {tokens.dtype}")
@@ -178,7 +180,7 @@ def _norm(params: Params, x: jax.Array) -> jax.Array:
     centred = wide - jnp.mean(wide, -1, keepdims=True)
     standard = centred * jax.lax.rsqrt(jnp.mean(jnp.square(centred), -1, keepdims=True) + _EPSILON)
     scale, bias = (params[name].astype(wide.dtype) for name in ("scale", "bias"))
-    return (standard * scale + bias).astype(x.dtype)
+    return jnp.asarray(standard * scale + bias, x.dtype)
 
 
 def _attention(block: Params, x: jax.Array, later: jax.Array, heads: int) -> jax.Array:

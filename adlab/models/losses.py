@@ -11,16 +11,20 @@ import jax.numpy as jnp
 import numpy as np
 
 from adlab.core import checks, trees
+from adlab.core.types import ArrayLike, PyTree
 from adlab.models.model import Model
 
 __all__ = ["accuracy", "classification_loss", "cross_entropy"]
 
 
-def cross_entropy(logits: Any, labels: Any) -> jax.Array:
+def cross_entropy(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
     """Return the mean over all labels of log sum_c exp(logits_c) - logits_label, in nats.
 
     Logits of any size are safe: the largest is taken out of the sum. Computed in at least float32.
     A label outside 0..classes - 1 makes the mean NaN.
+
+    >>> float(cross_entropy(jnp.zeros((3, 4)), jnp.array([0, 1, 2])))  # ln 4, for four equal logits
+    1.3862943649291992
 
     Args:
       logits: shape (..., classes): (b, classes), or (b, length, classes) for sequences.
@@ -39,17 +43,20 @@ def cross_entropy(logits: Any, labels: Any) -> jax.Array:
     return jnp.mean(jnp.where(mine.any(axis=-1), losses, jnp.asarray(jnp.nan, losses.dtype)))
 
 
-def accuracy(logits: Any, labels: Any) -> jax.Array:
+def accuracy(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
     """Return the fraction of labels whose logit is the largest, float32 in [0, 1].
 
     Shapes and errors are those of `cross_entropy`; of equal logits the first counts.
+
+    >>> float(accuracy(jnp.array([[1.0, 0.0], [2.0, 3.0]]), jnp.array([0, 0])))
+    0.5
     """
     logits, labels = _checked(logits, labels)
     hits = jnp.argmax(logits, axis=-1).astype(labels.dtype) == labels
     return jnp.mean(hits.astype(np.float32))
 
 
-def _checked(logits: Any, labels: Any) -> tuple[jax.Array, jax.Array]:
+def _checked(logits: ArrayLike, labels: ArrayLike) -> tuple[jax.Array, jax.Array]:
     logits, labels = jnp.asarray(logits), jnp.asarray(labels)
     if not jnp.issubdtype(labels.dtype, jnp.integer):
         raise TypeError(f"labels must be integers, got {labels.dtype}")
@@ -68,14 +75,15 @@ class ClassificationLoss:
     model: Model
     weight_decay: Any
 
-    def __call__(self, params: Any, x: Any, y: Any) -> jax.Array:
+    def __call__(self, params: PyTree, x: ArrayLike, y: ArrayLike) -> jax.Array:
         """Return the loss of `params` on the batch."""
         loss = cross_entropy(self.model.apply(params, x), y)
         if self.weight_decay is None:
             return loss
         penalty = trees.vdot(params, params)
         dtype = np.promote_types(loss.dtype, penalty.dtype)
-        return loss.astype(dtype) + self.weight_decay / 2 * penalty.astype(dtype)
+        decay: jax.Array = self.weight_decay / 2 * penalty.astype(dtype)
+        return loss.astype(dtype) + decay
 
 
 jax.tree_util.register_dataclass(ClassificationLoss, ["weight_decay"], ["model"])

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import numpy as np
 
 from adlab.core import checks
-from adlab.models import layers
-from adlab.models.layers import Activation
+from adlab.core.types import ArrayLike, DTypeLike, Key
+from adlab.models import _layers as layers
+from adlab.models._layers import Activation
 from adlab.models.model import Model
 
 __all__ = ["mlp"]
@@ -65,7 +65,7 @@ def _mlp(sizes: tuple[int, ...], activation: Activation, bias: bool) -> Model:
     gain = 2.0 if activation in ("relu", "leaky", "gelu") else 1.0
     depth = len(sizes) - 1
 
-    def init(key: Any, dtype: Any = np.float32) -> layers.Params:
+    def init(key: Key, dtype: DTypeLike = np.float32) -> layers.Params:
         keys = jax.random.split(key, depth)
         return {
             f"layer{k + 1}": layers.dense_init(
@@ -79,7 +79,7 @@ def _mlp(sizes: tuple[int, ...], activation: Activation, bias: bool) -> Model:
             for k in range(depth)
         }
 
-    def apply(params: layers.Params, x: Any) -> jax.Array:
+    def apply(params: layers.Params, x: ArrayLike) -> jax.Array:
         if np.ndim(x) == 0 or np.shape(x)[-1] != sizes[0]:
             raise ValueError(f"x must have shape (..., {sizes[0]}), got {np.shape(x)}")
         v = layers.converted(x, params)

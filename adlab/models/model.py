@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+
+import jax
+
+from adlab.core.types import ArrayLike, PyTree
 
 __all__ = ["Model"]
 
@@ -23,5 +26,5 @@ class Model:
         statistics and means are taken in at least float32.
     """
 
-    init: Callable[..., Any]
-    apply: Callable[[Any, Any], Any]
+    init: Callable[..., PyTree]
+    apply: Callable[[PyTree, ArrayLike], jax.Array]

@@ -9,8 +9,8 @@ from typing import Any
 import jax.numpy as jnp
 
 from adlab.core.nodes import as_data
-from adlab.models.adapted import AdaptedLoss, register, require_parameters
-from adlab.models.structure import Structure
+from adlab.core.types import PyTree
+from adlab.models._adapted import AdaptedLoss, register, require_parameters
 
 __all__ = ["from_nnx"]
 
@@ -20,9 +20,9 @@ __all__ = ["from_nnx"]
 class NnxLoss(AdaptedLoss):
     """See `from_nnx`."""
 
-    def model(self, params: Any) -> Any:
+    def model(self, params: PyTree) -> Any:
         """Return a new model with these parameters and the state it had when it was adapted."""
-        return _nnx().merge(self.structure.value, params, self.state)
+        return _nnx().merge(self.structure, params, self.state)
 
 
 def from_nnx(model: Any, loss: Callable[..., Any]) -> tuple[AdaptedLoss, dict[Any, Any]]:
@@ -38,8 +38,18 @@ def from_nnx(model: Any, loss: Callable[..., Any]) -> tuple[AdaptedLoss, dict[An
 
     `params` are nested dicts with a leaf for each `nnx.Param` of floating-point or complex dtype.
     All other arrays are state: data of `fun`, so that passing a new `fun` of the same architecture
-    and the same `loss` to a jitted function doesn't retrace. The model itself isn't changed, nor
-    looked at again. `fun.model(params)` is a model again, with these parameters.
+    and the same `loss` to a jitted function doesn't retrace. Functions that the model holds, such
+    as activations and initializers, count by identity: a lambda written in `__init__` is another
+    one in each model, so name it once outside. The model itself isn't changed, nor looked at again.
+    `fun.model(params)` is a model again, with these parameters.
+
+    >>> from flax import nnx
+    >>> linear = nnx.Linear(3, 1, rngs=nnx.Rngs(0))
+    >>> fun, params = from_nnx(linear, lambda model, x: jnp.sum(model(x) ** 2))
+    >>> jax.tree.map(jnp.shape, params)
+    {'bias': (1,), 'kernel': (3, 1)}
+    >>> jax.tree.map(jnp.shape, jax.grad(fun)(params, jnp.ones((2, 3))))
+    {'bias': (1,), 'kernel': (3, 1)}
 
     Args:
       model: an nnx.Module; its mode (train or eval) is kept.
@@ -61,7 +71,7 @@ def from_nnx(model: Any, loss: Callable[..., Any]) -> tuple[AdaptedLoss, dict[An
     graph, params, state = nnx.split(model, nnx.All(nnx.Param, _is_inexact), ...)
     params, state = (nnx.to_pure_dict(part, _raw) for part in (params, state))
     require_parameters(params, model, "nnx.Param of floating-point dtype")
-    return NnxLoss(loss, state, Structure(graph)), params
+    return NnxLoss(loss, state, graph), params
 
 
 def _is_inexact(path: Any, variable: Any) -> bool:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from adlab.core import checks, trees
-from adlab.models import layers
-from adlab.models.layers import Norm, Params
+from adlab.core.types import ArrayLike, DTypeLike, Key
+from adlab.models import _layers as layers
+from adlab.models._layers import Norm, Params
 from adlab.models.model import Model
 
 __all__ = ["resnet"]
@@ -99,7 +100,7 @@ def _resnet(
 ) -> Model:
     normalise, act = layers.NORMS[norm], layers.activation_named(activation)
 
-    def init(key: Any, dtype: Any = np.float32) -> Params:
+    def init(key: Key, dtype: DTypeLike = np.float32) -> Params:
         keys = iter(jax.random.split(key, 2 + 3 * blocks))
         params = {"stem": _pair(next(keys), "", (channels, widths[0]), norm, dtype)}
         for s, width in enumerate(widths):
@@ -121,7 +122,7 @@ def _resnet(
         y = convolved(params, "2", act(convolved(params, "1", x, stride)))
         return act(y + _shortcut(x, stride, y.shape[-1]))
 
-    def apply(params: Params, x: Any) -> jax.Array:
+    def apply(params: Params, x: ArrayLike) -> jax.Array:
         if np.ndim(x) != 4 or np.shape(x)[-1] != channels:
             raise ValueError(f"x must have shape (b, h, w, {channels}), got {np.shape(x)}")
         y = act(convolved(params["stem"], "", layers.converted(x, params)))
@@ -134,7 +135,7 @@ def _resnet(
     return Model(init, apply)
 
 
-def _pair(key: Any, suffix: str, sizes: tuple[int, int], norm: Norm, dtype: Any) -> Params:
+def _pair(key: Key, suffix: str, sizes: tuple[int, int], norm: Norm, dtype: DTypeLike) -> Params:
     """Draw a convolution and what normalises it; without a norm it has a bias."""
     params = {f"conv{suffix}": layers.conv_init(key, *sizes, bias=norm == "none", dtype=dtype)}
     if norm != "none":
@@ -142,7 +143,7 @@ def _pair(key: Any, suffix: str, sizes: tuple[int, int], norm: Norm, dtype: Any)
     return params
 
 
-def _block(key: Any, sizes: tuple[int, int], norm: Norm, dtype: Any) -> Params:
+def _block(key: Key, sizes: tuple[int, int], norm: Norm, dtype: DTypeLike) -> Params:
     first, second = jax.random.split(key)
     then = (sizes[1], sizes[1])
     return _pair(first, "1", sizes, norm, dtype) | _pair(second, "2", then, norm, dtype)

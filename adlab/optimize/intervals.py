@@ -30,6 +30,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from scipy import stats
 
 from adlab.core import checks
@@ -82,7 +83,9 @@ class Interval:
         return self.estimate, self.low - np.inf, self.high + np.inf
 
 
-def mean_interval(samples: Any, *, seed: int = 0, num_resamples: int = NUM_RESAMPLES) -> Interval:
+def mean_interval(
+    samples: npt.ArrayLike, *, seed: int = 0, num_resamples: int = NUM_RESAMPLES
+) -> Interval:
     """Return the mean over seeds of samples (S, ...) with its 95 % interval, point by point.
 
     Exact for normal samples up to a percent. From `ENOUGH` seeds on, below which `enough` is False,
@@ -91,6 +94,10 @@ def mean_interval(samples: Any, *, seed: int = 0, num_resamples: int = NUM_RESAM
     is infinite where resamples give none, as when all samples but one are equal. The lower end for
     positive samples may be negative: for their logarithms take `log_linear_interval`. A sample that
     isn't finite leaves no ends: they are NaN.
+
+    >>> found = mean_interval([1.0, 2.0, 3.0, 2.0, 1.0, 3.0, 2.0, 2.0])
+    >>> found.estimate, found.low < 2 < found.high, found.enough
+    (2.0, True, True)
 
     Args:
       samples: (S, ...) independent along the first axis.
@@ -105,7 +112,9 @@ def mean_interval(samples: Any, *, seed: int = 0, num_resamples: int = NUM_RESAM
     )
 
 
-def ratio_interval(samples: Any, *, seed: int = 0, num_resamples: int = NUM_RESAMPLES) -> Interval:
+def ratio_interval(
+    samples: npt.ArrayLike, *, seed: int = 0, num_resamples: int = NUM_RESAMPLES
+) -> Interval:
     """Return the geometric mean over seeds of positive samples (S, ...) with its 95 % interval.
 
     Of positive ratios, which scatter on a log scale: it is that of the mean of their logarithms.
@@ -113,22 +122,30 @@ def ratio_interval(samples: Any, *, seed: int = 0, num_resamples: int = NUM_RESA
     one in 91 or more, from two seeds on: `enough` is True, unless fewer than `ENOUGH` samples are
     all equal, which says nothing of their scatter. NaN where a sample isn't positive.
 
+    >>> found = ratio_interval([0.5, 1.0, 2.0])
+    >>> round(found.estimate, 12), found.low > 0
+    (1.0, True)
+
     Raises:
       ValueError: fewer than two seeds, or no resample.
     """
-    samples = np.asarray(samples, np.float64)
-    logs = np.log(np.where((samples > 0) & np.isfinite(samples), samples, np.nan))
+    ratios = np.asarray(samples, np.float64)
+    logs = np.log(np.where((ratios > 0) & np.isfinite(ratios), ratios, np.nan))
     found = mean_interval(logs, seed=seed, num_resamples=num_resamples)
     scattered = bool(np.all(np.ptp(logs, axis=0) != 0))
     return replace(exponential(found), enough=scattered or found.enough)
 
 
 def mean_ratio_interval(
-    upper: Any, lower: Any, *, seed: int = 0, num_resamples: int = NUM_RESAMPLES
+    upper: npt.ArrayLike, lower: npt.ArrayLike, *, seed: int = 0, num_resamples: int = NUM_RESAMPLES
 ) -> Interval:
     """Return the ratio of two means over the same seeds, of samples (S,) each, with its interval.
 
     That of the logarithm, which the scatter common to both leaves alone.
+
+    >>> found = mean_ratio_interval([2.0, 4.0, 6.0], [1.0, 2.0, 3.0])  # twice, at every seed
+    >>> round(found.low, 9), round(found.high, 9), found.enough
+    (2.0, 2.0, False)
 
     Raises:
       ValueError: fewer than two seeds, lengths that differ, or no resample.
@@ -147,6 +164,9 @@ def farthest(intervals: Sequence[Interval], expected: float) -> Interval:
     """Return the interval that reaches farthest from a value; one that decides nothing before all.
 
     That is one with NaN in it, or for which more seeds are needed.
+
+    >>> farthest([Interval(1.0, 0.9, 1.1), Interval(1.0, 0.9, 1.2)], 1.0).high
+    1.2
     """
 
     def reach(interval: Interval) -> float:
@@ -166,9 +186,18 @@ def exponential(interval: Interval) -> Interval:
 
 
 def log_linear_interval(
-    samples: Any, coefficients: Any, *, seed: int = 0, num_resamples: int = NUM_RESAMPLES
+    samples: npt.ArrayLike,
+    coefficients: npt.ArrayLike,
+    *,
+    seed: int = 0,
+    num_resamples: int = NUM_RESAMPLES,
 ) -> Interval:
     """Return the sum over p of c_p log(mean over seeds of y_p), with its interval.
+
+    >>> curves = [[1.0, 2.0], [3.0, 6.0]]  # two seeds at two points
+    >>> found = log_linear_interval(curves, [-1.0, 1.0])
+    >>> round(found.estimate, 9)  # ln 2
+    0.693147181
 
     Args:
       samples: y, (S, ..., P), independent along the first axis.
@@ -210,6 +239,10 @@ def interval_of(
     num_resamples: int = NUM_RESAMPLES,
 ) -> Interval:
     """Return a smooth statistic of the means of several groups of seeds, with its interval.
+
+    >>> found = interval_of(lambda a, b: a - b, [[1.0, 2.0, 3.0], [0.0, 1.0]])
+    >>> found.estimate, found.enough
+    (1.5, False)
 
     Args:
       statistic: of the means, one (..., P) per group; it must map leading axes.
@@ -323,7 +356,7 @@ def _untransformed(y: Any, a: Any) -> Any:
 def _studentised(shift: Any, variance: Any) -> np.ndarray:
     """Return shift/sqrt(variance), infinite of the sign of a shift that has no variance."""
     none = variance == 0
-    ratio = shift / np.sqrt(np.where(none, 1.0, variance))
+    ratio = np.asarray(shift / np.sqrt(np.where(none, 1.0, variance)))
     return np.where(none & (ratio != 0), np.copysign(np.inf, ratio), ratio)
 
 

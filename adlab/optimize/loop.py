@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,13 +21,15 @@ import optax
 from jax import lax
 
 from adlab.core import checks, flops
+from adlab.core.types import Key, Loop, PyTree
 from adlab.optimize.trajectory import Trajectory, record_grid, running_mean
 
 __all__ = ["minimize"]
 
-PyTree = Any
 Metric = Callable[..., Any]
-Loop = Literal["auto", "host", "fused"]
+"""(x, *args) -> an array."""
+Metrics = dict[str, Any]
+"""name -> what the metric of that name gave."""
 
 
 def minimize(
@@ -36,14 +38,14 @@ def minimize(
     *args: Any,
     optimizer: optax.GradientTransformation,
     num_steps: int,
-    key: Any = None,
+    key: Key | None = None,
     num_seeds: int | None = None,
     record_at: Sequence[int] | np.ndarray | None = None,
     metrics: Mapping[str, Metric] | None = None,
     average: Sequence[str] = (),
     loop: Loop = "auto",
     opt_state: PyTree | None = None,
-    on_progress: Callable[[int, dict[str, Any]], None] | None = None,
+    on_progress: Callable[[int, Metrics], None] | None = None,
 ) -> Trajectory:
     """Run x_{k+1} = apply_updates(x_k, optimizer.update(gradient(x_k, *args, key=key_k))).
 
@@ -110,10 +112,11 @@ def minimize(
     opt_state = optimizer.init(x0) if opt_state is None else opt_state
     _try_update(optimizer, x0, opt_state)
     state = _start(program, x0, opt_state)
+    keys: Any = key
     if num_seeds is not None:
         state = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (num_seeds, *leaf.shape)), state)
-        key = jax.random.split(key, num_seeds)
-    calls = _Calls(program, key, num_seeds is not None)
+        keys = jax.random.split(keys, num_seeds)
+    calls = _Calls(program, keys, num_seeds is not None)
     if traced:
         state, (values, averages), seconds = _run_traced(calls, state, grid, num_steps)
     else:
@@ -141,7 +144,7 @@ class _State(NamedTuple):
 
     x: PyTree
     opt_state: PyTree
-    averages: dict[str, Any]
+    averages: Metrics
 
 
 def _program(
@@ -205,10 +208,11 @@ def _hold(leaf: Any) -> Any:
 
 def _strong(leaf: Any) -> jax.Array:
     """Return the leaf as an array that keeps its dtype whatever it meets."""
-    leaf = jnp.asarray(leaf)
-    if jnp.issubdtype(leaf.dtype, jax.dtypes.extended):
-        return leaf
-    return lax.convert_element_type(leaf, leaf.dtype)
+    array = jnp.asarray(leaf)
+    if jnp.issubdtype(array.dtype, jax.dtypes.extended):
+        return array
+    strong: jax.Array = lax.convert_element_type(array, array.dtype)
+    return strong
 
 
 def _refuse_host(loop: Loop, on_progress: Any) -> None:
@@ -236,11 +240,11 @@ def _mean_dtype(value: Any) -> Any:
     return np.promote_types(value.dtype, np.float32)  # a mean of thousands drowns in bfloat16
 
 
-def _measure(metrics: dict[str, Metric], x: PyTree, args: tuple[Any, ...]) -> dict[str, Any]:
+def _measure(metrics: dict[str, Metric], x: PyTree, args: tuple[Any, ...]) -> Metrics:
     return {name: jnp.asarray(metric(x, *args)) for name, metric in metrics.items()}
 
 
-def _means(program: _Program, state: _State, k: Any) -> dict[str, Any]:
+def _means(program: _Program, state: _State, k: Any) -> Metrics:
     """Return the means over x_0, ..., x_k, where x_k is the state's own."""
     seen = _measure(program.averaged, state.x, program.args)
     return {name: running_mean(state.averages[name], value, k) for name, value in seen.items()}
@@ -253,14 +257,15 @@ def _iterate(program: _Program, state: _State, key: Any, k: Any) -> _State:
         gradient, _ = gradient
     updates, opt_state = program.update(gradient, state.opt_state, state.x)
     x = optax.apply_updates(state.x, updates)
-    return jax.tree.map(_strong, _State(x, opt_state, _means(program, state, k)))
+    after: _State = jax.tree.map(_strong, _State(x, opt_state, _means(program, state, k)))
+    return after
 
 
 @functools.partial(jax.jit, static_argnames="seeds")
 def _step(program: _Program, state: _State, key: Any, k: Any, *, seeds: bool) -> _State:
     """Run iteration k."""
-    one = functools.partial(_iterate, program)
-    return jax.vmap(one, in_axes=(0, 0, None))(state, key, k) if seeds else one(state, key, k)
+    one: Callable[[_State, Any, Any], _State] = functools.partial(_iterate, program)
+    return (jax.vmap(one, in_axes=(0, 0, None)) if seeds else one)(state, key, k)
 
 
 @functools.partial(jax.jit, static_argnames="seeds")
@@ -270,19 +275,24 @@ def _advance(
     """Run the iterations start, ..., stop - 1."""
 
     def one(state: _State, key: Any) -> _State:
-        return lax.fori_loop(start, stop, lambda k, s: _iterate(program, s, key, k), state)
+        def iterate(k: Any, state: _State) -> _State:
+            return _iterate(program, state, key, k)
 
-    return jax.vmap(one)(state, key) if seeds else one(state, key)
+        moved: _State = lax.fori_loop(start, stop, iterate, state)
+        return moved
+
+    return (jax.vmap(one) if seeds else one)(state, key)
 
 
 @functools.partial(jax.jit, static_argnames="seeds")
-def _observe(program: _Program, state: _State, k: Any, *, seeds: bool) -> tuple[dict, dict]:
+def _observe(program: _Program, state: _State, k: Any, *, seeds: bool) -> tuple[Metrics, Metrics]:
     """Return the metrics at x_k, and their means up to it."""
 
-    def one(state: _State) -> tuple[dict, dict]:
+    def one(state: _State) -> tuple[Metrics, Metrics]:
         return _measure(program.metrics, state.x, program.args), _means(program, state, k)
 
-    return jax.vmap(one)(state) if seeds else one(state)
+    seen: tuple[Metrics, Metrics] = (jax.vmap(one) if seeds else one)(state)
+    return seen
 
 
 class _Calls(NamedTuple):
@@ -293,14 +303,18 @@ class _Calls(NamedTuple):
     seeds: bool
 
     def step(self, state: _State, k: int) -> _State:
-        return _step(self.program, state, self.key, np.int32(k), seeds=self.seeds)
+        after: _State = _step(self.program, state, self.key, np.int32(k), seeds=self.seeds)
+        return after
 
     def advance(self, state: _State, start: Any, stop: Any) -> _State:
         bounds = (jnp.asarray(start, jnp.int32), jnp.asarray(stop, jnp.int32))
-        return _advance(self.program, state, self.key, *bounds, seeds=self.seeds)
+        after: _State = _advance(self.program, state, self.key, *bounds, seeds=self.seeds)
+        return after
 
-    def observe(self, state: _State, k: Any) -> tuple[dict, dict]:
-        return _observe(self.program, state, jnp.asarray(k, jnp.int32), seeds=self.seeds)
+    def observe(self, state: _State, k: Any) -> tuple[Metrics, Metrics]:
+        k = jnp.asarray(k, jnp.int32)
+        seen: tuple[Metrics, Metrics] = _observe(self.program, state, k, seeds=self.seeds)
+        return seen
 
     def compile(self, state: _State, loop: Loop) -> bool:
         """Compile ahead of the first call; return whether the loop is the host's."""
@@ -329,7 +343,7 @@ def _run_concrete(
     begin = time.perf_counter()
     host = calls.compile(state, loop)
     compiled = time.perf_counter()
-    records: list[tuple[dict, dict]] = []
+    records: list[tuple[Metrics, Metrics]] = []
     k = 0
     for stop in [*grid, *([num_steps] if grid[-1] < num_steps else [])]:
         if host:

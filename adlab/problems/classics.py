@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
@@ -21,6 +20,10 @@ def norm(*, dim: int) -> Problem:
     0), so L is None; mu = 0, f_star = 0. With a step R/sqrt(n K), K random steps leave an average
     error of order sqrt(n/K).
 
+    >>> problem = norm(dim=4)
+    >>> float(problem.fun(jnp.asarray(problem.x0))), problem.L
+    (1.0, None)
+
     Args:
       dim: number n of unknowns, at least 1.
 
@@ -36,7 +39,7 @@ def norm(*, dim: int) -> Problem:
     )  # fmt: skip
 
 
-def _norm(x: Any) -> Any:
+def _norm(x: jax.Array) -> jax.Array:
     # Scaled by its largest entry, lest small entries underflow when squared; the inner `where`
     # keeps the derivative at the origin finite.
     largest = jnp.max(jnp.abs(x))
@@ -51,6 +54,10 @@ def rosenbrock(*, dim: int) -> Problem:
     f_star = 0 at (1, ..., 1). The gradient isn't Lipschitz (L is None) and f isn't convex
     (mu = 0); from n = 4 on there is a second local minimum near (-1, 1, ..., 1).
 
+    >>> problem = rosenbrock(dim=2)
+    >>> float(problem.fun(jnp.asarray(problem.x_star)))
+    0.0
+
     Args:
       dim: number of unknowns, at least 2.
 
@@ -64,5 +71,5 @@ def rosenbrock(*, dim: int) -> Problem:
     return Problem(fun=Partial(_rosenbrock), x0=x0, L=None, mu=0.0, f_star=0.0, x_star=np.ones(dim))
 
 
-def _rosenbrock(x: Any) -> Any:
+def _rosenbrock(x: jax.Array) -> jax.Array:
     return jnp.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +25,10 @@ def logistic_regression(*, data: Table = "breast_cancer", l2: float = 1e-2) -> P
     bias, y_j = +-1; the penalty covers the bias too. With Z of N rows, L = lambda_max(Z^T Z)/(4N)
     + l2, reached at w = 0, and mu = l2, approached far from it. x_star and f_star by Newton's
     method in float64, to a gradient of at most 1e-12.
+
+    >>> problem = logistic_regression(data="breast_cancer", l2=0.1)
+    >>> problem.dim, round(problem.f_star, 2)  # 30 columns and the bias
+    (31, 0.2)
 
     Args:
       data: "breast_cancer" (569 x 30: is the tumour benign?) or "digits" (1797 x 64, made binary:
@@ -50,7 +54,7 @@ def logistic_regression(*, data: Table = "breast_cancer", l2: float = 1e-2) -> P
     )
 
 
-def _loss(rows: Any, l2: Any, w: Any) -> Any:
+def _loss(rows: np.ndarray, l2: float, w: jax.Array) -> jax.Array:
     margins = jnp.asarray(rows, w.dtype) @ w
     return jnp.mean(jax.nn.softplus(-margins)) + l2 * jnp.sum(w * w) / 2
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import numpy as np
+import numpy.typing as npt
+
+from adlab.core.types import ScalarFn
 
 __all__ = ["Problem", "Radial", "effective_dimension"]
 
@@ -24,8 +26,8 @@ class Radial:
       slope: t -> phi'(t), likewise.
     """
 
-    profile: Callable[[Any], Any]
-    slope: Callable[[Any], Any]
+    profile: Callable[[jax.Array], jax.Array]
+    slope: Callable[[jax.Array], jax.Array]
 
 
 jax.tree_util.register_dataclass(Radial, ["profile", "slope"], [])
@@ -50,7 +52,7 @@ class Problem:
       radial: the profile, where `fun` has that form.
     """
 
-    fun: Callable[[Any], Any]
+    fun: ScalarFn
     x0: np.ndarray
     L: float | None
     mu: float
@@ -64,7 +66,7 @@ class Problem:
         return self.x0.size
 
 
-def effective_dimension(hessian: Any) -> float:
+def effective_dimension(hessian: npt.ArrayLike) -> float:
     """Return (tr H + 2 lambda_max) / lambda_max: what slows random descent down, in place of n.
 
     A two-point step with Gaussian probes has E f(x+) = f - step |g|^2 + step^2 (g^T H g + |g|^2

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
@@ -19,6 +18,10 @@ def quadratic(*, dim: int, condition: float = 10.0, spectrum: list[float] | None
 
     L = max lambda, mu = min lambda, f_star = 0 at x_star = 0. The Hessian is diagonal, hence
     coordinate probes see its eigenvectors; sphere and Gaussian probes don't care.
+
+    >>> problem = quadratic(dim=2, spectrum=[1.0, 4.0])
+    >>> problem.L, problem.mu, float(problem.fun(jnp.asarray(problem.x0)))
+    (4.0, 1.0, 2.5)
 
     Args:
       dim: number of unknowns, at least 1.
@@ -52,7 +55,7 @@ def quadratic(*, dim: int, condition: float = 10.0, spectrum: list[float] | None
     )
 
 
-def _diagonal(eigenvalues: Any, x: Any) -> Any:
+def _diagonal(eigenvalues: np.ndarray, x: jax.Array) -> jax.Array:
     return jnp.sum(jnp.asarray(eigenvalues, x.dtype) * x * x) / 2
 
 
@@ -61,6 +64,10 @@ def lecture_quadratic() -> Problem:
 
     The Hessian [[2, 2], [2, 6]] has eigenvalues 4 +- 2 sqrt(2): L = 6.83, mu = 1.17, f_star = 0 at
     the origin.
+
+    >>> problem = lecture_quadratic()
+    >>> round(problem.L, 2), round(problem.mu, 2)
+    (6.83, 1.17)
     """
     root = float(np.sqrt(8.0))
     return Problem(
@@ -69,7 +76,7 @@ def lecture_quadratic() -> Problem:
     )  # fmt: skip
 
 
-def _lecture(x: Any) -> Any:
+def _lecture(x: jax.Array) -> jax.Array:
     return x[0] ** 2 + 3 * x[1] ** 2 + 2 * x[0] * x[1]
 
 
@@ -82,6 +89,10 @@ def tridiagonal(*, dim: int) -> Problem:
 
     The worst case for methods whose k-th iterate stays in the span of k gradients, that is, for
     accelerated ones. Plain descent on it never shows the rate 1/k: a negative control.
+
+    >>> problem = tridiagonal(dim=3)
+    >>> float(problem.fun(jnp.asarray(problem.x_star))), problem.f_star
+    (-0.09375, -0.09375)
 
     Args:
       dim: number n of unknowns, at least 1.
@@ -104,6 +115,6 @@ def tridiagonal(*, dim: int) -> Problem:
     )
 
 
-def _tridiagonal(x: Any) -> Any:
+def _tridiagonal(x: jax.Array) -> jax.Array:
     ends = x[0] ** 2 + x[-1] ** 2
     return (ends + jnp.sum((x[1:] - x[:-1]) ** 2)) / 8 - x[0] / 4

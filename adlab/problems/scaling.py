@@ -5,12 +5,15 @@ Two objectives for descent, and the closed form that needs neither when the dist
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+import numpy.typing as npt
 
 from adlab.core import checks
+from adlab.core.types import ArrayLike
 
 __all__ = ["Alignment", "classical_scaling", "procrustes", "raw_stress", "squared_stress"]
 
@@ -28,12 +31,18 @@ class Alignment(NamedTuple):
     error: float
 
 
-def squared_stress(points: Any, distances: Any) -> Any:
+def squared_stress(points: ArrayLike, distances: ArrayLike) -> jax.Array:
     """Return L(W) = sum_{i,j} (|W_i - W_j|^2 - D_ij^2)^2 over ordered pairs.
 
     A polynomial of degree four in W. With R_ij = |W_i - W_j|^2 - D_ij^2 its gradient at W_i is
     8 sum_j R_ij (W_i - W_j), and where R = 0 its Hessian has v^T H v = 8 sum_{i,j} ((W_i - W_j) .
     (V_i - V_j))^2: zero along shifts and rotations, d + d(d - 1)/2 in number.
+
+    >>> corners = np.array([[0.0, 0.0], [3.0, 0.0], [0.0, 4.0]])
+    >>> float(squared_stress(corners, [[0, 3, 4], [3, 0, 5], [4, 5, 0]]))
+    0.0
+    >>> float(squared_stress(corners, [[0, 3, 4], [3, 0, 6], [4, 6, 0]]))  # 2 (25 - 36)^2
+    242.0
 
     Args:
       points: (N, d), d <= N - 1, differentiable.
@@ -50,11 +59,15 @@ def squared_stress(points: Any, distances: Any) -> Any:
     return jnp.sum((_squares(points) - table**2) ** 2)
 
 
-def raw_stress(points: Any, distances: Any) -> Any:
+def raw_stress(points: ArrayLike, distances: ArrayLike) -> jax.Array:
     """Return sum_{i,j} (|W_i - W_j| - D_ij)^2 over ordered pairs.
 
     Not smooth where two points meet; there its derivative takes the zero direction. Arguments and
     errors are those of `squared_stress`.
+
+    >>> corners = np.array([[0.0, 0.0], [3.0, 0.0], [0.0, 4.0]])
+    >>> float(raw_stress(corners, [[0, 3, 4], [3, 0, 6], [4, 6, 0]]))  # 2 (5 - 6)^2
+    2.0
 
     Source: Kruskal (1964), doi:10.1007/BF02289565.
     """
@@ -65,18 +78,22 @@ def raw_stress(points: Any, distances: Any) -> Any:
     return jnp.sum((lengths - table) ** 2)
 
 
-def _squares(points: Any) -> Any:
+def _squares(points: jax.Array) -> jax.Array:
     """Return squared distances from differences: those of Gram matrices lose half the digits."""
     return jnp.sum((points[:, None] - points[None]) ** 2, axis=-1)
 
 
-def classical_scaling(distances: Any, *, dim: int) -> tuple[np.ndarray, np.ndarray]:
+def classical_scaling(distances: ArrayLike, *, dim: int) -> tuple[np.ndarray, np.ndarray]:
     """Return points from the eigenvectors of B = -J D^2 J / 2, J the centring, and B's spectrum.
 
     Distances between points in at most `dim` dimensions are reproduced exactly. The points are
     then the principal component scores of the unknown ones, and the spectrum their squared
     singular values once centred: B is their Gram matrix. Otherwise B's negative eigenvalues tell
     how far the distances are from Euclidean, and no objective above is minimised.
+
+    >>> points, spectrum = classical_scaling([[0, 3, 4], [3, 0, 5], [4, 5, 0]], dim=2)
+    >>> points.shape, round(float(np.linalg.norm(points[1] - points[2])), 12)
+    ((3, 2), 5.0)
 
     Args:
       distances: (N, N), symmetric, none negative, zero on the diagonal: plain, not squared.
@@ -101,8 +118,13 @@ def classical_scaling(distances: Any, *, dim: int) -> tuple[np.ndarray, np.ndarr
     return vectors[:, :dim] * np.sqrt(np.maximum(values[:dim], 0)), values
 
 
-def procrustes(points: Any, target: Any) -> Alignment:
+def procrustes(points: ArrayLike, target: npt.ArrayLike) -> Alignment:
     """Lay points over others by the shift and the rotation or reflection that bring them nearest.
+
+    >>> triangle = np.array([[0.0, 0.0], [3.0, 0.0], [0.0, 4.0]])
+    >>> turned = np.array([[1.0, 1.0], [1.0, 4.0], [-3.0, 1.0]])
+    >>> round(procrustes(triangle, turned).error, 12)
+    0.0
 
     Args:
       points: (N, d).
@@ -131,7 +153,7 @@ def procrustes(points: Any, target: Any) -> Alignment:
     return Alignment(laid, float(distance / radius))
 
 
-def check_distances(distances: Any) -> np.ndarray:
+def check_distances(distances: ArrayLike) -> np.ndarray:
     """Return a table of distances as float64.
 
     Raises:
@@ -158,7 +180,7 @@ def check_distances(distances: Any) -> np.ndarray:
     return table
 
 
-def _arrays(points: Any, distances: Any) -> tuple[Any, Any]:
+def _arrays(points: ArrayLike, distances: ArrayLike) -> tuple[jax.Array, jax.Array]:
     """Return both as arrays of one floating-point dtype, checked as far as they can be read."""
     points = jnp.asarray(points)
     if not jnp.issubdtype(points.dtype, jnp.floating):

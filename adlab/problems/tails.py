@@ -7,8 +7,6 @@ tuned away. `rank_one` leaves the block out, and then it can.
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -26,6 +24,10 @@ def nonconvex_tail(*, dim: int, power: float = 0.1) -> Problem:
     Not convex (phi''(0) = -1); L = 1, mu = 0, and the infimum 0 isn't attained. Gradient descent
     has |grad f|^2 ~ k^(-(2q + 1)/(q + 1)), that is, nearly 1/k for small q.
 
+    >>> problem = nonconvex_tail(dim=3)
+    >>> problem.L, problem.mu, problem.x_star is None
+    (1.0, 0.0, True)
+
     Args:
       dim: number of unknowns, at least 1.
       power: the exponent q > 0.
@@ -38,11 +40,11 @@ def nonconvex_tail(*, dim: int, power: float = 0.1) -> Problem:
     return _with_block(radial, dim=dim, start=1.0, x_star=None)
 
 
-def _nonconvex(power: Any, t: Any) -> Any:
+def _nonconvex(power: float, t: jax.Array) -> jax.Array:
     return (1 + t * t) ** (-power) / (2 * power)
 
 
-def _nonconvex_slope(power: Any, t: Any) -> Any:
+def _nonconvex_slope(power: float, t: jax.Array) -> jax.Array:
     return -t * (1 + t * t) ** (-power - 1)
 
 
@@ -51,6 +53,10 @@ def logistic_tail(*, dim: int) -> Problem:
 
     Convex; L = 1 (phi''(0) = 1), mu = 0, and the infimum 0 isn't attained. Gradient descent has
     f ~ 1/k at every horizon, up to logarithms.
+
+    >>> problem = logistic_tail(dim=3)
+    >>> float(problem.fun(jnp.asarray(problem.x0)))  # 4 ln 2
+    2.7725887298583984
 
     Args:
       dim: number of unknowns, at least 1.
@@ -68,6 +74,9 @@ def rank_one(*, dim: int) -> Problem:
     hence random descent with the step 1/3 converges at one rate in every dimension: a negative
     control for the claim that the dimension must slow it down.
 
+    >>> rank_one(dim=3).x0
+    array([0., 0., 0.])
+
     Args:
       dim: number of unknowns, at least 1.
 
@@ -81,7 +90,7 @@ def rank_one(*, dim: int) -> Problem:
     )  # fmt: skip
 
 
-def _first_coordinate(radial: Radial, x: Any) -> Any:
+def _first_coordinate(radial: Radial, x: jax.Array) -> jax.Array:
     return radial.profile(x[0])
 
 
@@ -89,11 +98,11 @@ def _logistic_radial() -> Radial:
     return Radial(Partial(_logistic), Partial(_logistic_slope))
 
 
-def _logistic(t: Any) -> Any:
+def _logistic(t: jax.Array) -> jax.Array:
     return 4 * jax.nn.softplus(-t)
 
 
-def _logistic_slope(t: Any) -> Any:
+def _logistic_slope(t: jax.Array) -> jax.Array:
     return -4 * jax.nn.sigmoid(-t)
 
 
@@ -103,6 +112,10 @@ def huber(*, dim: int, width: float) -> Problem:
     Convex; L = 1, mu = 0, f_star = 0 at the origin, R = |x0 - x_star| = 1. With w = 1/(2K + 1),
     gradient descent of step 1/L ends K iterations at exactly L R^2/(4K + 2), the worst value that
     any such function allows.
+
+    >>> problem = huber(dim=3, width=0.5)
+    >>> float(problem.fun(jnp.asarray(problem.x0)))  # w - w^2/2
+    0.375
 
     Args:
       dim: number of unknowns, at least 1.
@@ -118,12 +131,12 @@ def huber(*, dim: int, width: float) -> Problem:
     return _with_block(radial, dim=dim, start=1.0, x_star=np.zeros(dim))
 
 
-def _huber(width: Any, t: Any) -> Any:
+def _huber(width: float, t: jax.Array) -> jax.Array:
     size = jnp.abs(t)
     return jnp.where(size <= width, t * t / 2, width * size - width * width / 2)
 
 
-def _huber_slope(width: Any, t: Any) -> Any:
+def _huber_slope(width: float, t: jax.Array) -> jax.Array:
     return jnp.clip(t, -width, width)
 
 
@@ -133,6 +146,10 @@ def power_tail(*, dim: int, exponent: float) -> Problem:
     Beyond |t| = 1 it goes on as its osculating parabola, which makes L = 1 hold everywhere.
     Convex; mu = 0, f_star = 0 at the origin. Gradient descent has f ~ k^(-p/(p - 2)): steeper than
     1/k for every p, and near it only for large p, hence a negative control for that rate.
+
+    >>> problem = power_tail(dim=3, exponent=4.0)
+    >>> float(problem.fun(jnp.array([0.0, 1.0, 1.0])))  # the tail is 0 there, the block 1
+    1.0
 
     Args:
       dim: number of unknowns, at least 1.
@@ -148,18 +165,18 @@ def power_tail(*, dim: int, exponent: float) -> Problem:
     return _with_block(radial, dim=dim, start=1.0, x_star=np.zeros(dim))
 
 
-def _power(exponent: Any, t: Any) -> Any:
+def _power(exponent: float, t: jax.Array) -> jax.Array:
     inside, beyond = _split_at_one(t)
     tail = inside**exponent / (exponent * (exponent - 1))
     return tail + beyond / (exponent - 1) + beyond**2 / 2
 
 
-def _power_slope(exponent: Any, t: Any) -> Any:
+def _power_slope(exponent: float, t: jax.Array) -> jax.Array:
     inside, beyond = _split_at_one(t)
     return jnp.sign(t) * (inside ** (exponent - 1) / (exponent - 1) + beyond)
 
 
-def _split_at_one(t: Any) -> tuple[Any, Any]:
+def _split_at_one(t: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Return |t| as a part up to 1 and the part beyond."""
     size = jnp.abs(t)
     return jnp.minimum(size, 1), jnp.maximum(size - 1, 0)
@@ -175,5 +192,5 @@ def _with_block(radial: Radial, *, dim: int, start: float, x_star: np.ndarray | 
     )  # fmt: skip
 
 
-def _radial(radial: Radial, x: Any) -> Any:
+def _radial(radial: Radial, x: jax.Array) -> jax.Array:
     return radial.profile(x[0]) + jnp.sum(x[1:] ** 2) / 2

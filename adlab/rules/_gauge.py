@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adlab.rules import eigenvalues, singular_values
-from adlab.rules.matrices import adjoint, clusters, spread
+from adlab.rules._matrices import adjoint, clusters, spread
 
 __all__ = ["Eigen", "Gauge", "Singular"]
 
@@ -28,7 +28,9 @@ class Gauge(abc.ABC):
     bases: Bases
     s: np.ndarray
 
-    def __init__(self, loss: Callable, a: jax.Array, values: jax.Array, arguments: int) -> None:
+    def __init__(
+        self, loss: Callable[..., jax.Array], a: jax.Array, values: jax.Array, arguments: int
+    ) -> None:
         self.rounding = float(jnp.finfo(a.dtype).eps) ** 0.5
         self.a, self._loss = a, loss
         self._gradient = jax.grad(loss, argnums=tuple(range(arguments)))
@@ -151,7 +153,7 @@ class Gauge(abc.ABC):
             if not self.free(cluster):
                 block = block + block.conj().T
             total += x @ block @ y.conj().T
-        return total / np.linalg.norm(total)
+        return np.asarray(total / np.linalg.norm(total))
 
     def _along(self, direction: np.ndarray) -> tuple[float, float, float]:
         """Return the derivative along a direction within clusters, its kink, and its terms' size.
@@ -196,7 +198,7 @@ class Gauge(abc.ABC):
 class Singular(Gauge):
     """Singular factors: the cluster of 0, perhaps empty, has the null spaces as well."""
 
-    def __init__(self, loss: Callable, a: jax.Array, full_matrices: bool) -> None:
+    def __init__(self, loss: Callable[..., jax.Array], a: jax.Array, full_matrices: bool) -> None:
         (u, s, vh), self._pull = jax.vjp(singular_values.svd, a)
         super().__init__(loss, a, s, 3)
         self.full = full_matrices
@@ -245,7 +247,7 @@ class Singular(Gauge):
         """Return the tangents of u and v."""
         u, v = (jnp.asarray(basis, self.a.dtype) for basis in bases)
         along = jnp.asarray(direction, self.a.dtype)
-        du, _, dv = singular_values.factor_tangents(self.a, along, u, self.s, v)
+        du, _, dv = singular_values.factor_tangents(self.a, along, u, jnp.asarray(self.s), v)
         return np.asarray(du), np.asarray(dv)
 
     def diagonal(
@@ -268,7 +270,7 @@ class Singular(Gauge):
 class Eigen(Gauge):
     """Eigenvalues and eigenvectors of the Hermitian part of a matrix."""
 
-    def __init__(self, loss: Callable, a: jax.Array) -> None:
+    def __init__(self, loss: Callable[..., jax.Array], a: jax.Array) -> None:
         a = (a + adjoint(a)) * jnp.asarray(0.5, a.dtype)
         (w, v), self._pull = jax.vjp(eigenvalues.eigh, a)
         super().__init__(loss, a, w, 2)
@@ -319,9 +321,10 @@ class Eigen(Gauge):
         return rates, (q,)
 
     def _symmetric(self, direction: np.ndarray) -> np.ndarray:
-        return (direction + direction.conj().T) / 2
+        return np.asarray((direction + direction.conj().T) / 2)
 
 
 def _generic(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     block, other = rng.normal(size=(2, *shape))
-    return (block + 1j * other if np.issubdtype(dtype, np.complexfloating) else block).astype(dtype)
+    complex_ = np.issubdtype(dtype, np.complexfloating)
+    return np.asarray(block + 1j * other if complex_ else block, dtype)

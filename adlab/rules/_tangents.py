@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from adlab.rules.matrices import COPIES, spread, top
+from adlab.rules._matrices import COPIES, spread, top
 
 __all__ = ["once", "tells_apart", "watched"]
 

@@ -1,17 +1,49 @@
-"""Whether a loss of factors has a derivative at a matrix, and whether `svd` or `eigh` gives it."""
+"""Whether a loss of factors has a derivative at a matrix, and whether `svd` or `eigh` gives it.
+
+Let L(u, s, v) be the loss, (du, ds, dv) its gradients, a = u diag(s) v^H, and f(a) = L(svd(a)).
+Where singular values coincide the factors are a choice, and f has a derivative only if that choice
+doesn't matter. Three questions decide it.
+
+1. Is f a function of a? On a cluster c of coinciding values (u_c Q, v_c Q) are factors for every
+   unitary Q, on the null spaces (u_0 Q, v_0 R) for any two. With Q = I + t K, K antihermitian, L
+   changes by t Re<u_c^H du + v_c^H dv, K>, and only the antihermitian part of the left side meets
+   K. Its norm is the gauge residual, which must be 0. The null spaces have one for u and one for v.
+
+2. Is the derivative one between clusters? Along directions with u_c^H da v_c = 0 for all c, factors
+   move smoothly, and the chain rule gives the derivative. It must be the same for every choice: it
+   is compared at three.
+
+3. Is the derivative linear within clusters? Along da = u_c B v_c^H the values of a + t da, t > 0,
+   are s_c + t lambda_i, lambda_i the eigenvalues of the Hermitian part of B, and its factors are
+   u_c Q and v_c Q, where Q diagonalises that part (on the null spaces t sigma_i of B = Q sigma R^H,
+   with u_0 Q and v_0 R). In these factors the derivative is sum_i ds_i lambda_i, without limits.
+   The lambda_i aren't linear in B, so that the sum is linear only for a loss that treats the
+   cluster as one: it is compared at two directions, their sum, and the opposite of one. Where L
+   itself has a kink, such as a maximum of equal values, its gradient is none of its one-sided
+   slopes: differences in s tell that.
+
+The rule is exact if its gradient gives the derivatives of question 3. Directions and choices are
+random ones, drawn once: a condition that fails, fails for almost all of them. Comparisons allow for
+sqrt(eps) of the sizes of their terms. Eigenvalues of Hermitian matrices are the same with u = v.
+
+Sources: Kato (1995), doi:10.1007/978-3-642-66282-9, chapter II, section 5, for the perturbation of
+repeated eigenvalues; Lewis (1996), doi:10.1287/moor.21.3.576, and Lewis & Sendov (2005),
+doi:10.1007/s11228-004-7197-7, for functions of eigenvalues and of singular values.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import numpy as np
 
 from adlab.core import checks
+from adlab.core.types import ArrayLike
 from adlab.rules._gauge import Eigen, Gauge, Singular
-from adlab.rules.matrices import as_matrix, require_square
+from adlab.rules._matrices import as_matrix, require_square
 
 __all__ = ["Diagnostics", "eigh_diagnostics", "svd_diagnostics"]
 
@@ -20,23 +52,27 @@ __all__ = ["Diagnostics", "eigh_diagnostics", "svd_diagnostics"]
 class Diagnostics:
     """What stands between a loss of factors and its derivative.
 
-    See `svd_diagnostics` and `eigh_diagnostics`; values are singular values, or eigenvalues.
+    See `svd_diagnostics` and `eigh_diagnostics`. Printed, it says so in a sentence. Values are
+    singular values, or eigenvalues; numbers are relative and have no units.
+
+    Attributes:
+      gap: smallest distance of two values, over the largest |value|; infinite if there is one.
+      smallest: smallest |value| over the largest one.
+      clusters: each value that is repeated, or a singular value 0, with its multiplicity.
+      gauge_residual: how the loss changes as coinciding factors turn into one another, over its
+        whole gradient.
+      differentiable: whether the loss is a function of the matrix, with a derivative there.
+      exact: whether the derivative through the rule is that derivative, up to rounding.
+      rule: what the loss takes its factors from.
     """
 
     gap: float
-    """Smallest distance of two values, over the largest |value|; infinite if there is one."""
     smallest: float
-    """Smallest |value| over the largest one."""
     clusters: tuple[tuple[float, int], ...]
-    """Each value that is repeated, or a singular value 0, with its multiplicity."""
     gauge_residual: float
-    """How the loss changes as coinciding factors turn into one another, over its whole gradient."""
     differentiable: bool
-    """Whether the loss is a function of the matrix, with a derivative there."""
     exact: bool
-    """Whether the derivative through the rule is that derivative, up to rounding."""
     rule: Literal["svd", "eigh"] = "svd"
-    """What the loss takes its factors from."""
 
     def __str__(self) -> str:
         values, whole, largest, rebuilt, remedy = _WORDS[self.rule]
@@ -66,8 +102,8 @@ _WORDS = {
 
 
 def svd_diagnostics(
-    loss_of_factors: Callable[[jax.Array, jax.Array, jax.Array], Any],
-    a: Any,
+    loss_of_factors: Callable[[jax.Array, jax.Array, jax.Array], jax.Array],
+    a: ArrayLike,
     *,
     full_matrices: bool = True,
 ) -> Diagnostics:
@@ -105,7 +141,9 @@ def svd_diagnostics(
     return _diagnose(Singular(loss_of_factors, a, full_matrices), "svd")
 
 
-def eigh_diagnostics(loss_of_factors: Callable[[jax.Array, jax.Array], Any], a: Any) -> Diagnostics:
+def eigh_diagnostics(
+    loss_of_factors: Callable[[jax.Array, jax.Array], jax.Array], a: ArrayLike
+) -> Diagnostics:
     """Tell whether `loss_of_factors(*eigh(a))` has a derivative at `a`, and if `eigh` gives it.
 
     The derivative is that along Hermitian directions. The gauge residual is |skew(v_c^H dv)| on

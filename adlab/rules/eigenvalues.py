@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from adlab.rules._tangents import once, tells_apart, watched
-from adlab.rules.matrices import (
+from adlab.core.types import ArrayLike
+from adlab.rules._matrices import (
     adjoint,
     as_matrix,
     clusters,
@@ -17,18 +17,24 @@ from adlab.rules.matrices import (
     require_square,
     spread,
 )
+from adlab.rules._tangents import once, tells_apart, watched
 
 __all__ = ["Eigh", "eigh"]
 
 
 class Eigh(NamedTuple):
-    """Eigenvalues, ascending, and eigenvectors: unpack them as those of `jax.numpy.linalg.eigh`."""
+    """Eigenvalues and eigenvectors: unpack them as those of `jax.numpy.linalg.eigh`.
+
+    Attributes:
+      eigenvalues: (..., n), real, ascending, in the units of a.
+      eigenvectors: (..., n, n), orthonormal columns in the order of the eigenvalues.
+    """
 
     eigenvalues: jax.Array
     eigenvectors: jax.Array
 
 
-def eigh(a: Any) -> Eigh:
+def eigh(a: ArrayLike) -> Eigh:
     """Return eigenvalues w and eigenvectors v of the Hermitian part of `a`, v diag(w) v^H.
 
     With C = v^H da v: dw = Re diag C, and dv = v X with X_ij = C_ij / (w_j - w_i), but 0 where w_i

@@ -9,14 +9,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from adlab.core import checks
-from adlab.rules.matrices import adjoint, as_matrix, inexact, inverse, require_finite, tolerance
+from adlab.core.types import ArrayLike
+from adlab.rules._matrices import adjoint, as_matrix, inexact, inverse, require_finite, tolerance
 
 __all__ = ["lstsq", "pinv"]
 
 Factors = tuple[jax.Array, jax.Array, jax.Array]
 
 
-def lstsq(a: Any, b: Any, *, rcond: float | None = None, unique: bool = False) -> jax.Array:
+def lstsq(
+    a: ArrayLike, b: ArrayLike, *, rcond: float | None = None, unique: bool = False
+) -> jax.Array:
     """Return the x of least norm among the minimisers of |a x - b|, that is pinv(a) b.
 
     Its derivative is that along matrices of constant rank r: with P = pinv(a), y = P^H x and the
@@ -70,11 +73,15 @@ def lstsq(a: Any, b: Any, *, rcond: float | None = None, unique: bool = False) -
     return x if b.ndim == 2 else x[:, 0]
 
 
-def pinv(a: Any, *, rcond: float | None = None) -> jax.Array:
+def pinv(a: ArrayLike, *, rcond: float | None = None) -> jax.Array:
     """Return the Moore-Penrose pseudoinverse, differentiated along matrices of constant rank.
 
     dP = -P da P + P P^H da^H (1 - a P) + (1 - P a) da^H P^H P, for any shape and rank. See `lstsq`,
     which is cheaper where P is only applied to vectors.
+
+    >>> pinv(jnp.array([[2.0, 0.0], [0.0, 0.0]])).round(3)
+    Array([[0.5, 0. ],
+           [0. , 0. ]], dtype=float32)
 
     Args:
       a: matrix (..., m, n), real or complex.

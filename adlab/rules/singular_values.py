@@ -8,21 +8,28 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from adlab.core.types import ArrayLike
+from adlab.rules._matrices import adjoint, as_matrix, clusters, inverse, repeated, spread
 from adlab.rules._tangents import once, tells_apart, watched
-from adlab.rules.matrices import adjoint, as_matrix, clusters, inverse, repeated, spread
 
 __all__ = ["SVD", "svd"]
 
 
 class SVD(NamedTuple):
-    """The factors of a = u s vh: unpack them as those of `jax.numpy.linalg.svd`."""
+    """The factors of a = u diag(s) vh: unpack them as those of `jax.numpy.linalg.svd`.
+
+    Attributes:
+      u: (..., m, k), or (..., m, m) with full matrices: orthonormal columns.
+      s: (..., k), k = min(m, n): real, descending, in the units of a.
+      vh: (..., k, n), or (..., n, n) with full matrices: orthonormal rows.
+    """
 
     u: jax.Array
     s: jax.Array
     vh: jax.Array
 
 
-def svd(a: Any, *, full_matrices: bool = True) -> SVD:
+def svd(a: ArrayLike, *, full_matrices: bool = True) -> SVD:
     """Return the singular value decomposition a = u diag(s) vh, differentiable where a loss is.
 
     Write U' = U X and V' = V Y for the turning of the factors, X and Y antihermitian, and
@@ -137,7 +144,7 @@ def coincidences(a: jax.Array, s: jax.Array) -> Coincidences:
 
 
 def factor_tangents(
-    a: Any, da: Any, u: Any, s: Any, v: Any
+    a: jax.Array, da: jax.Array, u: jax.Array, s: jax.Array, v: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Return the tangents of u, of s, and of v along `da`, of thin factors or square ones.
 

@@ -16,10 +16,11 @@ from tests import oracles
 
 X = np.random.default_rng(0).standard_normal((4, 2, 6, 6)).astype(np.float32)
 Y = np.array([0, 2, 1, 1])
+POOL = functools.partial(jnp.mean, axis=0)
 
 
 class Network(eqx.Module):
-    """Convolution, BatchNorm, dropout, LayerNorm and attention; with functions made anew."""
+    """Convolution, BatchNorm, dropout, LayerNorm and attention."""
 
     conv: eqx.nn.Conv2d
     norm: eqx.nn.BatchNorm
@@ -35,10 +36,10 @@ class Network(eqx.Module):
         self.norm = eqx.nn.BatchNorm(width, "batch", mode="batch")
         attention = eqx.nn.MultiheadAttention(2, width, key=keys[1])
         self.layers = [eqx.nn.LayerNorm(width), attention]
-        self.head = eqx.nn.MLP(width, 3, 5, 1, lambda z: jnp.tanh(z), key=keys[2])
+        self.head = eqx.nn.MLP(width, 3, 5, 1, jnp.tanh, key=keys[2])
         self.dropout = eqx.nn.Dropout(0.5)
         self.offset = jnp.asarray(seed, jnp.int32)
-        self.pool = functools.partial(jnp.mean, axis=0)
+        self.pool = POOL
 
     def __call__(self, x, key, *, state):
         v, state = self.norm(self.conv(x), state)
@@ -197,3 +198,23 @@ def test_importing_the_models_imports_no_other_library():
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert run.stdout == "set()\n"
+
+
+@pytest.mark.parametrize(("one", "other"), [(1, True), (1, 1.0), (0.0, -0.0)])
+def test_leaves_that_differ_in_kind_or_sign_alone_are_not_taken_for_each_other(one, other):
+    def structure(leaf):
+        model = eqx.Partial(eqx.nn.Linear(1, 1, key=jax.random.key(0)), leaf)
+        return models.from_equinox(model, _square)[0].structure
+
+    assert structure(one) == structure(one)
+    assert hash(structure(one)) == hash(structure(one))
+    assert structure(one) != structure(other)
+
+
+def test_functions_of_a_model_count_by_identity_as_documented():
+    def structure(activation):
+        model = eqx.nn.MLP(1, 1, 2, 1, activation, key=jax.random.key(0))
+        return models.from_equinox(model, _square)[0].structure
+
+    assert structure(jnp.tanh) == structure(jnp.tanh)
+    assert structure(lambda x: jnp.tanh(x)) != structure(lambda x: jnp.tanh(x))

@@ -12,23 +12,22 @@ from tests import oracles
 
 X = np.random.default_rng(0).standard_normal((4, 6, 6, 2)).astype(np.float32)
 Y = np.array([0, 2, 1, 1])
+KERNELS = nnx.initializers.he_normal()
+BIASES = nnx.with_metadata(nnx.initializers.zeros_init(), shown="biases")
 
 
 class Network(nnx.Module):
-    """Convolution, BatchNorm, dropout, LayerNorm and attention; made by factories called anew."""
+    """Convolution, BatchNorm, dropout, LayerNorm and attention."""
 
     def __init__(self, seed=0, width=4):
         rngs = nnx.Rngs(params=seed, dropout=100 + seed)
-        self.conv = nnx.Conv(
-            2, width, (3, 3), 2, kernel_init=nnx.initializers.he_normal(), rngs=rngs
-        )
+        self.conv = nnx.Conv(2, width, (3, 3), 2, kernel_init=KERNELS, rngs=rngs)
         self.norm = nnx.BatchNorm(width, momentum=0.9, rngs=rngs)
         self.dropout = nnx.Dropout(0.5, rngs=rngs)
         self.layers = nnx.List([nnx.LayerNorm(width, rngs=rngs)])
         self.attention = nnx.MultiHeadAttention(2, width, rngs=rngs, decode=False)
-        zeros = nnx.with_metadata(nnx.initializers.zeros_init(), shown=lambda: width)
-        self.head = nnx.Linear(width, 3, bias_init=zeros, rngs=rngs)
-        self.act = lambda z: jnp.maximum(z, 0)
+        self.head = nnx.Linear(width, 3, bias_init=BIASES, rngs=rngs)
+        self.act = jax.nn.relu
         self.calls = nnx.Variable(jnp.zeros((), jnp.int32))
         self.rngs = rngs
 

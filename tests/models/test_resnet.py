@@ -9,7 +9,7 @@ from flax import linen
 
 from adlab import models
 from adlab.core import trees
-from adlab.models import layers
+from adlab.models import _layers as layers
 from tests import oracles
 
 LABELS = np.array([3, 0, 2, 1, 3])

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from adlab.core import checks
+from adlab.core.types import ArrayLike
 
 __all__ = [
     "adjoint",
@@ -34,7 +33,7 @@ COPIES = 24
 ZEROS = 8
 
 
-def as_matrix(function: str, name: str, a: Any, *, batched: bool = True) -> jax.Array:
+def as_matrix(function: str, name: str, a: ArrayLike, *, batched: bool = True) -> jax.Array:
     """Return `a` as an array of inexact dtype with rows and columns.
 
     Raises:
@@ -90,7 +89,7 @@ def require_finite(function: str, name: str, array: jax.Array) -> None:
         )
 
 
-def tolerance(s: jax.Array, shape: tuple[int, ...], relative: Any = None) -> jax.Array:
+def tolerance(s: jax.Array, shape: tuple[int, ...], relative: float | None = None) -> jax.Array:
     """Return what can't be told from 0 among values `s` (..., k) of matrices of that shape.
 
     It is `relative`, or max(m, n, 8) eps, times the largest |s|; of shape (..., 1).

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adlab.models.structure import Structure
+from adlab.core.types import PyTree
 
 __all__ = ["AdaptedLoss"]
 
@@ -20,15 +20,20 @@ __all__ = ["AdaptedLoss"]
 class AdaptedLoss(abc.ABC):
     """fun(params, *batch) = loss(model with these parameters, *batch): pure, and a pytree.
 
-    Arrays are data: the state, and those that `loss` itself may hold. The rest is static and
-    compared by content, so that a new one per model doesn't retrace.
+    Arrays are data: the state, and those that `loss` itself may hold. The rest is static, and equal
+    to that of another model built from the same functions, so that a new one doesn't retrace.
+
+    Attributes:
+      loss: (model, *batch) -> a real scalar; a pytree.
+      state: the arrays of the model that aren't parameters.
+      structure: all that the model is besides its arrays; hashable.
     """
 
     loss: Callable[..., Any]
-    state: Any
-    structure: Structure
+    state: PyTree
+    structure: Hashable
 
-    def __call__(self, params: Any, *batch: Any) -> jax.Array:
+    def __call__(self, params: PyTree, *batch: Any) -> jax.Array:
         """Return the loss; what it changes in the model is dropped."""
         value = self.loss(self.model(params), *batch)
         single = jax.tree_util.all_leaves([value])
@@ -42,7 +47,7 @@ class AdaptedLoss(abc.ABC):
         return jnp.asarray(value)
 
     @abc.abstractmethod
-    def model(self, params: Any) -> Any:
+    def model(self, params: PyTree) -> Any:
         """Return a new model with these parameters and the state it had when it was adapted."""
 
 
@@ -51,7 +56,7 @@ def register(cls: type[AdaptedLoss]) -> type[AdaptedLoss]:
     return jax.tree_util.register_dataclass(cls, ["loss", "state"], ["structure"])
 
 
-def require_parameters(params: Any, model: Any, meant: str) -> None:
+def require_parameters(params: PyTree, model: Any, meant: str) -> None:
     """Raise ValueError unless there is a parameter to train."""
     if not jax.tree.leaves(params):
         raise ValueError(

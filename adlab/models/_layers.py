@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from adlab.core import checks, trees
+from adlab.core.types import ArrayLike, DTypeLike, Key
 
 Activation = Literal["tanh", "sigmoid", "relu", "leaky", "softplus", "gelu"]
 Norm = Literal["batch", "group", "none"]
@@ -34,14 +35,14 @@ def activation_named(name: str, choices: Any = Activation) -> Callable[[jax.Arra
     return _ACTIVATIONS[name]
 
 
-def normal(key: Any, shape: tuple[int, ...], variance: float, dtype: Any) -> jax.Array:
+def normal(key: Key, shape: tuple[int, ...], variance: float, dtype: DTypeLike) -> jax.Array:
     """Draw N(0, variance) in at least float32 and round to `dtype`: one stream for narrow types."""
     wide = trees.wide_dtype(jax.ShapeDtypeStruct((), dtype))
     return (jax.random.normal(key, shape, wide) * math.sqrt(variance)).astype(dtype)
 
 
 def dense_init(
-    key: Any, inputs: int, outputs: int, *, gain: float, bias: bool, dtype: Any
+    key: Key, inputs: int, outputs: int, *, gain: float, bias: bool, dtype: DTypeLike
 ) -> Params:
     """Draw a kernel of shape (inputs, outputs) and variance gain/inputs; the bias is zero."""
     params = {"kernel": normal(key, (inputs, outputs), gain / inputs, dtype)}
@@ -53,7 +54,7 @@ def dense(params: Params, x: jax.Array) -> jax.Array:
     return _shifted(params, x @ params["kernel"])
 
 
-def conv_init(key: Any, inputs: int, outputs: int, *, bias: bool, dtype: Any) -> Params:
+def conv_init(key: Key, inputs: int, outputs: int, *, bias: bool, dtype: DTypeLike) -> Params:
     """Draw a 3 x 3 kernel (3, 3, inputs, outputs) of variance 2/(9 inputs); the bias is zero."""
     params = {"kernel": normal(key, (3, 3, inputs, outputs), 2 / (9 * inputs), dtype)}
     return params | ({"bias": jnp.zeros(outputs, dtype)} if bias else {})
@@ -75,7 +76,7 @@ def _shifted(params: Params, y: jax.Array) -> jax.Array:
     return y + params["bias"] if "bias" in params else y
 
 
-def norm_init(channels: int, dtype: Any) -> Params:
+def norm_init(channels: int, dtype: DTypeLike) -> Params:
     """Return scales of one and shifts of zero."""
     return {"scale": jnp.ones(channels, dtype), "bias": jnp.zeros(channels, dtype)}
 
@@ -103,7 +104,7 @@ def _normalised(params: Params, x: jax.Array, wide: jax.Array, axes: tuple[int, 
     variance = jnp.mean(jnp.square(centred), axes, keepdims=True)
     standard = (centred * jax.lax.rsqrt(variance + _EPSILON)).reshape(x.shape)
     scale, bias = (params[name].astype(wide.dtype) for name in ("scale", "bias"))
-    return (standard * scale + bias).astype(x.dtype)
+    return jnp.asarray(standard * scale + bias, x.dtype)
 
 
 def no_norm(params: Params, x: jax.Array) -> jax.Array:
@@ -119,6 +120,6 @@ NORMS: dict[str, Callable[[Params, jax.Array], jax.Array]] = {
 }
 
 
-def converted(x: Any, params: Params) -> jax.Array:
+def converted(x: ArrayLike, params: Params) -> jax.Array:
     """Return x in the dtype of the parameters, in which a network computes."""
     return jnp.asarray(x).astype(jnp.result_type(jax.tree.leaves(params)[0]))
