@@ -14,7 +14,7 @@ import numpy as np
 from jax.extend import core as jex
 
 from adlab.core import checks
-from adlab.graphs.graph import Fixed, Graph, Node, Step
+from adlab.graphs.graph import Graph, LiteralOperand, Node, Step
 
 __all__ = ["build"]
 
@@ -72,7 +72,9 @@ def build(
         for var, leaf in zip(closed.jaxpr.invars, leaves, strict=True)
     ]
     outputs = reader.read(closed, inputs)
-    outputs = [reader.constant(out.value) if isinstance(out, Fixed) else out for out in outputs]
+    outputs = [
+        reader.constant(out.value) if isinstance(out, LiteralOperand) else out for out in outputs
+    ]
     return reader.graph(inputs, outputs, found, in_tree, jax.tree.structure(shape))
 
 
@@ -117,15 +119,17 @@ class _Reader:
             self.constants[id(value)] = (self.node("constant", jax.typeof(value), value), value)
         return self.constants[id(value)][0]
 
-    def read(self, closed: Any, inputs: Sequence[int | Fixed]) -> list[int | Fixed]:
+    def read(
+        self, closed: Any, inputs: Sequence[int | LiteralOperand]
+    ) -> list[int | LiteralOperand]:
         """Read a closed jaxpr whose inputs are these operands; return its outputs."""
         jaxpr = closed.jaxpr
-        known: dict[Any, int | Fixed] = dict(zip(jaxpr.invars, inputs, strict=True))
+        known: dict[Any, int | LiteralOperand] = dict(zip(jaxpr.invars, inputs, strict=True))
         for var, value in zip(jaxpr.constvars, closed.consts, strict=True):
-            known[var] = Fixed(value) if _is_number(value) else self.constant(value)
+            known[var] = LiteralOperand(value) if _is_number(value) else self.constant(value)
 
-        def operand(atom: Any) -> int | Fixed:
-            return Fixed(atom.val) if isinstance(atom, jex.Literal) else known[atom]
+        def operand(atom: Any) -> int | LiteralOperand:
+            return LiteralOperand(atom.val) if isinstance(atom, jex.Literal) else known[atom]
 
         for equation in jaxpr.eqns:
             operands = [operand(atom) for atom in equation.invars]
@@ -143,7 +147,9 @@ class _Reader:
         inner = next(params[key] for key in ("jaxpr", "call_jaxpr", "fun_jaxpr") if key in params)
         return inner if hasattr(inner, "consts") else jex.ClosedJaxpr(inner, ())
 
-    def _step(self, equation: Any, operands: list[int | Fixed]) -> list[int | Fixed]:
+    def _step(
+        self, equation: Any, operands: list[int | LiteralOperand]
+    ) -> list[int | LiteralOperand]:
         if _changes_nothing(equation):
             return operands
         _require_pure(equation)
@@ -234,12 +240,12 @@ def _evaluated(nodes: list[Node], steps: tuple[Step, ...]) -> tuple[Node, ...]:
     return tuple(node._replace(value=values[node.place]) for node in nodes)
 
 
-def _function(equation: Any, operands: list[int | Fixed]) -> Callable[..., list[Any]]:
+def _function(equation: Any, operands: list[int | LiteralOperand]) -> Callable[..., list[Any]]:
     """Return the equation as a function of the operands that are nodes."""
     variables: list[Any] = []
     atoms: list[Any] = []
     for atom, operand in zip(equation.invars, operands, strict=True):
-        if isinstance(operand, Fixed):
+        if isinstance(operand, LiteralOperand):
             aval = atom.aval
             atoms.append(jex.Literal(np.asarray(operand.value, aval.dtype), aval))
         else:
@@ -293,7 +299,7 @@ def _is_number(value: Any) -> bool:
     return known and not jnp.issubdtype(jax.typeof(value).dtype, jax.dtypes.extended)
 
 
-def _identity(equation: Any, operands: list[int | Fixed]) -> Any:
+def _identity(equation: Any, operands: list[int | LiteralOperand]) -> Any:
     """Return what two equations share when they compute the same; None where it can't be told."""
     if equation.effects:
         return None

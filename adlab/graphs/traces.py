@@ -6,7 +6,7 @@ differentiate can be traced.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -14,20 +14,22 @@ import jax.numpy as jnp
 import numpy as np
 
 from adlab.core import checks
-from adlab.graphs import formulas
+from adlab.graphs import _notebook, formulas
 from adlab.graphs.graph import Graph, Step
 
-__all__ = ["Partial", "Record", "forward_trace", "reverse_trace"]
-
+__all__ = ["LocalPartial", "Record", "Records", "forward_trace", "reverse_trace"]
 
 Written = dict[formulas.Style, str]
 
 
-class Partial(NamedTuple):
-    """A local derivative: of node `child` in its operand `parent`, both indices.
+class LocalPartial(NamedTuple):
+    """A local derivative: of a node in one of its operands.
 
-    formula: {"text": ..., "latex": ...}, elementwise for arrays; None where there is none. value: a
-    number where both are scalars, else None.
+    Attributes:
+      child: index of the node.
+      parent: index of the operand.
+      formula: {"text": ..., "latex": ...}, elementwise for arrays; None where there is none.
+      value: a number where both are scalars, else None.
     """
 
     child: int
@@ -39,25 +41,59 @@ class Partial(NamedTuple):
 class Record(NamedTuple):
     """One step of a trace.
 
-    node: index of the node that the step is about. mode: "forward" or "reverse". formula: what the
-    node computes, or None for inputs. partials: the local derivatives that enter, of the node in
-    its operands (forward) or of its children in it (reverse). derivative: what was accumulated: of
-    the node along the tangent (forward), or of the output in the node (reverse), shaped as the
-    node; of an output L in a complex node v = a + i b it is ∂L/∂a − i ∂L/∂b, as JAX has it, with
-    which the chain rule is a product at holomorphic steps. chain: the chain rule as it was applied,
-    written out; text and LaTeX.
+    Attributes:
+      node: index of the node that the step is about.
+      mode: "forward" or "reverse".
+      formula: what the node computes, or None for inputs; text and LaTeX.
+      value: of the node.
+      partials: the local derivatives that enter, of the node in its operands (forward) or of its
+        children in it (reverse).
+      derivative: what was accumulated: of the node along the tangent (forward), or of the output in
+        the node (reverse), shaped as the node; of an output L in a complex node v = a + i b it is
+        ∂L/∂a − i ∂L/∂b, as JAX has it, with which the chain rule is a product at holomorphic steps.
+      chain: the sides of the chain rule as it was applied; text and LaTeX.
     """
 
     node: int
     mode: Literal["forward", "reverse"]
     formula: Written | None
     value: Any
-    partials: tuple[Partial, ...]
+    partials: tuple[LocalPartial, ...]
     derivative: Any
     chain: dict[formulas.Style, tuple[str, ...]]
 
+    def __repr__(self) -> str:
+        return f"Record({self.chain['text'][0]} {formulas.relation(self.derivative)})"
 
-def forward_trace(graph: Graph, wrt: str, tangent: Any = None) -> tuple[Record, ...]:
+
+class Records(tuple[Record, ...]):
+    """A trace: its records in their order. A notebook shows the picture of the graph with them.
+
+    Attributes:
+      graph: that the trace goes through.
+    """
+
+    graph: Graph
+
+    def __new__(cls, graph: Graph, records: Iterable[Record]) -> Records:
+        """Hold the records of a trace through this graph."""
+        self = super().__new__(cls, records)
+        self.graph = graph
+        return self
+
+    def __repr__(self) -> str:
+        lines = (
+            f"  {self.graph.nodes[record.node].name} {formulas.relation(record.value)},  "
+            f"{record.chain['text'][0]} {formulas.relation(record.derivative)}"
+            for record in self
+        )
+        return "\n".join(["Records(", *lines, ")"])
+
+    def _repr_html_(self) -> str:
+        return _notebook.picture(self.graph, self)
+
+
+def forward_trace(graph: Graph, wrt: str, tangent: Any = None) -> Records:
     """Carry derivatives in the input `wrt` from the inputs to the outputs.
 
     A record for the input and one for each result of a step, in the order of computation. Nodes
@@ -92,10 +128,10 @@ def forward_trace(graph: Graph, wrt: str, tangent: Any = None) -> tuple[Record, 
                 Record(index, "forward", _formula(graph, step), graph.nodes[index].value,
                        partials, derivative, chain)
             )  # fmt: skip
-    return tuple(records)
+    return Records(graph, records)
 
 
-def reverse_trace(graph: Graph, output: str | None = None) -> tuple[Record, ...]:
+def reverse_trace(graph: Graph, output: str | None = None) -> Records:
     """Carry derivatives of a scalar output from it back to all inputs.
 
     A record for the output and one for each node that it depends on, in the order in which their
@@ -115,7 +151,7 @@ def reverse_trace(graph: Graph, output: str | None = None) -> tuple[Record, ...]
         for index in step.results:
             _require_finite(graph, step, index, None)
     cotangents: dict[int, Any] = {target: jnp.ones((), graph.nodes[target].dtype)}
-    entering: dict[int, list[Partial]] = {}
+    entering: dict[int, list[LocalPartial]] = {}
     for step in reversed(graph.steps):
         if not any(index in cotangents for index in step.results):
             continue
@@ -141,7 +177,7 @@ def reverse_trace(graph: Graph, output: str | None = None) -> tuple[Record, ...]
                 node.place, "reverse", written, node.value, partials, cotangents[node.place], chain
             )
         )
-    return tuple(records)
+    return Records(graph, records)
 
 
 _STYLES: tuple[formulas.Style, ...] = ("text", "latex")
@@ -284,12 +320,12 @@ def _zero(value: Any) -> Any:
     return np.zeros(value.shape, jax.dtypes.float0)
 
 
-def _partials(graph: Graph, step: Step, index: int) -> list[Partial]:
+def _partials(graph: Graph, step: Step, index: int) -> list[LocalPartial]:
     """Return the local derivatives of one result in each operand that is a node, in order.
 
     An operand that stands in several places has one for each.
     """
-    found: list[Partial] = []
+    found: list[LocalPartial] = []
     if not jnp.issubdtype(graph.nodes[index].dtype, jnp.inexact):
         return found
     parents = step.parents
@@ -311,7 +347,7 @@ def _partials(graph: Graph, step: Step, index: int) -> list[Partial]:
             value = _slope(fun, primals, k, output)
         written = {style: formulas.partial(graph, step, places[place], style) for style in _STYLES}
         formula = {s: w for s, w in written.items() if w is not None} or None
-        found.append(Partial(index, parents[place], formula, value))
+        found.append(LocalPartial(index, parents[place], formula, value))
     return found
 
 
@@ -335,7 +371,7 @@ def _fraction(graph: Graph, top: int, bottom: int | str, style: formulas.Style) 
 
 
 def _forward_chain(
-    graph: Graph, index: int, wrt: str, partials: Sequence[Partial], style: formulas.Style
+    graph: Graph, index: int, wrt: str, partials: Sequence[LocalPartial], style: formulas.Style
 ) -> tuple[str, ...]:
     """Return the sides of ∂v/∂w = Σ ∂v/∂x·∂x/∂w = Σ (formula)·∂x/∂w."""
     left = _fraction(graph, index, wrt, style)
@@ -356,7 +392,7 @@ def _forward_chain(
 
 
 def _reverse_chain(
-    graph: Graph, index: int, target: int, partials: Sequence[Partial], style: formulas.Style
+    graph: Graph, index: int, target: int, partials: Sequence[LocalPartial], style: formulas.Style
 ) -> tuple[str, ...]:
     """Return the sides of ∂L/∂v = Σ ∂L/∂x·∂x/∂v = Σ ∂L/∂x·(formula)."""
     left = _fraction(graph, target, index, style)
@@ -376,7 +412,7 @@ def _reverse_chain(
     return (left, " + ".join(general), " + ".join(written))
 
 
-def _local(graph: Graph, part: Partial, style: formulas.Style) -> str:
+def _local(graph: Graph, part: LocalPartial, style: formulas.Style) -> str:
     if part.formula is not None and style in part.formula:
         return part.formula[style]
     return _fraction(graph, part.child, part.parent, style)
