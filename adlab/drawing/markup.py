@@ -10,7 +10,7 @@ import numpy as np
 from adlab.graphs import formulas
 from adlab.graphs.formulas import number, relation
 from adlab.graphs.graph import Graph
-from adlab.graphs.traces import LocalPartial, Record
+from adlab.graphs.records import LocalPartial, Record
 
 __all__ = ["chain", "to_dot", "to_latex", "to_rows", "written"]
 

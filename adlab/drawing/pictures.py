@@ -23,7 +23,7 @@ from adlab.figures.animation import Movie
 from adlab.figures.labels import current, text
 from adlab.graphs import formulas
 from adlab.graphs.graph import Graph
-from adlab.graphs.traces import Record
+from adlab.graphs.records import Record
 
 __all__ = ["draw", "movie", "pages", "to_svg"]
 

@@ -3,7 +3,8 @@
 from adlab.graphs.build import build
 from adlab.graphs.elimination import Elimination, eliminate
 from adlab.graphs.graph import Graph, LiteralOperand, Node, Step
-from adlab.graphs.traces import LocalPartial, Record, Records, forward_trace, reverse_trace
+from adlab.graphs.records import LocalPartial, Record, Records
+from adlab.graphs.traces import forward_trace, reverse_trace
 
 __all__ = [
     "Elimination",

@@ -6,91 +6,28 @@ differentiate can be traced.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from adlab.core import checks
-from adlab.graphs import _notebook, formulas
+from adlab.graphs import formulas
 from adlab.graphs.graph import Graph, Step
+from adlab.graphs.records import (
+    STYLES,
+    LocalPartial,
+    Record,
+    Records,
+    Written,
+    forward_chain,
+    fraction,
+    reverse_chain,
+)
 
-__all__ = ["LocalPartial", "Record", "Records", "forward_trace", "reverse_trace"]
-
-Written = dict[formulas.Style, str]
-
-
-class LocalPartial(NamedTuple):
-    """A local derivative: of a node in one of its operands.
-
-    Attributes:
-      child: index of the node.
-      parent: index of the operand.
-      formula: {"text": ..., "latex": ...}, elementwise for arrays; None where there is none.
-      value: a number where both are scalars, else None.
-    """
-
-    child: int
-    parent: int
-    formula: Written | None
-    value: float | None
-
-
-class Record(NamedTuple):
-    """One step of a trace.
-
-    Attributes:
-      node: index of the node that the step is about.
-      mode: "forward" or "reverse".
-      formula: what the node computes, or None for inputs; text and LaTeX.
-      value: of the node.
-      partials: the local derivatives that enter, of the node in its operands (forward) or of its
-        children in it (reverse).
-      derivative: what was accumulated: of the node along the tangent (forward), or of the output in
-        the node (reverse), shaped as the node; of an output L in a complex node v = a + i b it is
-        ∂L/∂a − i ∂L/∂b, as JAX has it, with which the chain rule is a product at holomorphic steps.
-      chain: the sides of the chain rule as it was applied; text and LaTeX.
-    """
-
-    node: int
-    mode: Literal["forward", "reverse"]
-    formula: Written | None
-    value: Any
-    partials: tuple[LocalPartial, ...]
-    derivative: Any
-    chain: dict[formulas.Style, tuple[str, ...]]
-
-    def __repr__(self) -> str:
-        return f"Record({self.chain['text'][0]} {formulas.relation(self.derivative)})"
-
-
-class Records(tuple[Record, ...]):
-    """A trace: its records in their order. A notebook shows the picture of the graph with them.
-
-    Attributes:
-      graph: that the trace goes through.
-    """
-
-    graph: Graph
-
-    def __new__(cls, graph: Graph, records: Iterable[Record]) -> Records:
-        """Hold the records of a trace through this graph."""
-        self = super().__new__(cls, records)
-        self.graph = graph
-        return self
-
-    def __repr__(self) -> str:
-        lines = (
-            f"  {self.graph.nodes[record.node].name} {formulas.relation(record.value)},  "
-            f"{record.chain['text'][0]} {formulas.relation(record.derivative)}"
-            for record in self
-        )
-        return "\n".join(["Records(", *lines, ")"])
-
-    def _repr_html_(self) -> str:
-        return _notebook.picture(self.graph, self)
+__all__ = ["forward_trace", "restricted", "reverse_trace"]
 
 
 def forward_trace(graph: Graph, wrt: str, tangent: Any = None) -> Records:
@@ -123,7 +60,7 @@ def forward_trace(graph: Graph, wrt: str, tangent: Any = None) -> Records:
             partials = tuple(
                 part for part in _partials(graph, step, index) if part.parent in tangents
             )
-            chain = {style: _forward_chain(graph, index, wrt, partials, style) for style in _STYLES}
+            chain = {style: forward_chain(graph, index, wrt, partials, style) for style in STYLES}
             records.append(
                 Record(index, "forward", _formula(graph, step), graph.nodes[index].value,
                        partials, derivative, chain)
@@ -169,7 +106,7 @@ def reverse_trace(graph: Graph, output: str | None = None) -> Records:
         _require_finite(graph, made, node.place, cotangents[node.place])
         partials = tuple(entering.get(node.place, ()))
         chain = {
-            style: _reverse_chain(graph, node.place, target, partials, style) for style in _STYLES
+            style: reverse_chain(graph, node.place, target, partials, style) for style in STYLES
         }
         written = None if made is None else _formula(graph, made)
         records.append(
@@ -180,18 +117,15 @@ def reverse_trace(graph: Graph, output: str | None = None) -> Records:
     return Records(graph, records)
 
 
-_STYLES: tuple[formulas.Style, ...] = ("text", "latex")
-
-
 def _source_record(graph: Graph, source: int, wrt: str, tangent: Any) -> Record:
     chain: dict[formulas.Style, tuple[str, ...]] = {
-        style: (_fraction(graph, source, wrt, style),) for style in _STYLES
+        style: (fraction(graph, source, wrt, style),) for style in STYLES
     }
     return Record(source, "forward", None, graph.nodes[source].value, (), tangent, chain)
 
 
 def _formula(graph: Graph, step: Step) -> Written:
-    return {style: formulas.formula(graph, step, style) for style in _STYLES}
+    return {style: formulas.formula(graph, step, style) for style in STYLES}
 
 
 def _require_values(graph: Graph) -> None:
@@ -345,7 +279,7 @@ def _partials(graph: Graph, step: Step, index: int) -> list[LocalPartial]:
         value = None
         if scalar and floating:
             value = _slope(fun, primals, k, output)
-        written = {style: formulas.partial(graph, step, places[place], style) for style in _STYLES}
+        written = {style: formulas.partial(graph, step, places[place], style) for style in STYLES}
         formula = {s: w for s, w in written.items() if w is not None} or None
         found.append(LocalPartial(index, parents[place], formula, value))
     return found
@@ -360,59 +294,3 @@ def _slope(fun: Any, primals: list[Any], place: int, output: int) -> float:
         out, pull = jax.vjp(fun, *primals)
         seeds = [jnp.ones_like(x) if j == output else _zero(x) for j, x in enumerate(out)]
         return float(pull(seeds)[place])
-
-
-def _fraction(graph: Graph, top: int, bottom: int | str, style: formulas.Style) -> str:
-    below = graph.named(bottom).place if isinstance(bottom, str) else bottom
-    over, under = (formulas.name_of(graph, index, style) for index in (top, below))
-    if style == "text":
-        return f"∂{over}/∂{under}"
-    return rf"\frac{{\partial {over}}}{{\partial {under}}}"
-
-
-def _forward_chain(
-    graph: Graph, index: int, wrt: str, partials: Sequence[LocalPartial], style: formulas.Style
-) -> tuple[str, ...]:
-    """Return the sides of ∂v/∂w = Σ ∂v/∂x·∂x/∂w = Σ (formula)·∂x/∂w."""
-    left = _fraction(graph, index, wrt, style)
-    if not partials:
-        return (left, "0")
-    general = [
-        formulas.product(
-            [_fraction(graph, index, p.parent, style), _fraction(graph, p.parent, wrt, style)],
-            style,
-        )
-        for p in partials
-    ]
-    written = [
-        formulas.product([_local(graph, p, style), _fraction(graph, p.parent, wrt, style)], style)
-        for p in partials
-    ]
-    return (left, " + ".join(general), " + ".join(written))
-
-
-def _reverse_chain(
-    graph: Graph, index: int, target: int, partials: Sequence[LocalPartial], style: formulas.Style
-) -> tuple[str, ...]:
-    """Return the sides of ∂L/∂v = Σ ∂L/∂x·∂x/∂v = Σ ∂L/∂x·(formula)."""
-    left = _fraction(graph, target, index, style)
-    if index == target and not partials:
-        return (left, "1")
-    general = [
-        formulas.product(
-            [_fraction(graph, target, p.child, style), _fraction(graph, p.child, index, style)],
-            style,
-        )
-        for p in partials
-    ]
-    written = [
-        formulas.product([_fraction(graph, target, p.child, style), _local(graph, p, style)], style)
-        for p in partials
-    ]
-    return (left, " + ".join(general), " + ".join(written))
-
-
-def _local(graph: Graph, part: LocalPartial, style: formulas.Style) -> str:
-    if part.formula is not None and style in part.formula:
-        return part.formula[style]
-    return _fraction(graph, part.child, part.parent, style)
