@@ -11,12 +11,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.extend import core as jex
 
 from adlab.checkpointing.actions import Action, Advance, Backward, Restore, Store, validate
 from adlab.checkpointing.scan import refuse_forward_mode
 from adlab.checkpointing.schedules import resolve
-from adlab.core import _layout, checks, trees
+from adlab.core import _layout, checks, jaxprs, trees
 
 __all__ = ["checkpointed_chain"]
 
@@ -105,13 +104,8 @@ def _traced(
             if id(const) not in known:
                 known[id(const)] = len(consts)
                 consts.append(const)
-        jaxpr = closed.jaxpr
-        about = jex.DebugInfo("checkpointed_chain", f"functions[{k}]", None, None)
-        pure = jex.Jaxpr(
-            (), [*jaxpr.constvars, *jaxpr.invars], jaxpr.outvars, jaxpr.eqns, jaxpr.effects, about
-        )
         places = tuple(known[id(const)] for const in closed.consts)
-        steps.append(_Step(jex.jaxpr_as_fun(jex.ClosedJaxpr(pure, ())), places))
+        steps.append(_Step(jaxprs.hoisted(closed, f"functions[{k}] of checkpointed_chain"), places))
     return steps, consts, tree
 
 

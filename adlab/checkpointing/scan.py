@@ -12,12 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.extend import core as jex
 
 from adlab.checkpointing.actions import validate
 from adlab.checkpointing.program import Program, compiled
 from adlab.checkpointing.schedules import resolve
-from adlab.core import checks, trees
+from adlab.core import checks, jaxprs, trees
 
 __all__ = ["checkpointed_scan"]
 
@@ -141,11 +140,7 @@ def _chain(
         raise TypeError(f"body must return (carry, y), got {jax.tree.structure(shapes)}")
     _check_carry(init, shapes[0])
     jaxpr = closed.jaxpr
-    about = jex.DebugInfo("checkpointed_scan", "body", None, None)
-    pure = jex.Jaxpr(
-        (), [*jaxpr.constvars, *jaxpr.invars], jaxpr.outvars, jaxpr.eqns, jaxpr.effects, about
-    )
-    step = jex.jaxpr_as_fun(jex.ClosedJaxpr(pure, ()))
+    step = jaxprs.hoisted(closed, "body of checkpointed_scan")
     actions = validate(resolve(schedule).actions(length), length)
     program = compiled(actions, length)
     num_carry = len(jax.tree.leaves(init))

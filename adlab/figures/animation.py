@@ -68,7 +68,8 @@ class Movie:
         path = Path(path)
         require_writer(path.suffix)
         path.parent.mkdir(parents=True, exist_ok=True)
-        writer: Any = (PillowWriter if path.suffix == ".gif" else FFMpegWriter)(fps=self.fps)
+        rate: Any = self.fps  # declared as an integer, used as a number
+        writer: Any = (PillowWriter if path.suffix == ".gif" else FFMpegWriter)(fps=rate)
         unfinished = path.with_name(f".{path.name}")
         FigureCanvasAgg(self.figure)
         try:

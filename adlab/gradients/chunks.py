@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from adlab.core import checks, flops, trees
+from adlab.core import checks, jaxprs, trees
 from adlab.gradients.base import ChunkSize, PyTree
 
 __all__ = ["check_chunk_size", "chunk_length"]
@@ -42,7 +42,7 @@ def chunk_length(chunk_size: ChunkSize, fun: Callable[[PyTree], Any], x: PyTree,
 def _automatic(fun: Callable[[PyTree], Any], x: PyTree) -> int:
     dim = trees.size(x)
     names, matrices = set(), False
-    for eqn in flops.equations(jax.make_jaxpr(fun)(x).jaxpr):
+    for eqn in jaxprs.equations(jax.make_jaxpr(fun)(x).jaxpr):
         name = eqn.primitive.name
         names.add(name)
         ranks = [len(getattr(atom.aval, "shape", ())) for atom in eqn.invars]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from adlab.graphs.graph import Graph
-    from adlab.graphs.traces import Record
+    from adlab.graphs.records import Record
 
 __all__ = ["picture"]
 

@@ -11,17 +11,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend import core as jex
 
-from adlab.core import checks
+from adlab.core import checks, jaxprs
 from adlab.graphs.graph import Graph, LiteralOperand, Node, Step
 
 __all__ = ["build"]
 
 PyTree = Any
-_CALLS = frozenset(["jit", "pjit", "closed_call", "core_call", "remat", "checkpoint", "remat2"])
 _FOLDED = 2**16  # numbers up to which what depends on nothing is a constant, computed at once
-_CUSTOM = frozenset(["custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr"])
 _COMMUTATIVE = frozenset(["add", "mul", "max", "min", "add_any"])
 
 
@@ -123,29 +120,24 @@ class _Reader:
         self, closed: Any, inputs: Sequence[int | LiteralOperand]
     ) -> list[int | LiteralOperand]:
         """Read a closed jaxpr whose inputs are these operands; return its outputs."""
-        jaxpr = closed.jaxpr
-        known: dict[Any, int | LiteralOperand] = dict(zip(jaxpr.invars, inputs, strict=True))
-        for var, value in zip(jaxpr.constvars, closed.consts, strict=True):
-            known[var] = LiteralOperand(value) if _is_number(value) else self.constant(value)
 
-        def operand(atom: Any) -> int | LiteralOperand:
-            return LiteralOperand(atom.val) if isinstance(atom, jex.Literal) else known[atom]
-
-        for equation in jaxpr.eqns:
-            operands = [operand(atom) for atom in equation.invars]
+        def step(equation: Any, operands: list[int | LiteralOperand]) -> list[int | LiteralOperand]:
             inner = self._inner(equation)
-            results = self.read(inner, operands) if inner else self._step(equation, operands)
-            known.update(zip(equation.outvars, results, strict=True))
-        return [operand(atom) for atom in jaxpr.outvars]
+            return self.read(inner, operands) if inner else self._step(equation, operands)
+
+        def constant(value: Any) -> int | LiteralOperand:
+            return LiteralOperand(value) if _is_number(value) else self.constant(value)
+
+        return jaxprs.walk(closed, inputs, step, literal=LiteralOperand, constant=constant)
 
     def _inner(self, equation: Any) -> Any:
         """Return the closed jaxpr to read in place of the equation, or None."""
-        name, params = equation.primitive.name, equation.params
-        custom = name in _CUSTOM and not self.inline.isdisjoint({"custom", _own_name(equation)})
-        if name not in _CALLS and not custom:
-            return None
-        inner = next(params[key] for key in ("jaxpr", "call_jaxpr", "fun_jaxpr") if key in params)
-        return inner if hasattr(inner, "consts") else jex.ClosedJaxpr(inner, ())
+        name = equation.primitive.name
+        custom = name in jaxprs.CUSTOM_RULES
+        if custom and not self.inline.isdisjoint({"custom", _own_name(equation)}):
+            return jaxprs.called(equation)
+        calls = name in jaxprs.CALLS or name in jaxprs.CHECKPOINTS
+        return jaxprs.called(equation) if calls else None
 
     def _step(
         self, equation: Any, operands: list[int | LiteralOperand]
@@ -242,28 +234,14 @@ def _evaluated(nodes: list[Node], steps: tuple[Step, ...]) -> tuple[Node, ...]:
 
 def _function(equation: Any, operands: list[int | LiteralOperand]) -> Callable[..., list[Any]]:
     """Return the equation as a function of the operands that are nodes."""
-    variables: list[Any] = []
-    atoms: list[Any] = []
-    for atom, operand in zip(equation.invars, operands, strict=True):
-        if isinstance(operand, LiteralOperand):
-            aval = atom.aval
-            atoms.append(jex.Literal(np.asarray(operand.value, aval.dtype), aval))
-        else:
-            var = jex.Var(atom.aval)
-            variables.append(var)
-            atoms.append(var)
-    outvars = [jex.Var(var.aval) for var in equation.outvars]
-    own = equation.replace(invars=atoms, outvars=outvars)
-    about = jex.DebugInfo("step", _own_name(equation), None, None)
-    jaxpr = jex.Jaxpr((), variables, outvars, [own], own.effects, about)
-    closed = jex.ClosedJaxpr(jaxpr, ())
-    return jex.jaxpr_as_fun(closed)
+    numbers = {k: op.value for k, op in enumerate(operands) if isinstance(op, LiteralOperand)}
+    return jaxprs.step_function(equation, numbers)
 
 
 def _own_name(equation: Any) -> str:
     """Return the primitive's name, or that of the function whose derivative rule it carries."""
     name, params = equation.primitive.name, equation.params
-    if name not in _CUSTOM:
+    if name not in jaxprs.CUSTOM_RULES:
         return str(name)
     inner = params.get("call_jaxpr") or params.get("fun_jaxpr")
     debug = getattr(getattr(inner, "jaxpr", inner), "debug_info", None)

@@ -27,7 +27,7 @@ from adlab.graphs.records import (
     reverse_chain,
 )
 
-__all__ = ["forward_trace", "restricted", "reverse_trace"]
+__all__ = ["forward_trace", "reverse_trace"]
 
 
 def forward_trace(graph: Graph, wrt: str, tangent: Any = None) -> Records:
@@ -193,7 +193,7 @@ def _moving(graph: Graph, step: Step) -> list[int]:
     ]
 
 
-def restricted(graph: Graph, step: Step, values: Sequence[Any]) -> tuple[Any, list[int]]:
+def _restricted(graph: Graph, step: Step, values: Sequence[Any]) -> tuple[Any, list[int]]:
     """Return the step as a function of its floating-point parents, with their places."""
     moving = _moving(graph, step)
 
@@ -209,7 +209,7 @@ def restricted(graph: Graph, step: Step, values: Sequence[Any]) -> tuple[Any, li
 def _push(graph: Graph, step: Step, tangents: dict[int, Any]) -> None:
     parents = step.parents
     values = [graph.nodes[parent].value for parent in parents]
-    fun, moving = restricted(graph, step, values)
+    fun, moving = _restricted(graph, step, values)
     if not any(parents[place] in tangents for place in moving):
         return
     primals = [jnp.asarray(values[place]) for place in moving]
@@ -236,7 +236,7 @@ def _push(graph: Graph, step: Step, tangents: dict[int, Any]) -> None:
 def _pull(graph: Graph, step: Step, cotangents: dict[int, Any]) -> None:
     parents = step.parents
     values = [graph.nodes[parent].value for parent in parents]
-    fun, moving = restricted(graph, step, values)
+    fun, moving = _restricted(graph, step, values)
     if not moving:
         return
     out, pull = jax.vjp(fun, *(jnp.asarray(values[place]) for place in moving))
@@ -264,7 +264,7 @@ def _partials(graph: Graph, step: Step, index: int) -> list[LocalPartial]:
         return found
     parents = step.parents
     values = [graph.nodes[parent].value for parent in parents]
-    fun, moving = restricted(graph, step, values)
+    fun, moving = _restricted(graph, step, values)
     output = step.results.index(index)
     scalar = graph.nodes[index].shape == () and all(
         graph.nodes[parents[place]].shape == () for place in moving

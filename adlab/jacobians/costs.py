@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -12,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adlab.core import flops
+from adlab.core.jaxprs import equations, num_bytes, subjaxprs
 from adlab.jacobians import mixed, sweeps
 from adlab.jacobians.selection import Argnums, Selection, check_argnums, select
 
@@ -212,7 +212,7 @@ def _sweeps(chosen: Selection, mode: Sweep) -> ModeCost:
 
 def _row_slowness(jaxpr: Any) -> float:
     """Return ROW_PRODUCTS to ROW_REST by the share of products in a program, loops counted once."""
-    eqns = [eqn for eqn in flops.equations(jaxpr) if not list(flops.subjaxprs(eqn))]
+    eqns = [eqn for eqn in equations(jaxpr) if not list(subjaxprs(eqn))]
     parts = (eqns, [eqn for eqn in eqns if eqn.primitive.name in PRODUCTS])
     works = [flops.count_jaxpr(jaxpr.replace(eqns=part)) for part in parts]
     everything, products = (work.flops + BYTE * work.bytes for work in works)
@@ -230,18 +230,14 @@ def _jaxpr(chosen: Selection, mode: Sweep, number: int) -> Any:
 
 def _width(one: Any, two: Any) -> int:
     """Return the bytes of the widest result that a further sweep adds."""
-    sizes = [[_result_bytes(eqn) for eqn in flops.equations(jaxpr)] for jaxpr in (one, two)]
+    sizes = [[_result_bytes(eqn) for eqn in equations(jaxpr)] for jaxpr in (one, two)]
     if len(sizes[0]) != len(sizes[1]):
         return max(sizes[1], default=1)
     return max([1, *(both - first for first, both in zip(*sizes, strict=True))])
 
 
 def _result_bytes(eqn: Any) -> int:
-    return sum(
-        math.prod(var.aval.shape) * var.aval.dtype.itemsize
-        for var in eqn.outvars
-        if hasattr(var.aval, "shape") and hasattr(var.aval.dtype, "itemsize")
-    )
+    return sum(num_bytes(var.aval) for var in eqn.outvars)
 
 
 def _automatic(count: int, width: int) -> int:
@@ -260,7 +256,7 @@ def _elimination(chosen: Selection) -> ModeCost | None:
     except (TypeError, ValueError, NotImplementedError):
         return None  # a step without the derivative that a product needs
     result = sum(leaf.dtype.itemsize for leaf in jax.tree.leaves(chosen.shape)) * chosen.inputs
-    widest = max((_result_bytes(eqn) for eqn in flops.equations(jaxpr)), default=0)
+    widest = max((_result_bytes(eqn) for eqn in equations(jaxpr)), default=0)
     if widest > max(MEMORY, 2 * chosen.outputs * result):
         return None  # products aren't taken in chunks
     work = flops.count_jaxpr(jaxpr)
