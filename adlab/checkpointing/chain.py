@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from adlab.checkpointing.actions import Action, Advance, Backward, Restore, Store, validate
+from adlab.checkpointing.actions import (
+    Action,
+    Advance,
+    Backward,
+    Restore,
+    Store,
+    replay,
+    validate,
+)
 from adlab.checkpointing.scan import refuse_forward_mode
 from adlab.checkpointing.schedules import resolve
 from adlab.core import _layout, checks, jaxprs, trees
@@ -124,16 +133,15 @@ def _run(chain: _Chain, consts: Leaves, state: Leaves) -> Leaves:
 def _forward(chain: _Chain, consts: Leaves, state: Leaves) -> tuple[Leaves, Any]:
     """Run the chain up to the last step, storing what is restored later on."""
     slots: dict[int, Leaves] = {}
-    for place, action in zip(_places(chain.actions), chain.actions, strict=True):
-        if isinstance(action, Store):
-            slots[action.slot] = state
-        elif isinstance(action, Restore):
-            state = slots[action.slot]
-        elif isinstance(action, Advance):
-            step = chain.steps[place]
-            state = step(step.chosen(consts), state)
-        else:
-            break
+    for event in itertools.takewhile(lambda event: event.done == 0, replay(chain.actions)):
+        match event.action:
+            case Store(slot):
+                slots[slot] = state
+            case Restore(slot):
+                state = slots[slot]
+            case Advance():
+                step = chain.steps[event.before]
+                state = step(step.chosen(consts), state)
     last = chain.steps[-1]
     return last(last.chosen(consts), state), (consts, state, slots)
 
@@ -141,45 +149,35 @@ def _forward(chain: _Chain, consts: Leaves, state: Leaves) -> tuple[Leaves, Any]
 def _backward(chain: _Chain, kept: Any, state_bar: Leaves) -> tuple[Leaves, Leaves]:
     consts, state, slots = kept
     consts_bar: dict[int, Any] = {}
-    first = next(k for k, action in enumerate(chain.actions) if isinstance(action, Backward))
-    places, slots = _places(chain.actions), dict(slots)
-    for place in range(first, len(chain.actions)):
-        action, step = chain.actions[place], chain.steps[min(places[place], len(chain.steps) - 1)]
-        if isinstance(action, Store):
-            slots[action.slot] = state
-        elif isinstance(action, Restore):
-            state = _anew(slots[action.slot], state_bar)
-        elif isinstance(action, Advance):
-            state = step(step.chosen(consts), state)
-        else:
-            _, pull = jax.vjp(step, step.chosen(consts), state)
-            added, state_bar = pull(state_bar)
-            for const, value in zip(step.places, added, strict=True):
-                if value.dtype == jax.dtypes.float0:
-                    consts_bar[const] = value
-                    continue
-                part = value.astype(trees.wide_dtype(value))  # else a long sum stalls in 16 bits
-                consts_bar[const] = consts_bar[const] + part if const in consts_bar else part
+    slots = dict(slots)
+    for event in itertools.dropwhile(lambda event: event.done == 0, replay(chain.actions)):
+        match event.action:
+            case Store(slot):
+                slots[slot] = state
+            case Restore(slot):
+                state = _anew(slots[slot], state_bar)
+            case Advance():
+                step = chain.steps[event.before]
+                state = step(step.chosen(consts), state)
+            case Backward():
+                step = chain.steps[event.before]
+                _, pull = jax.vjp(step, step.chosen(consts), state)
+                added, state_bar = pull(state_bar)
+                _add_to(consts_bar, step.places, added)
     return [_cast(consts_bar[k], consts[k]) for k in range(len(consts))], state_bar
+
+
+def _add_to(total: dict[int, Any], places: Sequence[int], added: Leaves) -> None:
+    for place, value in zip(places, added, strict=True):
+        if value.dtype == jax.dtypes.float0:
+            total[place] = value
+            continue
+        part = value.astype(trees.wide_dtype(value))  # else a long sum stalls in 16 bits
+        total[place] = total[place] + part if place in total else part
 
 
 def _cast(cotangent: Any, const: Any) -> Any:
     return cotangent if cotangent.dtype == jax.dtypes.float0 else cotangent.astype(const.dtype)
-
-
-def _places(actions: Sequence[Action]) -> list[int]:
-    """Return for each action the index of the state that is current before it."""
-    places, slots = [], {}
-    current = 0
-    for action in actions:
-        places.append(current)
-        if isinstance(action, Store):
-            slots[action.slot] = current
-        elif isinstance(action, Restore):
-            current = slots[action.slot]
-        elif isinstance(action, Advance):
-            current += 1
-    return places
 
 
 def _anew(state: Leaves, state_bar: Leaves) -> Leaves:
