@@ -158,9 +158,8 @@ def multiplied(graph, eliminations, *args):
         edges, dtype = local_edges(graph, graph.values(*args)), work_dtype(graph)
         for elimination in eliminations:
             table = _Table(graph, edges, _Numbers(dtype))
-            for vertex in elimination.order:
-                table.eliminate(vertex)
-            counts.append(table.cost + table.final_cost())
+            spent = [table.eliminate(vertex) for vertex in elimination.order]
+            counts.append(sum(spent) + table.final_cost())
 
     jax.eval_shape(run, *args)
     return counts
