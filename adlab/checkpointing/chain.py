@@ -23,7 +23,7 @@ from adlab.checkpointing.actions import (
     validate,
 )
 from adlab.checkpointing.scan import refuse_forward_mode
-from adlab.checkpointing.schedules import resolve
+from adlab.checkpointing.schedules import as_schedule
 from adlab.core import _layout, checks, jaxprs, trees
 
 __all__ = ["checkpointed_chain"]
@@ -70,7 +70,7 @@ def checkpointed_chain(
     functions = list(functions)
     checks.at_least("number of functions", len(functions), 1)
     checks.require_inexact("checkpointed_chain (x)", x)
-    actions = validate(resolve(schedule).actions(len(functions)), len(functions))
+    actions = validate(as_schedule(schedule).actions(len(functions)), len(functions))
     leaves, tree = jax.tree.flatten(jax.tree.map(jnp.asarray, x))
     steps, consts, tree = _traced(functions, [jax.typeof(leaf) for leaf in leaves], tree)
     with refuse_forward_mode("checkpointed_chain", "composing the functions"):

@@ -15,7 +15,7 @@ from jax import lax
 
 from adlab.checkpointing.actions import validate
 from adlab.checkpointing.program import Program, compiled
-from adlab.checkpointing.schedules import resolve
+from adlab.checkpointing.schedules import as_schedule
 from adlab.core import checks, jaxprs, trees
 
 __all__ = ["checkpointed_scan"]
@@ -141,7 +141,7 @@ def _chain(
     _check_carry(init, shapes[0])
     jaxpr = closed.jaxpr
     step = jaxprs.hoisted(closed, "body of checkpointed_scan")
-    actions = validate(resolve(schedule).actions(length), length)
+    actions = validate(as_schedule(schedule).actions(length), length)
     program = compiled(actions, length)
     num_carry = len(jax.tree.leaves(init))
     kept = frozenset(k for k in range(num_carry) if jaxpr.outvars[k] is jaxpr.invars[k])

@@ -14,7 +14,7 @@ from adlab.checkpointing import actions as acts
 from adlab.checkpointing.actions import Action, Advance, Backward, Moment, Restore, Store
 from adlab.core import checks
 
-__all__ = ["Schedule", "binomial", "every", "fixed", "optimal", "resolve", "sqrt", "store_all"]
+__all__ = ["Schedule", "as_schedule", "binomial", "every", "fixed", "optimal", "sqrt", "store_all"]
 
 
 class Schedule(abc.ABC):
@@ -298,7 +298,7 @@ def fixed(actions: Sequence[Action]) -> Schedule:
     return Fixed(acts.validate(actions, length), length)
 
 
-def resolve(schedule: Any) -> Schedule:
+def as_schedule(schedule: Any) -> Schedule:
     """Return a schedule: itself, or that of a sequence of actions.
 
     Raises:

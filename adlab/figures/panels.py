@@ -24,7 +24,7 @@ __all__ = [
     "Curve",
     "compensated",
     "convergence",
-    "dots",
+    "dot_plot",
     "grid",
     "legend_below",
     "power_law",
@@ -213,7 +213,7 @@ def scaling(
         _ticks_at(ax.xaxis, n)
 
 
-def dots(
+def dot_plot(
     ax: Axes,
     names: Sequence[str],
     measured: ArrayLike,

@@ -12,7 +12,7 @@ import jax
 from adlab.core import checks
 from adlab.graphs.graph import Graph
 from adlab.graphs.local import local_edges, local_forms, work_dtype
-from adlab.graphs.orders import Order, search, total
+from adlab.graphs.orders import Order, search_order, total
 from adlab.graphs.partials import (
     Edge,
     Form,
@@ -20,8 +20,8 @@ from adlab.graphs.partials import (
     add_cost,
     compose,
     compose_cost,
-    dense,
-    dense_cost,
+    matrix_cost,
+    to_matrix,
 )
 
 __all__ = ["ARRAY_LIMIT", "Elimination", "eliminate"]
@@ -84,7 +84,7 @@ class Elimination:
         if out == source:
             matrix = jax.numpy.eye(math.prod(nodes[out].shape), dtype=dtype)
         elif (source, out) in table.edges:
-            matrix = dense(table.edges[source, out], dtype).matrix
+            matrix = to_matrix(table.edges[source, out], dtype).matrix
         else:
             matrix = jax.numpy.zeros(shape, dtype)
         return matrix.reshape(shape).astype(nodes[out].dtype)
@@ -118,7 +118,7 @@ def eliminate(graph: Graph, order: Order | Sequence[str] = "markowitz") -> Elimi
     """
     table = _Table(graph, local_forms(graph), _Costs())
     if isinstance(order, str):
-        found = search(table, order, ARRAY_LIMIT)
+        found = search_order(table, order, ARRAY_LIMIT)
     else:
         found = tuple(graph.named(name).place for name in order)
         if sorted(found) != sorted(table.between):
@@ -248,7 +248,7 @@ class _Table(Generic[_Value]):
     def final_cost(self) -> int:
         """Return what it costs to write what is left as matrices; all vertices are eliminated."""
         self.require_finished()
-        return sum(dense_cost(_form(edge))[1] for edge in self.edges.values())
+        return sum(matrix_cost(_form(edge))[1] for edge in self.edges.values())
 
     def reached(self, v: int) -> tuple[Hashable, Callable[[], _Table[_Value]]]:
         """Return the edges left without v: their kinds depend on the order of those before it."""

@@ -27,7 +27,7 @@ __all__ = [
     "dense_sweeps",
     "find_order",
     "multiplications",
-    "search",
+    "search_order",
     "total",
 ]
 
@@ -64,7 +64,7 @@ class Remainder(Protocol):
 _Left = TypeVar("_Left", bound=Remainder)
 
 
-def search(left: _Left, order: str, limit: int) -> tuple[int, ...]:
+def search_order(left: _Left, order: str, limit: int) -> tuple[int, ...]:
     """Return the vertices in the `Order` named, as `find_order` and `eliminate` describe them.
 
     Raises:
@@ -255,4 +255,4 @@ def find_order(graph: Dag, order: Order) -> tuple[int, ...]:
     Raises:
       ValueError: an unknown name; "optimal" with more than LIMIT vertices.
     """
-    return search(_Numbers(graph), order, LIMIT)
+    return search_order(_Numbers(graph), order, LIMIT)

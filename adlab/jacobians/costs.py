@@ -15,7 +15,7 @@ from adlab.core.jaxprs import equations, num_bytes, subjaxprs
 from adlab.jacobians import mixed, sweeps
 from adlab.jacobians.selection import Argnums, Selection, check_argnums, select
 
-__all__ = ["ChunkSize", "JacobianCosts", "ModeCost", "chunk_length", "jacobian_costs", "table"]
+__all__ = ["ChunkSize", "JacobianCosts", "ModeCost", "cost_table", "jacobian_costs", "sweep_chunk"]
 
 PyTree = Any
 Sweep = Literal["forward", "reverse"]
@@ -151,7 +151,7 @@ def jacobian_costs(
     check_argnums(argnums)
 
     def measured(*traced: PyTree) -> JacobianCosts:
-        return table(select(fun, argnums, has_aux, traced, {}))
+        return cost_table(select(fun, argnums, has_aux, traced, {}))
 
     return _outside(measured, args)
 
@@ -165,7 +165,7 @@ def _outside(measured: Callable[..., JacobianCosts], args: tuple[PyTree, ...]) -
     return found[0]
 
 
-def table(chosen: Selection, *, elimination: bool = True) -> JacobianCosts:
+def cost_table(chosen: Selection, *, elimination: bool = True) -> JacobianCosts:
     """Return the costs of all modes in which the function can be differentiated.
 
     elimination: whether it is looked for.
@@ -187,7 +187,7 @@ def table(chosen: Selection, *, elimination: bool = True) -> JacobianCosts:
     return JacobianCosts(chosen.inputs, chosen.outputs, tuple(rows))
 
 
-def chunk_length(chosen: Selection, mode: Sweep, chunk_size: ChunkSize) -> int:
+def sweep_chunk(chosen: Selection, mode: Sweep, chunk_size: ChunkSize) -> int:
     """Return how many of the sweeps of a mode to do at a time."""
     count = chosen.inputs if mode == "forward" else chosen.outputs
     if chunk_size == "auto":

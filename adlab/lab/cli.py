@@ -156,7 +156,7 @@ def _dispatch(typed: list[str]) -> int:
         case Show():
             return _show(command)
         case tracing.Trace():
-            return tracing.run(command)
+            return tracing.run_trace(command)
         case _:
             return _export(command)
 

@@ -61,7 +61,7 @@ def bracketed(arguments: Sequence[str]) -> list[str]:
     ]
 
 
-def run(command: Trace) -> int:
+def run_trace(command: Trace) -> int:
     """Trace and show, or write the file; return the exit code.
 
     Raises:
