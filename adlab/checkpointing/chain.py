@@ -23,17 +23,20 @@ from adlab.checkpointing.actions import (
     validate,
 )
 from adlab.checkpointing.scan import refuse_forward_mode
-from adlab.checkpointing.schedules import as_schedule
+from adlab.checkpointing.schedules import Schedule, as_schedule
 from adlab.core import _layout, checks, jaxprs, trees
+from adlab.core.types import PyTree
 
 __all__ = ["checkpointed_chain"]
 
-PyTree = Any
 Leaves = list[Any]
 
 
 def checkpointed_chain(
-    functions: Sequence[Callable[[PyTree], PyTree]], x: PyTree, *, schedule: Any
+    functions: Sequence[Callable[[PyTree], PyTree]],
+    x: PyTree,
+    *,
+    schedule: Schedule | Sequence[Action],
 ) -> PyTree:
     """Return f_{L-1}(...f_1(f_0(x))), storing for the backward pass what `schedule` says.
 
@@ -98,7 +101,7 @@ class _Chain:
 
 
 def _traced(
-    functions: list[Callable], leaves: list[Any], tree: Any
+    functions: list[Callable[[PyTree], PyTree]], leaves: list[Any], tree: Any
 ) -> tuple[list[_Step], Leaves, Any]:
     """Return the steps, all arrays that they close over, each once, and the last structure."""
     steps: list[_Step] = []

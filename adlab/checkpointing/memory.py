@@ -20,10 +20,10 @@ from jax.extend import core as jex
 from adlab.checkpointing import _remat
 from adlab.checkpointing.schedules import Schedule, binomial, optimal, store_all
 from adlab.core import checks, flops, jaxprs
+from adlab.core.types import PyTree, TreeFn
 
 __all__ = ["MemoryReport", "SavedArray", "memory_report", "plan"]
 
-PyTree = Any
 _SAME = 0.01  # sizes that differ by less count as equal
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 _LISTED = 12  # arrays that a printed report shows
@@ -163,10 +163,10 @@ def _written(size: float) -> str:
 
 
 def memory_report(
-    fun: Callable[..., Any],
-    *args: Any,
+    fun: TreeFn,
+    *args: PyTree,
     argnums: int | Sequence[int] = 0,
-    baseline: Callable[..., Any] | MemoryReport | None = None,
+    baseline: TreeFn | MemoryReport | None = None,
     compile: bool = True,
 ) -> MemoryReport:
     """Account for the memory of `fun`'s gradient by its shapes; nothing is allocated or run.
@@ -239,7 +239,7 @@ def _report(
     )
 
 
-def _only(fun: Callable[..., Any], args: Sequence[Any], places: tuple[int, ...]) -> Callable:
+def _only(fun: Callable[..., Any], args: Sequence[Any], places: tuple[int, ...]) -> TreeFn:
     """Return `fun` as a function of the arguments at `places`."""
 
     def partly(*some: Any) -> Any:

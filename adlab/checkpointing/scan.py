@@ -13,14 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from adlab.checkpointing.actions import validate
+from adlab.checkpointing.actions import Action, validate
 from adlab.checkpointing.program import Program, compiled
-from adlab.checkpointing.schedules import as_schedule
+from adlab.checkpointing.schedules import Schedule, as_schedule
 from adlab.core import checks, jaxprs, trees
+from adlab.core.types import PyTree
 
 __all__ = ["checkpointed_scan"]
 
-PyTree = Any
 Leaves = list[Any]
 
 
@@ -29,7 +29,7 @@ def checkpointed_scan(
     init: PyTree,
     xs: PyTree = None,
     *,
-    schedule: Any,
+    schedule: Schedule | Sequence[Action],
     length: int | None = None,
 ) -> tuple[PyTree, PyTree]:
     """Run `jax.lax.scan(body, init, xs)`, storing for its backward pass what `schedule` says.
@@ -131,7 +131,11 @@ class _Chain:
 
 
 def _chain(
-    body: Callable, init: PyTree, xs: PyTree, schedule: Any, length: int
+    body: Callable[[PyTree, PyTree], tuple[PyTree, PyTree]],
+    init: PyTree,
+    xs: PyTree,
+    schedule: Schedule | Sequence[Action],
+    length: int,
 ) -> tuple[_Chain, Leaves, Any]:
     """Return the chain, what the body closes over, and the structure of y."""
     x = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), xs)

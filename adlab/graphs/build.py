@@ -13,17 +13,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from adlab.core import checks, jaxprs
+from adlab.core.types import PyTree, TreeFn
 from adlab.graphs.graph import Graph, LiteralOperand, Node, Step
 
 __all__ = ["build"]
 
-PyTree = Any
 _FOLDED = 2**16  # numbers up to which what depends on nothing is a constant, computed at once
 _COMMUTATIVE = frozenset(["add", "mul", "max", "min", "add_any"])
 
 
 def build(
-    fun: Callable[..., PyTree],
+    fun: TreeFn,
     *args: PyTree,
     names: Sequence[str] | None = None,
     inline: Sequence[str] = (),

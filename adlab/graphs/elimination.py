@@ -10,6 +10,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import jax
 
 from adlab.core import checks
+from adlab.core.types import PyTree
 from adlab.graphs.graph import Graph
 from adlab.graphs.local import local_edges, local_forms, work_dtype
 from adlab.graphs.orders import Order, search_order, total
@@ -26,7 +27,6 @@ from adlab.graphs.partials import (
 
 __all__ = ["ARRAY_LIMIT", "Elimination", "eliminate"]
 
-PyTree = Any
 Pair = tuple[int, int]
 _Value = TypeVar("_Value", Form, Edge)
 ARRAY_LIMIT = 12  # vertices up to which "optimal" is searched for

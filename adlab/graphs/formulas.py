@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from adlab.core.types import ArrayLike
 from adlab.graphs.graph import Graph, LiteralOperand, Step
 
 __all__ = [
@@ -191,7 +192,7 @@ def product(factors: Sequence[str], style: Style = "text") -> str:
     return ("·" if style == "text" else r"\,").join(wrapped)
 
 
-def number(value: Any, style: Style = "text", digits: int = 6) -> str:
+def number(value: ArrayLike, style: Style = "text", digits: int = 6) -> str:
     """Return a number with so many significant digits; of an array, its entries or its shape.
 
     >>> number(0.5), number(np.zeros((8, 3)))
@@ -222,7 +223,7 @@ def shape(sizes: Sequence[int], style: Style = "text") -> str:
     return r" \times ".join(map(str, sizes)) or "1"
 
 
-def relation(value: Any, style: Style = "text", digits: int = 6) -> str:
+def relation(value: ArrayLike, style: Style = "text", digits: int = 6) -> str:
     """Return `= 0.5` for what `number` writes out, `in R^(8, 3)` or in C^... for larger arrays."""
     array = np.asarray(value)
     if array.size <= SHOWN:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adlab.core import checks
-from adlab.core.types import PyTree
+from adlab.core.types import Array, PyTree
 from adlab.graphs import _notebook
 
 __all__ = ["Graph", "LiteralOperand", "Node", "Step"]
@@ -131,7 +131,7 @@ class Graph:
         checks.one_of("name", name, found)
         return found[name]
 
-    def values(self, *args: PyTree) -> list[Any]:
+    def values(self, *args: PyTree) -> list[Array]:
         """Return the values of all nodes at `args`; traceable.
 
         Raises:
@@ -140,7 +140,7 @@ class Graph:
         leaves, tree = jax.tree.flatten(args)
         if tree != self.in_tree:
             raise ValueError(f"arguments must have the structure {self.in_tree}, got {tree}")
-        values: list[Any] = [node.value for node in self.nodes]
+        values: list[Array] = [node.value for node in self.nodes]
         for index, leaf in zip(self.inputs, leaves, strict=True):
             node = self.nodes[index]
             if np.shape(leaf) != node.shape:

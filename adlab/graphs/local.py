@@ -88,7 +88,7 @@ class _Place(NamedTuple):
     operand: int
 
 
-def work_dtype(graph: Graph) -> Any:
+def work_dtype(graph: Graph) -> np.dtype:
     """Return the dtype of the elimination: the widest of all nodes, of complex ones their parts."""
     dtypes = [jnp.finfo(n.dtype).dtype for n in graph.nodes if _has_derivative(n)]
     return functools.reduce(np.promote_types, dtypes, np.dtype(np.float32))

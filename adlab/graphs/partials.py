@@ -45,6 +45,8 @@ from typing import Any, Literal, NamedTuple
 
 import jax.numpy as jnp
 
+from adlab.core.types import DTypeLike
+
 __all__ = ["Edge", "Form", "add", "add_cost", "compose", "compose_cost", "matrix_cost", "to_matrix"]
 
 LEAF_LIMIT = 64  # paths that a map may stand for
@@ -135,7 +137,7 @@ def _opened_cost(second: Form, first: Form) -> float:
     return matrix_cost(other)[1] + product if other.kind == "map" else math.inf
 
 
-def compose(second: Edge, first: Edge, dtype: Any) -> Edge:
+def compose(second: Edge, first: Edge, dtype: DTypeLike) -> Edge:
     """Return the derivative along first, then second."""
     form, cost = compose_cost(second.form, first.form)
     lazy = "dense" not in (second.form.kind, first.form.kind)
@@ -168,7 +170,7 @@ def matrix_cost(form: Form) -> tuple[Form, int]:
     return made, form.work * min(form.rows, form.cols) if form.kind == "map" else 0
 
 
-def to_matrix(edge: Edge, dtype: Any) -> Edge:
+def to_matrix(edge: Edge, dtype: DTypeLike) -> Edge:
     """Return an edge as a matrix: column by column or row by row, whichever are fewer."""
     form, _ = matrix_cost(edge.form)
     if edge.form.kind == "dense":
@@ -197,7 +199,7 @@ def add_cost(one: Form, other: Form) -> tuple[Form, int]:
     return made, first + matrix_cost(other)[1]
 
 
-def add(one: Edge, other: Edge, dtype: Any) -> Edge:
+def add(one: Edge, other: Edge, dtype: DTypeLike) -> Edge:
     """Return the sum of two derivatives between the same nodes."""
     form, _ = add_cost(one.form, other.form)
     if form.kind == "map":

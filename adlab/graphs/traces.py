@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adlab.core import checks
+from adlab.core.types import ArrayLike
 from adlab.graphs import formulas
 from adlab.graphs.graph import Graph, Step
 from adlab.graphs.records import (
@@ -30,7 +31,7 @@ from adlab.graphs.records import (
 __all__ = ["forward_trace", "reverse_trace"]
 
 
-def forward_trace(graph: Graph, wrt: str, tangent: Any = None) -> Records:
+def forward_trace(graph: Graph, wrt: str, tangent: ArrayLike | None = None) -> Records:
     """Carry derivatives in the input `wrt` from the inputs to the outputs.
 
     A record for the input and one for each result of a step, in the order of computation. Nodes

@@ -12,15 +12,14 @@ import numpy as np
 
 from adlab.core import flops
 from adlab.core.jaxprs import equations, num_bytes, subjaxprs
+from adlab.core.types import ChunkSize, PyTree, TreeFn
 from adlab.jacobians import mixed, sweeps
 from adlab.jacobians.selection import Argnums, Selection, check_argnums, select
 
 __all__ = ["ChunkSize", "JacobianCosts", "ModeCost", "cost_table", "jacobian_costs", "sweep_chunk"]
 
-PyTree = Any
 Sweep = Literal["forward", "reverse"]
 Dense = Sweep | Literal["mixed"]
-ChunkSize = int | Literal["auto"]
 MEMORY = 1 << 26  # bytes that the widest intermediate of a chunk may take
 STEPS = 200  # equations up to which an elimination is looked for
 GAIN = 0.5  # what an elimination's work must be below, relative to the better sweep's
@@ -63,8 +62,11 @@ class ModeCost:
 class JacobianCosts:
     """A table of modes, the ways to a dense Jacobian of `outputs` times `inputs` numbers.
 
-    It holds the modes in which the function can be differentiated; elimination ("mixed") only where
-    the function is small enough for `best` to consider it.
+    Attributes:
+      inputs: n, the numbers that are differentiated.
+      outputs: m, the numbers that the function returns.
+      rows: the modes in which the function can be differentiated; elimination ("mixed") only where
+        the function is small enough for `best` to consider it.
     """
 
     inputs: int
@@ -120,7 +122,7 @@ class JacobianCosts:
 
 
 def jacobian_costs(
-    fun: Callable[..., Any], *args: PyTree, argnums: Argnums = 0, has_aux: bool = False
+    fun: TreeFn, *args: PyTree, argnums: Argnums = 0, has_aux: bool = False
 ) -> JacobianCosts:
     """Return what the Jacobian of `fun` at `args` costs in each mode; nothing is computed.
 
@@ -230,10 +232,11 @@ def _jaxpr(chosen: Selection, mode: Sweep, number: int) -> Any:
 
 def _width(one: Any, two: Any) -> int:
     """Return the bytes of the widest result that a further sweep adds."""
-    sizes = [[_result_bytes(eqn) for eqn in equations(jaxpr)] for jaxpr in (one, two)]
-    if len(sizes[0]) != len(sizes[1]):
-        return max(sizes[1], default=1)
-    return max([1, *(both - first for first, both in zip(*sizes, strict=True))])
+    single, double = ([_result_bytes(eqn) for eqn in equations(jaxpr)] for jaxpr in (one, two))
+    if len(single) != len(double):
+        return max(double, default=1)
+    added = (both - first for first, both in zip(single, double, strict=True))
+    return max(1, max(added, default=1))
 
 
 def _result_bytes(eqn: Any) -> int:

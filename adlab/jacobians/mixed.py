@@ -7,13 +7,13 @@ from typing import Any
 import jax
 
 from adlab.core.jaxprs import equations
+from adlab.core.types import PyTree
 from adlab.graphs import Elimination, build, eliminate
 from adlab.graphs.elimination import ARRAY_LIMIT
 from adlab.jacobians.selection import Selection
 
 __all__ = ["cheapest", "mixed", "num_steps"]
 
-PyTree = Any
 _ORDERS = ("forward", "reverse", "markowitz")
 
 
