@@ -1,4 +1,4 @@
-"""What a backward pass keeps in memory, told before anything runs, and schedules for a budget."""
+"""What a backward pass keeps in memory, known before anything runs, and schedules for a budget."""
 
 from __future__ import annotations
 

@@ -141,7 +141,7 @@ def compose(second: Edge, first: Edge, dtype: DTypeLike) -> Edge:
     """Return the derivative along first, then second."""
     form, cost = compose_cost(second.form, first.form)
     lazy = "dense" not in (second.form.kind, first.form.kind)
-    # the costs decide, as they did when they were counted: what is computed is what was told
+    # the same comparison as in `compose_cost`, so that what is computed is what was counted
     if not lazy and cost == _opened_cost(second.form, first.form):
         matrix = second.matrix if first.matrix is None else first.matrix
         return Edge(
