@@ -28,9 +28,11 @@ BELOW = {
     "jacobians": {"core", "graphs"},
     "optimize": {"core", "gradients", "problems"},
     "figures": {"core"},
-    "lab": {"core", "jacobians", "optimize", "figures"} | LEAVES,
+    "drawing": {"core", "graphs", "checkpointing", "figures"},
+    "lab": {"core", "jacobians", "optimize", "figures", "drawing"} | LEAVES,
 }
-EXCEPTIONS = {("adlab.graphs.draw", "adlab.figures")}
+# What a notebook shows of a graph is a picture, which is imported when it is shown.
+EXCEPTIONS = {("adlab.graphs._notebook", "adlab.drawing")}
 DISTRIBUTIONS = {"sklearn": "scikit-learn", "xdist": "pytest-xdist"}
 # jax imports its compiled half itself, and demands a matching version of it.
 BROUGHT_IN = {"jax": {"jaxlib"}}

@@ -19,10 +19,13 @@ __all__ = [
     "Action",
     "Advance",
     "Backward",
+    "Event",
     "Moment",
     "Restore",
     "Store",
     "extra_forward_steps",
+    "num_slots",
+    "replay",
     "timeline",
     "validate",
 ]
@@ -30,14 +33,22 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Store:
-    """Copy the current state into a slot, over what it held."""
+    """Copy the current state into a slot, over what it held.
+
+    Attributes:
+      slot: its number, from 0 on.
+    """
 
     slot: int
 
 
 @dataclass(frozen=True)
 class Restore:
-    """Make the state in a slot the current one; the slot keeps it."""
+    """Make the state in a slot the current one; the slot keeps it.
+
+    Attributes:
+      slot: its number, from 0 on.
+    """
 
     slot: int
 
@@ -55,11 +66,34 @@ class Backward:
 Action = Store | Restore | Advance | Backward
 
 
+class Event(NamedTuple):
+    """One action as it is carried out.
+
+    Attributes:
+      place: of the action in the schedule.
+      action: what is done.
+      before: index of the state that is current before it.
+      after: index of the state that is current after it.
+      origin: of a restore, the place of the store that it reads; else its own place.
+      done: backward steps so far, this one included.
+    """
+
+    place: int
+    action: Action
+    before: int
+    after: int
+    origin: int
+    done: int
+
+
 class Moment(NamedTuple):
     """What is alive after an action.
 
-    action: what was done. current: the index of the current state. slots: the index of the state
-    in each slot, None where it is empty or not needed any more. done: backward steps so far.
+    Attributes:
+      action: what was done.
+      current: index of the current state.
+      slots: index of the state in each slot, None where it is empty or not needed any more.
+      done: backward steps so far.
     """
 
     action: Action
@@ -68,42 +102,63 @@ class Moment(NamedTuple):
     done: int
 
 
+def replay(actions: Sequence[Any]) -> Iterator[Event]:
+    """Yield what each action does: whoever asks what a schedule does, asks here.
+
+    >>> [(e.before, e.after) for e in replay([Store(0), Advance(), Backward(), Restore(0)])]
+    [(0, 0), (0, 1), (1, 1), (1, 0)]
+
+    Raises:
+      TypeError: something in it isn't an action; raised when its turn comes, as all else.
+      ValueError: a slot that isn't a number from 0 on, or is restored before it holds a state.
+    """
+    slots: dict[int, tuple[int, int]] = {}  # the state in a slot, and the place of its store
+    current = done = 0
+    for place, action in enumerate(actions):
+        before, origin, where = current, place, f"action {place}, {action!r}"
+        match action:
+            case Store(slot):
+                _check_slot(where, slot)
+                slots[slot] = (current, place)
+            case Restore(slot):
+                if slot not in slots:
+                    raise ValueError(f"{where}: slot {slot} must hold a state, got none")
+                current, origin = slots[slot]
+            case Advance():
+                current += 1
+            case Backward():
+                done += 1
+            case _:
+                raise TypeError(
+                    f"{where}: actions must be Store, Restore, Advance or Backward, "
+                    f"got {type(action)}"
+                )
+        yield Event(place, action, before, current, origin, done)
+
+
 def validate(actions: Sequence[Any], length: int) -> tuple[Action, ...]:
     """Return the actions as a tuple, after a check that they differentiate a chain of this length.
+
+    >>> validate([Advance(), Backward(), Restore(0), Backward()], 2)
+    Traceback (most recent call last):
+    ValueError: action 2, Restore(slot=0): slot 0 must hold a state, got none
 
     Raises:
       TypeError: something in it isn't an action.
       ValueError: a slot is restored that holds nothing; a step is differentiated at the wrong time
         or from the wrong state; the chain is left, or steps remain; the place is named.
     """
-    slots: dict[int, int] = {}
-    current, left = 0, length
-    for place, action in enumerate(actions):
-        where = f"action {place}, {action!r}"
-        if isinstance(action, Store):
-            _check_slot(where, action.slot)
-            slots[action.slot] = current
-        elif isinstance(action, Restore):
-            if action.slot not in slots:
-                raise ValueError(f"{where}: slot {action.slot} must hold a state, got none")
-            current = slots[action.slot]
-        elif isinstance(action, Advance):
-            current += 1
-            if current >= left:
-                raise ValueError(
-                    f"{where}: the current state must not pass x_{left - 1}, from which the next "
-                    f"step is differentiated, got x_{current}"
-                )
-        elif isinstance(action, Backward):
-            if current != left - 1:
-                raise ValueError(
-                    f"{where}: the current state must be x_{left - 1}, got x_{current}"
-                )
-            left -= 1
-        else:
-            raise TypeError(
-                f"{where}: actions must be Store, Restore, Advance or Backward, got {type(action)}"
+    left = length
+    for event in replay(actions):
+        where, last = f"action {event.place}, {event.action!r}", left - 1
+        if isinstance(event.action, Advance) and event.after > last:
+            raise ValueError(
+                f"{where}: the current state must not pass x_{last}, from which the next step is "
+                f"differentiated, got x_{event.after}"
             )
+        if isinstance(event.action, Backward) and event.before != last:
+            raise ValueError(f"{where}: the current state must be x_{last}, got x_{event.before}")
+        left = length - event.done
     if left:
         raise ValueError(
             f"actions must differentiate all {length} steps, got {length - left} of them"
@@ -122,8 +177,7 @@ def extra_forward_steps(actions: Sequence[Action]) -> int:
     Those before it are the forward pass itself, and the step within each backward step isn't
     counted.
     """
-    first = next(place for place, action in enumerate(actions) if isinstance(action, Backward))
-    return sum(isinstance(action, Advance) for action in actions[first:])
+    return sum(isinstance(e.action, Advance) and e.done > 0 for e in replay(actions))
 
 
 def num_slots(actions: Sequence[Action]) -> int:
@@ -132,39 +186,26 @@ def num_slots(actions: Sequence[Action]) -> int:
 
 
 def timeline(actions: Sequence[Action]) -> tuple[Moment, ...]:
-    """Return what is alive after every action; a slot is alive until its last use."""
-    return tuple(_moments(actions))
+    """Return what is alive after every action; a slot is alive until its last use.
+
+    >>> for moment in timeline([Store(0), Advance(), Backward(), Restore(0), Backward()]):
+    ...     print(moment.current, moment.slots, moment.done)
+    0 (0,) 0
+    1 (0,) 0
+    1 (0,) 1
+    0 (None,) 1
+    0 (None,) 2
+    """
+    return tuple(_moments(list(replay(actions))))
 
 
-def _moments(actions: Sequence[Action]) -> Iterator[Moment]:
-    last = _last_uses(actions)
-    slots: list[int | None] = [None] * num_slots(actions)
-    sources = [-1] * len(slots)
-    current = done = 0
-    for place, action in enumerate(actions):
-        if isinstance(action, Store):
-            slots[action.slot] = current if place in last else None
-            sources[action.slot] = place
-        elif isinstance(action, Restore):
-            held = slots[action.slot]
-            assert held is not None
-            current = held
-            if last[sources[action.slot]] == place:
-                slots[action.slot] = None
-        elif isinstance(action, Advance):
-            current += 1
-        else:
-            done += 1
-        yield Moment(action, current, tuple(slots), done)
-
-
-def _last_uses(actions: Sequence[Action]) -> dict[int, int]:
-    """Return for each store the place of the last restore of it."""
-    latest: dict[int, int] = {}
-    uses: dict[int, int] = {}
-    for place, action in enumerate(actions):
-        if isinstance(action, Store):
-            latest[action.slot] = place
-        elif isinstance(action, Restore):
-            uses[latest[action.slot]] = place
-    return uses
+def _moments(events: Sequence[Event]) -> Iterator[Moment]:
+    # the place of the last restore of what each store wrote
+    last = {event.origin: event.place for event in events if isinstance(event.action, Restore)}
+    slots: list[int | None] = [None] * num_slots([event.action for event in events])
+    for event in events:
+        if isinstance(event.action, Store):
+            slots[event.action.slot] = event.after if event.place in last else None
+        elif isinstance(event.action, Restore) and last[event.origin] == event.place:
+            slots[event.action.slot] = None
+        yield Moment(event.action, event.after, tuple(slots), event.done)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,21 +12,31 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.extend import core as jex
 
-from adlab.checkpointing.actions import Action, Advance, Backward, Restore, Store, validate
+from adlab.checkpointing.actions import (
+    Action,
+    Advance,
+    Backward,
+    Restore,
+    Store,
+    replay,
+    validate,
+)
 from adlab.checkpointing.scan import refuse_forward_mode
-from adlab.checkpointing.schedules import resolve
-from adlab.core import _layout, checks, trees
+from adlab.checkpointing.schedules import Schedule, as_schedule
+from adlab.core import _layout, checks, jaxprs, trees
+from adlab.core.types import PyTree
 
 __all__ = ["checkpointed_chain"]
 
-PyTree = Any
 Leaves = list[Any]
 
 
 def checkpointed_chain(
-    functions: Sequence[Callable[[PyTree], PyTree]], x: PyTree, *, schedule: Any
+    functions: Sequence[Callable[[PyTree], PyTree]],
+    x: PyTree,
+    *,
+    schedule: Schedule | Sequence[Action],
 ) -> PyTree:
     """Return f_{L-1}(...f_1(f_0(x))), storing for the backward pass what `schedule` says.
 
@@ -62,7 +73,7 @@ def checkpointed_chain(
     functions = list(functions)
     checks.at_least("number of functions", len(functions), 1)
     checks.require_inexact("checkpointed_chain (x)", x)
-    actions = validate(resolve(schedule).actions(len(functions)), len(functions))
+    actions = validate(as_schedule(schedule).actions(len(functions)), len(functions))
     leaves, tree = jax.tree.flatten(jax.tree.map(jnp.asarray, x))
     steps, consts, tree = _traced(functions, [jax.typeof(leaf) for leaf in leaves], tree)
     with refuse_forward_mode("checkpointed_chain", "composing the functions"):
@@ -90,7 +101,7 @@ class _Chain:
 
 
 def _traced(
-    functions: list[Callable], leaves: list[Any], tree: Any
+    functions: list[Callable[[PyTree], PyTree]], leaves: list[Any], tree: Any
 ) -> tuple[list[_Step], Leaves, Any]:
     """Return the steps, all arrays that they close over, each once, and the last structure."""
     steps: list[_Step] = []
@@ -105,13 +116,8 @@ def _traced(
             if id(const) not in known:
                 known[id(const)] = len(consts)
                 consts.append(const)
-        jaxpr = closed.jaxpr
-        about = jex.DebugInfo("checkpointed_chain", f"functions[{k}]", None, None)
-        pure = jex.Jaxpr(
-            (), [*jaxpr.constvars, *jaxpr.invars], jaxpr.outvars, jaxpr.eqns, jaxpr.effects, about
-        )
         places = tuple(known[id(const)] for const in closed.consts)
-        steps.append(_Step(jex.jaxpr_as_fun(jex.ClosedJaxpr(pure, ())), places))
+        steps.append(_Step(jaxprs.hoisted(closed, f"functions[{k}] of checkpointed_chain"), places))
     return steps, consts, tree
 
 
@@ -130,16 +136,15 @@ def _run(chain: _Chain, consts: Leaves, state: Leaves) -> Leaves:
 def _forward(chain: _Chain, consts: Leaves, state: Leaves) -> tuple[Leaves, Any]:
     """Run the chain up to the last step, storing what is restored later on."""
     slots: dict[int, Leaves] = {}
-    for place, action in zip(_places(chain.actions), chain.actions, strict=True):
-        if isinstance(action, Store):
-            slots[action.slot] = state
-        elif isinstance(action, Restore):
-            state = slots[action.slot]
-        elif isinstance(action, Advance):
-            step = chain.steps[place]
-            state = step(step.chosen(consts), state)
-        else:
-            break
+    for event in itertools.takewhile(lambda event: event.done == 0, replay(chain.actions)):
+        match event.action:
+            case Store(slot):
+                slots[slot] = state
+            case Restore(slot):
+                state = slots[slot]
+            case Advance():
+                step = chain.steps[event.before]
+                state = step(step.chosen(consts), state)
     last = chain.steps[-1]
     return last(last.chosen(consts), state), (consts, state, slots)
 
@@ -147,45 +152,35 @@ def _forward(chain: _Chain, consts: Leaves, state: Leaves) -> tuple[Leaves, Any]
 def _backward(chain: _Chain, kept: Any, state_bar: Leaves) -> tuple[Leaves, Leaves]:
     consts, state, slots = kept
     consts_bar: dict[int, Any] = {}
-    first = next(k for k, action in enumerate(chain.actions) if isinstance(action, Backward))
-    places, slots = _places(chain.actions), dict(slots)
-    for place in range(first, len(chain.actions)):
-        action, step = chain.actions[place], chain.steps[min(places[place], len(chain.steps) - 1)]
-        if isinstance(action, Store):
-            slots[action.slot] = state
-        elif isinstance(action, Restore):
-            state = _anew(slots[action.slot], state_bar)
-        elif isinstance(action, Advance):
-            state = step(step.chosen(consts), state)
-        else:
-            _, pull = jax.vjp(step, step.chosen(consts), state)
-            added, state_bar = pull(state_bar)
-            for const, value in zip(step.places, added, strict=True):
-                if value.dtype == jax.dtypes.float0:
-                    consts_bar[const] = value
-                    continue
-                part = value.astype(trees.wide_dtype(value))  # else a long sum stalls in 16 bits
-                consts_bar[const] = consts_bar[const] + part if const in consts_bar else part
+    slots = dict(slots)
+    for event in itertools.dropwhile(lambda event: event.done == 0, replay(chain.actions)):
+        match event.action:
+            case Store(slot):
+                slots[slot] = state
+            case Restore(slot):
+                state = _anew(slots[slot], state_bar)
+            case Advance():
+                step = chain.steps[event.before]
+                state = step(step.chosen(consts), state)
+            case Backward():
+                step = chain.steps[event.before]
+                _, pull = jax.vjp(step, step.chosen(consts), state)
+                added, state_bar = pull(state_bar)
+                _add_to(consts_bar, step.places, added)
     return [_cast(consts_bar[k], consts[k]) for k in range(len(consts))], state_bar
+
+
+def _add_to(total: dict[int, Any], places: Sequence[int], added: Leaves) -> None:
+    for place, value in zip(places, added, strict=True):
+        if value.dtype == jax.dtypes.float0:
+            total[place] = value
+            continue
+        part = value.astype(trees.wide_dtype(value))  # else a long sum stalls in 16 bits
+        total[place] = total[place] + part if place in total else part
 
 
 def _cast(cotangent: Any, const: Any) -> Any:
     return cotangent if cotangent.dtype == jax.dtypes.float0 else cotangent.astype(const.dtype)
-
-
-def _places(actions: Sequence[Action]) -> list[int]:
-    """Return for each action the index of the state that is current before it."""
-    places, slots = [], {}
-    current = 0
-    for action in actions:
-        places.append(current)
-        if isinstance(action, Store):
-            slots[action.slot] = current
-        elif isinstance(action, Restore):
-            current = slots[action.slot]
-        elif isinstance(action, Advance):
-            current += 1
-    return places
 
 
 def _anew(state: Leaves, state_bar: Leaves) -> Leaves:

@@ -1,4 +1,4 @@
-"""What a backward pass keeps in memory, told before anything runs, and schedules for a budget."""
+"""What a backward pass keeps in memory, known before anything runs, and schedules for a budget."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core as jex
 
-from adlab.checkpointing import jaxprs
+from adlab.checkpointing import _remat
 from adlab.checkpointing.schedules import Schedule, binomial, optimal, store_all
-from adlab.core import checks, flops
+from adlab.core import checks, flops, jaxprs
+from adlab.core.types import PyTree, TreeFn
 
 __all__ = ["MemoryReport", "SavedArray", "memory_report", "plan"]
 
-PyTree = Any
 _SAME = 0.01  # sizes that differ by less count as equal
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 _LISTED = 12  # arrays that a printed report shows
@@ -45,7 +45,7 @@ class SavedArray:
     @property
     def bytes(self) -> int:
         """Its size."""
-        return math.prod(self.shape) * self.dtype.itemsize
+        return jaxprs.num_bytes(self)
 
     def __str__(self) -> str:
         """Say dtype and shape as JAX does."""
@@ -163,10 +163,10 @@ def _written(size: float) -> str:
 
 
 def memory_report(
-    fun: Callable[..., Any],
-    *args: Any,
+    fun: TreeFn,
+    *args: PyTree,
     argnums: int | Sequence[int] = 0,
-    baseline: Callable[..., Any] | MemoryReport | None = None,
+    baseline: TreeFn | MemoryReport | None = None,
     compile: bool = True,
 ) -> MemoryReport:
     """Account for the memory of `fun`'s gradient by its shapes; nothing is allocated or run.
@@ -203,16 +203,16 @@ def memory_report(
         return jax.tree.leaves(fun(*jax.tree.unflatten(tree, leaves)))
 
     closed = jax.make_jaxpr(flat)(*leaves)
-    if baseline is None and jaxprs.has_checkpoints(closed.jaxpr):
-        baseline = _flattened(jaxprs.without_checkpoints(closed))
+    if baseline is None and _remat.has_checkpoints(closed.jaxpr):
+        baseline = _flattened(_remat.without_checkpoints(closed))
     if callable(baseline):
         baseline = _report(baseline, shapes, places, compile)
-    wraps_all = jaxprs.wraps_all(closed.jaxpr)
+    wraps_all = _remat.wraps_all(closed.jaxpr)
     return _report(fun, shapes, places, compile, baseline, wraps_all)
 
 
 def _flattened(closed: jex.ClosedJaxpr) -> Callable[..., list[Any]]:
-    return lambda *args: jaxprs.evaluate(closed, jax.tree.leaves(args))
+    return lambda *args: jaxprs.walk(closed, jax.tree.leaves(args), jaxprs.run_equation)
 
 
 def _report(
@@ -239,7 +239,7 @@ def _report(
     )
 
 
-def _only(fun: Callable[..., Any], args: Sequence[Any], places: tuple[int, ...]) -> Callable:
+def _only(fun: Callable[..., Any], args: Sequence[Any], places: tuple[int, ...]) -> TreeFn:
     """Return `fun` as a function of the arguments at `places`."""
 
     def partly(*some: Any) -> Any:
@@ -341,10 +341,8 @@ def plan(
         )
     ((steps,),) = sizes
     checks.at_least("length", steps, 1)
-    state = sum(
-        math.prod(leaf.shape) * leaf.dtype.itemsize
-        for leaf in jax.tree.leaves(jax.eval_shape(lambda init: init, init))
-    )
+    leaves = jax.tree.leaves(jax.eval_shape(lambda init: init, init))
+    state = sum(map(jaxprs.num_bytes, leaves))
     if not budget >= state:
         raise ValueError(f"budget must hold one state, {state} bytes, got {budget:g}")
     everything = store_all()

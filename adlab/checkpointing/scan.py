@@ -12,16 +12,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.extend import core as jex
 
-from adlab.checkpointing.actions import validate
+from adlab.checkpointing.actions import Action, validate
 from adlab.checkpointing.program import Program, compiled
-from adlab.checkpointing.schedules import resolve
-from adlab.core import checks, trees
+from adlab.checkpointing.schedules import Schedule, as_schedule
+from adlab.core import checks, jaxprs, trees
+from adlab.core.types import PyTree
 
 __all__ = ["checkpointed_scan"]
 
-PyTree = Any
 Leaves = list[Any]
 
 
@@ -30,7 +29,7 @@ def checkpointed_scan(
     init: PyTree,
     xs: PyTree = None,
     *,
-    schedule: Any,
+    schedule: Schedule | Sequence[Action],
     length: int | None = None,
 ) -> tuple[PyTree, PyTree]:
     """Run `jax.lax.scan(body, init, xs)`, storing for its backward pass what `schedule` says.
@@ -132,7 +131,11 @@ class _Chain:
 
 
 def _chain(
-    body: Callable, init: PyTree, xs: PyTree, schedule: Any, length: int
+    body: Callable[[PyTree, PyTree], tuple[PyTree, PyTree]],
+    init: PyTree,
+    xs: PyTree,
+    schedule: Schedule | Sequence[Action],
+    length: int,
 ) -> tuple[_Chain, Leaves, Any]:
     """Return the chain, what the body closes over, and the structure of y."""
     x = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), xs)
@@ -141,12 +144,8 @@ def _chain(
         raise TypeError(f"body must return (carry, y), got {jax.tree.structure(shapes)}")
     _check_carry(init, shapes[0])
     jaxpr = closed.jaxpr
-    about = jex.DebugInfo("checkpointed_scan", "body", None, None)
-    pure = jex.Jaxpr(
-        (), [*jaxpr.constvars, *jaxpr.invars], jaxpr.outvars, jaxpr.eqns, jaxpr.effects, about
-    )
-    step = jex.jaxpr_as_fun(jex.ClosedJaxpr(pure, ()))
-    actions = validate(resolve(schedule).actions(length), length)
+    step = jaxprs.hoisted(closed, "body of checkpointed_scan")
+    actions = validate(as_schedule(schedule).actions(length), length)
     program = compiled(actions, length)
     num_carry = len(jax.tree.leaves(init))
     kept = frozenset(k for k in range(num_carry) if jaxpr.outvars[k] is jaxpr.invars[k])

@@ -8,13 +8,12 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from adlab.checkpointing import actions as acts
 from adlab.checkpointing.actions import Action, Advance, Backward, Moment, Restore, Store
 from adlab.core import checks
 
-__all__ = ["Schedule", "binomial", "every", "fixed", "optimal", "resolve", "sqrt", "store_all"]
+__all__ = ["Schedule", "as_schedule", "binomial", "every", "fixed", "optimal", "sqrt", "store_all"]
 
 
 class Schedule(abc.ABC):
@@ -298,7 +297,7 @@ def fixed(actions: Sequence[Action]) -> Schedule:
     return Fixed(acts.validate(actions, length), length)
 
 
-def resolve(schedule: Any) -> Schedule:
+def as_schedule(schedule: Schedule | Sequence[Action]) -> Schedule:
     """Return a schedule: itself, or that of a sequence of actions.
 
     Raises:

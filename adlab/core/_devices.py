@@ -16,7 +16,7 @@ from typing import Any
 import jax
 from jax.extend import core as jex
 
-from adlab.core import flops
+from adlab.core import jaxprs
 from adlab.core._layout import varying
 from adlab.core.types import Key, PyTree
 
@@ -43,7 +43,7 @@ def require_one_derivative(
     if not axes:
         return
     closed, shapes = jax.make_jaxpr(fun, return_shape=True)(x)
-    used = {axis for eqn in flops.equations(closed.jaxpr) for axis in _axes(eqn)}
+    used = {axis for eqn in jaxprs.equations(closed.jaxpr) for axis in _axes(eqn)}
     if unchecked := used & (set(axes) - checked_axes()):
         raise ValueError(
             f"{name}: fun must not combine numbers of devices along mesh axes that aren't checked, "

@@ -6,14 +6,16 @@ Bodies of scans count as often as they run, which the compiler's own cost analys
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 from jax.extend import core as jex
 
-__all__ = ["Work", "count", "count_jaxpr", "equations", "subjaxprs"]
+from adlab.core.jaxprs import CUSTOM_RULES, num_bytes, subjaxprs
+
+__all__ = ["Work", "count", "count_jaxpr"]
 
 _FREE = frozenset(
     [
@@ -97,24 +99,6 @@ def count_jaxpr(jaxpr: jex.Jaxpr) -> Work:
     return sum((_equation(eqn) for eqn in jaxpr.eqns), Work())
 
 
-def equations(jaxpr: jex.Jaxpr) -> Iterator[jex.JaxprEqn]:
-    """Yield the equations of a jaxpr and of all jaxprs inside it."""
-    for eqn in jaxpr.eqns:
-        yield eqn
-        for inner in subjaxprs(eqn):
-            yield from equations(inner)
-
-
-def subjaxprs(eqn: jex.JaxprEqn) -> Iterator[jex.Jaxpr]:
-    """Yield the jaxprs that an equation holds among its parameters."""
-    for value in eqn.params.values():
-        for item in value if isinstance(value, tuple | list) else (value,):
-            if isinstance(item, jex.ClosedJaxpr):
-                yield item.jaxpr
-            elif isinstance(item, jex.Jaxpr):
-                yield item
-
-
 def _equation(eqn: jex.JaxprEqn) -> Work:
     name = eqn.primitive.name
     length: int
@@ -129,9 +113,10 @@ def _equation(eqn: jex.JaxprEqn) -> Work:
         return count_jaxpr(eqn.params["jaxprs"].solve.jaxpr)
     if name == "cond":
         return max(inner, key=lambda work: (work.flops, work.bytes))
-    if name in ("custom_jvp_call", "custom_vjp_call") or (len(inner) == 1 and name not in _BULK):
+    if name in CUSTOM_RULES or (len(inner) == 1 and name not in _BULK):
         return inner[0]
-    return Work(_flops(eqn), _bytes(eqn))
+    moved = sum(num_bytes(atom.aval) for atom in (*eqn.invars, *eqn.outvars))
+    return Work(_flops(eqn), moved)
 
 
 def _flops(eqn: jex.JaxprEqn) -> int:
@@ -156,12 +141,3 @@ def _flops(eqn: jex.JaxprEqn) -> int:
     if name.startswith(_REDUCTIONS) or name in _BULK:
         return math.prod(shapes[0])
     return math.prod(out) * (2 if name in _TWOFOLD else 1)
-
-
-def _bytes(eqn: jex.JaxprEqn) -> int:
-    avals: list[Any] = [atom.aval for atom in (*eqn.invars, *eqn.outvars)]
-    return sum(
-        math.prod(aval.shape) * aval.dtype.itemsize
-        for aval in avals
-        if hasattr(aval, "shape") and hasattr(aval.dtype, "itemsize")
-    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -27,7 +28,7 @@ class Movie:
       figure: drawn on by `draw`.
       draw: makes frame k, 0 to frames - 1, in order; what it leaves there goes on to the next one.
       frames: their number, at least 1.
-      fps: frames per second, at least 1.
+      fps: frames per second, above 0; below 1 where a frame stays for longer than a second.
       hold: seconds for which the last frame stays.
       dpi: pixels per inch.
     """
@@ -35,14 +36,16 @@ class Movie:
     figure: Figure
     draw: Callable[[int], None]
     frames: int
-    fps: int = 12
+    fps: float = 12
     hold: float = 0.0
     dpi: int = 72
 
     def __post_init__(self) -> None:
-        for name in ("frames", "fps", "dpi"):
+        for name in ("frames", "dpi"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be >= 1, got {getattr(self, name)}")
+        if not 0 < self.fps < math.inf:
+            raise ValueError(f"fps must be > 0 and finite, got {self.fps}")
         if not self.hold >= 0:
             raise ValueError(f"hold must be >= 0, got {self.hold}")
 
@@ -65,7 +68,8 @@ class Movie:
         path = Path(path)
         require_writer(path.suffix)
         path.parent.mkdir(parents=True, exist_ok=True)
-        writer: Any = (PillowWriter if path.suffix == ".gif" else FFMpegWriter)(fps=self.fps)
+        rate: Any = self.fps  # declared as an integer, used as a number
+        writer: Any = (PillowWriter if path.suffix == ".gif" else FFMpegWriter)(fps=rate)
         unfinished = path.with_name(f".{path.name}")
         FigureCanvasAgg(self.figure)
         try:

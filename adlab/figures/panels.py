@@ -24,7 +24,7 @@ __all__ = [
     "Curve",
     "compensated",
     "convergence",
-    "dots",
+    "dot_plot",
     "grid",
     "legend_below",
     "power_law",
@@ -213,7 +213,7 @@ def scaling(
         _ticks_at(ax.xaxis, n)
 
 
-def dots(
+def dot_plot(
     ax: Axes,
     names: Sequence[str],
     measured: ArrayLike,
@@ -294,7 +294,8 @@ def _divided(curve: Curve, exponent: float) -> Curve:
 
 def _bars(values: np.ndarray, low: ArrayLike, high: ArrayLike) -> np.ndarray:
     """Lengths of the bars below and above `values`, of shape (2, k)."""
-    return np.maximum(np.stack([values - np.asarray(low), np.asarray(high) - values]), 0.0)
+    lengths = np.stack([values - np.asarray(low), np.asarray(high) - values])
+    return np.asarray(np.maximum(lengths, 0.0))
 
 
 def _finish(ax: Axes, xlabel: str, ylabel: str, title: str, legend: str = "best") -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from adlab.core import checks, flops, trees
+from adlab.core import checks, jaxprs, trees
 from adlab.core.types import Array, ChunkSize, PyTree
 
 __all__ = ["check_chunk_size", "chunk_length", "over_coordinates"]
@@ -50,7 +50,7 @@ def over_coordinates(slope: Callable[[Array], Array], x: PyTree, chunk: int) -> 
 def _automatic(fun: Callable[[PyTree], Any], x: PyTree) -> int:
     dim = trees.size(x)
     names, matrices = set(), False
-    for eqn in flops.equations(jax.make_jaxpr(fun)(x).jaxpr):
+    for eqn in jaxprs.equations(jax.make_jaxpr(fun)(x).jaxpr):
         name = eqn.primitive.name
         names.add(name)
         ranks = [len(getattr(atom.aval, "shape", ())) for atom in eqn.invars]

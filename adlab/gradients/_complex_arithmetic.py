@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax.extend import core as jex
 
-from adlab.core.flops import equations
+from adlab.core import jaxprs
 from adlab.gradients._holomorphic_primitives import CALLS, is_complex
 
 __all__ = ["ENTERED", "REPLACED", "body", "keeping_the_step", "scan_sizes"]
@@ -55,16 +55,7 @@ def _open(jaxpr: Any) -> Any:
 
 def _run(jaxpr: Any, *args: Any) -> list[Any]:
     """Run a jaxpr, closed or without constants, equation by equation."""
-    inner = _open(jaxpr)
-    values = dict(zip(inner.constvars, getattr(jaxpr, "consts", ()), strict=True))
-    values.update(zip(inner.invars, args, strict=True))
-
-    def read(atom: Any) -> Any:
-        return atom.val if isinstance(atom, jex.Literal) else values[atom]
-
-    for eqn in inner.eqns:
-        values.update(zip(eqn.outvars, _step(eqn, [read(a) for a in eqn.invars]), strict=True))
-    return [read(atom) for atom in inner.outvars]
+    return jaxprs.walk(jaxprs.closed(jaxpr), args, _step)
 
 
 def _step(eqn: jex.JaxprEqn, given: list[Any]) -> Sequence[Any]:
@@ -72,7 +63,7 @@ def _step(eqn: jex.JaxprEqn, given: list[Any]) -> Sequence[Any]:
     if name in REPLACED and is_complex(eqn.outvars[0]):
         return [REPLACED[name](eqn.params, *given)]
     if name not in ENTERED or not _has_replaced(eqn):
-        return _alone(eqn, given)
+        return jaxprs.run_equation(eqn, given)
     if name == "cond":
         index, *operands = given
         branches = [partial(_run, branch) for branch in eqn.params["branches"]]
@@ -87,22 +78,11 @@ def _step(eqn: jex.JaxprEqn, given: list[Any]) -> Sequence[Any]:
     return _run(body(eqn), *given)
 
 
-def _alone(eqn: jex.JaxprEqn, given: list[Any]) -> list[Any]:
-    """Run an equation as it is, for which it becomes a program."""
-    places = {atom: i for i, atom in enumerate(eqn.invars) if not isinstance(atom, jex.Literal)}
-    outvars = [jex.Var(var.aval) for var in eqn.outvars]
-    own = eqn.replace(outvars=outvars)
-    about = jex.DebugInfo("step", eqn.primitive.name, None, None)
-    jaxpr = jex.Jaxpr((), list(places), outvars, [own], own.effects, about)
-    run: Callable[..., list[Any]] = jex.jaxpr_as_fun(jex.ClosedJaxpr(jaxpr, ()))
-    return run(*(given[i] for i in places.values()))
-
-
 def _has_replaced(eqn: jex.JaxprEqn) -> bool:
     inside = eqn.params.get("branches") or [
         eqn.params[name] for name in ("jaxpr", "call_jaxpr", "body_jaxpr") if name in eqn.params
     ]
-    found = (e.primitive.name for jaxpr in inside for e in equations(_open(jaxpr)))
+    found = (e.primitive.name for jaxpr in inside for e in jaxprs.equations(_open(jaxpr)))
     return not REPLACED.keys().isdisjoint(found)
 
 

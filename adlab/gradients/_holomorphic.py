@@ -22,7 +22,7 @@ import numpy as np
 from jax.extend import core as jex
 
 from adlab.core import checks
-from adlab.core.flops import subjaxprs
+from adlab.core.jaxprs import subjaxprs, walk
 from adlab.gradients._complex_arithmetic import (
     ENTERED,
     REPLACED,
@@ -104,18 +104,14 @@ class _Reader:
         """Return the states of the results of a jaxpr, closed or not, from those of its inputs."""
         inner = getattr(jaxpr, "jaxpr", jaxpr)
         constants = getattr(jaxpr, "consts", [None] * len(inner.constvars))
-        states = dict(zip(inner.constvars, map(self._constant, constants), strict=True))
-        states.update(zip(inner.invars, given, strict=True))
 
-        def state(atom: Any) -> State:
-            return self._literal(atom.val) if isinstance(atom, jex.Literal) else states[atom]
-
-        for eqn in inner.eqns:
-            found = self._equation(eqn, [state(a) for a in eqn.invars], (eqn, *around))
+        def step(eqn: jex.JaxprEqn, given: list[State]) -> list[State]:
+            found = self._equation(eqn, given, (eqn, *around))
             # A real number that depended on x would have been refused.
-            found = [s if is_complex(v) else _REAL for v, s in zip(eqn.outvars, found, strict=True)]
-            states.update(zip(eqn.outvars, found, strict=True))
-        return [state(atom) for atom in inner.outvars]
+            return [s if is_complex(v) else _REAL for v, s in zip(eqn.outvars, found, strict=True)]
+
+        program = jex.ClosedJaxpr(inner, constants)
+        return walk(program, given, step, literal=self._literal, constant=self._constant)
 
     def unseen_constants(self) -> list[Any]:
         """Return the constants that x meets and whose values only a run shows; check the others."""

@@ -2,16 +2,18 @@
 
 from adlab.graphs.build import build
 from adlab.graphs.elimination import Elimination, eliminate
-from adlab.graphs.graph import Fixed, Graph, Node, Step
-from adlab.graphs.traces import Partial, Record, forward_trace, reverse_trace
+from adlab.graphs.graph import Graph, LiteralOperand, Node, Step
+from adlab.graphs.records import LocalPartial, Record, Records
+from adlab.graphs.traces import forward_trace, reverse_trace
 
 __all__ = [
     "Elimination",
-    "Fixed",
     "Graph",
+    "LiteralOperand",
+    "LocalPartial",
     "Node",
-    "Partial",
     "Record",
+    "Records",
     "Step",
     "build",
     "eliminate",

@@ -11,22 +11,19 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend import core as jex
 
-from adlab.core import checks
-from adlab.graphs.graph import Fixed, Graph, Node, Step
+from adlab.core import checks, jaxprs
+from adlab.core.types import PyTree, TreeFn
+from adlab.graphs.graph import Graph, LiteralOperand, Node, Step
 
 __all__ = ["build"]
 
-PyTree = Any
-_CALLS = frozenset(["jit", "pjit", "closed_call", "core_call", "remat", "checkpoint", "remat2"])
 _FOLDED = 2**16  # numbers up to which what depends on nothing is a constant, computed at once
-_CUSTOM = frozenset(["custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr"])
 _COMMUTATIVE = frozenset(["add", "mul", "max", "min", "add_any"])
 
 
 def build(
-    fun: Callable[..., PyTree],
+    fun: TreeFn,
     *args: PyTree,
     names: Sequence[str] | None = None,
     inline: Sequence[str] = (),
@@ -72,7 +69,9 @@ def build(
         for var, leaf in zip(closed.jaxpr.invars, leaves, strict=True)
     ]
     outputs = reader.read(closed, inputs)
-    outputs = [reader.constant(out.value) if isinstance(out, Fixed) else out for out in outputs]
+    outputs = [
+        reader.constant(out.value) if isinstance(out, LiteralOperand) else out for out in outputs
+    ]
     return reader.graph(inputs, outputs, found, in_tree, jax.tree.structure(shape))
 
 
@@ -117,33 +116,32 @@ class _Reader:
             self.constants[id(value)] = (self.node("constant", jax.typeof(value), value), value)
         return self.constants[id(value)][0]
 
-    def read(self, closed: Any, inputs: Sequence[int | Fixed]) -> list[int | Fixed]:
+    def read(
+        self, closed: Any, inputs: Sequence[int | LiteralOperand]
+    ) -> list[int | LiteralOperand]:
         """Read a closed jaxpr whose inputs are these operands; return its outputs."""
-        jaxpr = closed.jaxpr
-        known: dict[Any, int | Fixed] = dict(zip(jaxpr.invars, inputs, strict=True))
-        for var, value in zip(jaxpr.constvars, closed.consts, strict=True):
-            known[var] = Fixed(value) if _is_number(value) else self.constant(value)
 
-        def operand(atom: Any) -> int | Fixed:
-            return Fixed(atom.val) if isinstance(atom, jex.Literal) else known[atom]
-
-        for equation in jaxpr.eqns:
-            operands = [operand(atom) for atom in equation.invars]
+        def step(equation: Any, operands: list[int | LiteralOperand]) -> list[int | LiteralOperand]:
             inner = self._inner(equation)
-            results = self.read(inner, operands) if inner else self._step(equation, operands)
-            known.update(zip(equation.outvars, results, strict=True))
-        return [operand(atom) for atom in jaxpr.outvars]
+            return self.read(inner, operands) if inner else self._step(equation, operands)
+
+        def constant(value: Any) -> int | LiteralOperand:
+            return LiteralOperand(value) if _is_number(value) else self.constant(value)
+
+        return jaxprs.walk(closed, inputs, step, literal=LiteralOperand, constant=constant)
 
     def _inner(self, equation: Any) -> Any:
         """Return the closed jaxpr to read in place of the equation, or None."""
-        name, params = equation.primitive.name, equation.params
-        custom = name in _CUSTOM and not self.inline.isdisjoint({"custom", _own_name(equation)})
-        if name not in _CALLS and not custom:
-            return None
-        inner = next(params[key] for key in ("jaxpr", "call_jaxpr", "fun_jaxpr") if key in params)
-        return inner if hasattr(inner, "consts") else jex.ClosedJaxpr(inner, ())
+        name = equation.primitive.name
+        custom = name in jaxprs.CUSTOM_RULES
+        if custom and not self.inline.isdisjoint({"custom", _own_name(equation)}):
+            return jaxprs.called(equation)
+        calls = name in jaxprs.CALLS or name in jaxprs.CHECKPOINTS
+        return jaxprs.called(equation) if calls else None
 
-    def _step(self, equation: Any, operands: list[int | Fixed]) -> list[int | Fixed]:
+    def _step(
+        self, equation: Any, operands: list[int | LiteralOperand]
+    ) -> list[int | LiteralOperand]:
         if _changes_nothing(equation):
             return operands
         _require_pure(equation)
@@ -234,30 +232,16 @@ def _evaluated(nodes: list[Node], steps: tuple[Step, ...]) -> tuple[Node, ...]:
     return tuple(node._replace(value=values[node.place]) for node in nodes)
 
 
-def _function(equation: Any, operands: list[int | Fixed]) -> Callable[..., list[Any]]:
+def _function(equation: Any, operands: list[int | LiteralOperand]) -> Callable[..., list[Any]]:
     """Return the equation as a function of the operands that are nodes."""
-    variables: list[Any] = []
-    atoms: list[Any] = []
-    for atom, operand in zip(equation.invars, operands, strict=True):
-        if isinstance(operand, Fixed):
-            aval = atom.aval
-            atoms.append(jex.Literal(np.asarray(operand.value, aval.dtype), aval))
-        else:
-            var = jex.Var(atom.aval)
-            variables.append(var)
-            atoms.append(var)
-    outvars = [jex.Var(var.aval) for var in equation.outvars]
-    own = equation.replace(invars=atoms, outvars=outvars)
-    about = jex.DebugInfo("step", _own_name(equation), None, None)
-    jaxpr = jex.Jaxpr((), variables, outvars, [own], own.effects, about)
-    closed = jex.ClosedJaxpr(jaxpr, ())
-    return jex.jaxpr_as_fun(closed)
+    numbers = {k: op.value for k, op in enumerate(operands) if isinstance(op, LiteralOperand)}
+    return jaxprs.step_function(equation, numbers)
 
 
 def _own_name(equation: Any) -> str:
     """Return the primitive's name, or that of the function whose derivative rule it carries."""
     name, params = equation.primitive.name, equation.params
-    if name not in _CUSTOM:
+    if name not in jaxprs.CUSTOM_RULES:
         return str(name)
     inner = params.get("call_jaxpr") or params.get("fun_jaxpr")
     debug = getattr(getattr(inner, "jaxpr", inner), "debug_info", None)
@@ -293,7 +277,7 @@ def _is_number(value: Any) -> bool:
     return known and not jnp.issubdtype(jax.typeof(value).dtype, jax.dtypes.extended)
 
 
-def _identity(equation: Any, operands: list[int | Fixed]) -> Any:
+def _identity(equation: Any, operands: list[int | LiteralOperand]) -> Any:
     """Return what two equations share when they compute the same; None where it can't be told."""
     if equation.effects:
         return None

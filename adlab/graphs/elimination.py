@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar, get_args
+from typing import Any, Generic, Protocol, TypeVar
 
 import jax
 
 from adlab.core import checks
+from adlab.core.types import PyTree
 from adlab.graphs.graph import Graph
 from adlab.graphs.local import local_edges, local_forms, work_dtype
-from adlab.graphs.orders import Order
+from adlab.graphs.orders import Order, search_order, total
 from adlab.graphs.partials import (
     Edge,
     Form,
@@ -20,13 +21,12 @@ from adlab.graphs.partials import (
     add_cost,
     compose,
     compose_cost,
-    dense,
-    dense_cost,
+    matrix_cost,
+    to_matrix,
 )
 
 __all__ = ["ARRAY_LIMIT", "Elimination", "eliminate"]
 
-PyTree = Any
 Pair = tuple[int, int]
 _Value = TypeVar("_Value", Form, Edge)
 ARRAY_LIMIT = 12  # vertices up to which "optimal" is searched for
@@ -36,8 +36,11 @@ ARRAY_LIMIT = 12  # vertices up to which "optimal" is searched for
 class Elimination:
     """An order of elimination with its cost, known before running, and the Jacobian by it.
 
-    order: indices of the graph's nodes. multiplications: in all; those that form the final
-    matrices are among them, those of the function and of the local derivatives aren't.
+    Attributes:
+      graph: whose Jacobian it is.
+      order: indices of the graph's nodes, the first to eliminate first.
+      multiplications: in all; those that form the final matrices are among them, those of the
+        function and of the local derivatives aren't.
     """
 
     graph: Graph
@@ -75,13 +78,13 @@ class Elimination:
         ]
         return jax.tree.unflatten(self.graph.out_tree, rows)
 
-    def _block(self, table: _Table, out: int, source: int) -> Any:
+    def _block(self, table: _Table[Edge], out: int, source: int) -> Any:
         nodes, dtype = self.graph.nodes, work_dtype(self.graph)
         shape = nodes[out].shape + nodes[source].shape
         if out == source:
             matrix = jax.numpy.eye(math.prod(nodes[out].shape), dtype=dtype)
         elif (source, out) in table.edges:
-            matrix = dense(table.edges[source, out], dtype).matrix
+            matrix = to_matrix(table.edges[source, out], dtype).matrix
         else:
             matrix = jax.numpy.zeros(shape, dtype)
         return matrix.reshape(shape).astype(nodes[out].dtype)
@@ -114,18 +117,22 @@ def eliminate(graph: Graph, order: Order | Sequence[str] = "markowitz") -> Elimi
         "optimal" with too many vertices.
     """
     table = _Table(graph, local_forms(graph), _Costs())
-    between = table.between
-    if not isinstance(order, str):
-        found = tuple(graph.named(name).place for name in order)
-        if sorted(found) != sorted(between):
-            names = [graph.nodes[v].name for v in between]
-            raise ValueError(f"order must hold each of {names} once, got {list(order)}")
+    if isinstance(order, str):
+        found = search_order(table, order, ARRAY_LIMIT)
     else:
-        checks.one_of("order", order, get_args(Order))
-        found = _ORDERS[order](table)
-    for vertex in found:
-        table.eliminate(vertex)
-    return Elimination(graph, found, table.cost + table.final_cost())
+        found = tuple(graph.named(name).place for name in order)
+        if sorted(found) != sorted(table.between):
+            names = [graph.nodes[v].name for v in table.between]
+            raise ValueError(f"order must hold each of {names} once, got {list(order)}")
+    return Elimination(graph, found, total(table, found))
+
+
+class _Algebra(Protocol[_Value]):
+    """What an elimination does with the values on edges."""
+
+    def compose(self, second: _Value, first: _Value) -> _Value: ...
+
+    def add(self, one: _Value, other: _Value) -> _Value: ...
 
 
 class _Costs:
@@ -156,18 +163,18 @@ def _form(value: Form | Edge) -> Form:
 
 
 class _Table(Generic[_Value]):
-    """The derivatives on all edges while vertices are eliminated, and what that cost.
+    """The derivatives on all edges while vertices are eliminated.
 
     Results that no output needs are left out. An output that is needed further is a vertex to
     eliminate, too: it loses the edges to what it feeds and keeps those that enter it. An output
     that is an argument needs no edge: its derivative in itself is the identity.
     """
 
-    def __init__(self, graph: Graph, edges: dict[Pair, Any], algebra: Any) -> None:
-        self.algebra, self.cost = algebra, 0
+    def __init__(self, graph: Graph, edges: dict[Pair, _Value], algebra: _Algebra[_Value]) -> None:
+        self.algebra: _Algebra[_Value] = algebra
         self.names = tuple(node.name for node in graph.nodes)
         self.inputs, self.targets = frozenset(graph.inputs), frozenset(graph.outputs)
-        self.edges: dict[Pair, Any] = {}
+        self.edges: dict[Pair, _Value] = {}
         self.pred: dict[int, set[int]] = {}
         self.succ: dict[int, set[int]] = {}
         live = set(graph.outputs)
@@ -183,7 +190,7 @@ class _Table(Generic[_Value]):
         linked = {v for v in self.pred if self.pred[v] and self.succ.get(v)}
         return tuple(sorted(linked - self.inputs))
 
-    def _set(self, a: int, b: int, value: Any) -> None:
+    def _set(self, a: int, b: int, value: _Value) -> None:
         self.edges[a, b] = value
         self.succ.setdefault(a, set()).add(b)
         self.pred.setdefault(b, set()).add(a)
@@ -199,13 +206,17 @@ class _Table(Generic[_Value]):
                     total += add_cost(_form(self.edges[a, b]), form)[1]
         return total
 
-    def fill(self, v: int) -> int:
-        """Return how many numbers lie between the neighbours of v."""
+    def _fill(self, v: int) -> int:
         rows = sum(_form(self.edges[v, b]).rows for b in self.succ[v])
         return rows * sum(_form(self.edges[a, v]).cols for a in self.pred[v])
 
-    def eliminate(self, v: int) -> None:
-        self.cost += self.price(v)
+    def rank(self, v: int) -> tuple[int, int]:
+        """Return the price of v, and of equals how many numbers lie between its neighbours."""
+        return self.price(v), self._fill(v)
+
+    def eliminate(self, v: int) -> int:
+        """Eliminate v; return its cost."""
+        cost = self.price(v)
         for a in sorted(self.pred[v]):
             for b in sorted(self.succ[v]):
                 value = self.algebra.compose(self.edges[v, b], self.edges[a, v])
@@ -215,11 +226,11 @@ class _Table(Generic[_Value]):
         for b in self.succ.pop(v):
             del self.edges[v, b]
             self.pred[b].discard(v)
-        if v in self.targets:
-            return
-        for a in self.pred.pop(v):
-            del self.edges[a, v]
-            self.succ[a].discard(v)
+        if v not in self.targets:
+            for a in self.pred.pop(v):
+                del self.edges[a, v]
+                self.succ[a].discard(v)
+        return cost
 
     def require_finished(self) -> None:
         """Raise RuntimeError unless what is left joins inputs to outputs: a lost path is a zero."""
@@ -237,73 +248,20 @@ class _Table(Generic[_Value]):
     def final_cost(self) -> int:
         """Return what it costs to write what is left as matrices; all vertices are eliminated."""
         self.require_finished()
-        return sum(dense_cost(_form(edge))[1] for edge in self.edges.values())
+        return sum(matrix_cost(_form(edge))[1] for edge in self.edges.values())
 
-    def copy(self) -> _Table:
-        new = object.__new__(_Table)
-        new.algebra, new.cost, new.names = self.algebra, self.cost, self.names
+    def reached(self, v: int) -> tuple[Hashable, Callable[[], _Table[_Value]]]:
+        """Return the edges left without v: their kinds depend on the order of those before it."""
+        after = self.copy()
+        after.eliminate(v)
+        return frozenset(after.edges.items()), lambda: after
+
+    def copy(self) -> _Table[_Value]:
+        """Return another table, to eliminate from; the derivatives are shared."""
+        new: _Table[_Value] = object.__new__(_Table)
+        new.algebra, new.names = self.algebra, self.names
         new.inputs, new.targets = self.inputs, self.targets
         new.edges = dict(self.edges)
         new.pred = {v: set(s) for v, s in self.pred.items()}
         new.succ = {v: set(s) for v, s in self.succ.items()}
         return new
-
-
-def _markowitz(table: _Table) -> tuple[int, ...]:
-    table, left, found = table.copy(), list(table.between), []
-    while left:
-        v = min(left, key=lambda v: (table.price(v), table.fill(v)))
-        table.eliminate(v)
-        left.remove(v)
-        found.append(v)
-    return tuple(found)
-
-
-def _optimal(table: _Table) -> tuple[int, ...]:
-    """Search what can be left of the graph, in layers, keeping the cheapest way to each.
-
-    The kinds of the edges that are left depend on the order, so that the set of eliminated
-    vertices alone doesn't tell what the rest will cost.
-    """
-    between = table.between
-    if len(between) > ARRAY_LIMIT:
-        raise ValueError(
-            f'order="optimal" must have at most {ARRAY_LIMIT} vertices to eliminate, got '
-            f'{len(between)}; take order="markowitz"'
-        )
-    candidates = [between, between[::-1], _markowitz(table)]
-    best = min(candidates, key=lambda order: _total(table, order))
-    bound = _total(table, best)
-    layer: dict[Any, tuple[tuple[int, ...], _Table]] = {(): ((), table)}
-    for _ in between:
-        following: dict[Any, tuple[tuple[int, ...], _Table]] = {}
-        for order, state in layer.values():
-            for v in between:
-                if v in order or state.cost + state.price(v) >= bound:
-                    continue
-                after = state.copy()
-                after.eliminate(v)
-                reached = frozenset(after.edges.items())
-                if reached not in following or after.cost < following[reached][1].cost:
-                    following[reached] = ((*order, v), after)
-        layer = following
-    for order, state in layer.values():
-        if state.cost + state.final_cost() < bound:
-            best, bound = order, state.cost + state.final_cost()
-    return best
-
-
-def _total(table: _Table, order: Sequence[int]) -> int:
-    """Return all multiplications of an order, those of the final matrices too."""
-    table = table.copy()
-    for vertex in order:
-        table.eliminate(vertex)
-    return table.cost + table.final_cost()
-
-
-_ORDERS: dict[str, Callable[[_Table], tuple[int, ...]]] = {
-    "forward": lambda table: table.between,
-    "reverse": lambda table: table.between[::-1],
-    "markowitz": _markowitz,
-    "optimal": _optimal,
-}

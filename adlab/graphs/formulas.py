@@ -12,9 +12,22 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from adlab.graphs.graph import Fixed, Graph, Step
+from adlab.core.types import ArrayLike
+from adlab.graphs.graph import Graph, LiteralOperand, Step
 
-__all__ = ["Style", "formula", "name_of", "partial", "product"]
+__all__ = [
+    "SHOWN",
+    "Style",
+    "formula",
+    "name_of",
+    "number",
+    "partial",
+    "product",
+    "relation",
+    "shape",
+]
+
+SHOWN = 4  # entries up to which an array is written out
 
 Style = Literal["text", "latex"]
 
@@ -115,9 +128,9 @@ _HOLOMORPHIC = frozenset(
 _SUPERSCRIPTS = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 
 
-def name_of(graph: Graph, operand: int | Fixed, style: Style = "text") -> str:
+def name_of(graph: Graph, operand: int | LiteralOperand, style: Style = "text") -> str:
     """Return how an operand is written: its node's name, or the number itself."""
-    if isinstance(operand, Fixed):
+    if isinstance(operand, LiteralOperand):
         return _number(operand.value)
     return _name(graph.nodes[operand].name, style)
 
@@ -177,6 +190,47 @@ def product(factors: Sequence[str], style: Style = "text") -> str:
     """Return a product, with brackets around sums."""
     wrapped = [f"({f})" if _is_sum(f) else f for f in factors]
     return ("·" if style == "text" else r"\,").join(wrapped)
+
+
+def number(value: ArrayLike, style: Style = "text", digits: int = 6) -> str:
+    """Return a number with so many significant digits; of an array, its entries or its shape.
+
+    >>> number(0.5), number(np.zeros((8, 3)))
+    ('0.5', '(8, 3)')
+    """
+    array = np.asarray(value)
+    if array.size > SHOWN:
+        return shape(array.shape, style)
+    if array.ndim:
+        return f"[{', '.join(number(entry, style, digits) for entry in array)}]"
+    if array.dtype.kind == "c":
+        sign = "-" if np.signbit(array.imag) else "+"
+        parts = [number(part, style, digits) for part in (array.real, np.abs(array.imag))]
+        return sign.join(parts) + ("j" if style == "text" else r"\,i")
+    if array.dtype.kind != "f":
+        return str(array)
+    text = f"{array.item():.{digits}g}"
+    mantissa, _, exponent = text.partition("e")
+    if not exponent or style == "text":
+        return text
+    return rf"{mantissa} \cdot 10^{{{int(exponent)}}}"
+
+
+def shape(sizes: Sequence[int], style: Style = "text") -> str:
+    """Return a shape, (8, 3)."""
+    if style == "text":
+        return str(tuple(sizes))
+    return r" \times ".join(map(str, sizes)) or "1"
+
+
+def relation(value: ArrayLike, style: Style = "text", digits: int = 6) -> str:
+    """Return `= 0.5` for what `number` writes out, `in R^(8, 3)` or in C^... for larger arrays."""
+    array = np.asarray(value)
+    if array.size <= SHOWN:
+        return f"= {number(value, style, digits)}"
+    sizes = shape(array.shape, style)
+    field = "C" if array.dtype.kind == "c" else "R"
+    return f"in {field}^{sizes}" if style == "text" else rf"\in \mathbb{{{field}}}^{{{sizes}}}"
 
 
 def _is_sum(text: str) -> bool:

@@ -11,20 +11,26 @@ import jax.numpy as jnp
 import numpy as np
 
 from adlab.core import checks
+from adlab.core.types import Array, PyTree
+from adlab.graphs import _notebook
 
-__all__ = ["Fixed", "Graph", "Node", "Step"]
+__all__ = ["Graph", "LiteralOperand", "Node", "Step"]
 
-PyTree = Any
 Kind = Literal["input", "constant", "step"]
 
 
 class Node(NamedTuple):
     """A value of the function.
 
-    place: its index in `Graph.nodes`. name: the argument's for inputs (`w1`, `params.kernel`), c1,
-    c2, ... for constant arrays, v1, v2, ... in the order of computation for results of steps, but
-    L for the one scalar output, and y or y1, y2, ... for other outputs. kind: where it comes from.
-    value: its value at the arguments that the graph was built at; a shape where these were shapes.
+    Attributes:
+      place: its index in `Graph.nodes`.
+      name: the argument's for inputs (`w1`, `params.kernel`), c1, c2, ... for constant arrays, v1,
+        v2, ... in the order of computation for results of steps, but L for the one scalar output,
+        and y or y1, y2, ... for other outputs.
+      kind: where it comes from.
+      shape: of the value.
+      dtype: of the value.
+      value: at the arguments that the graph was built at; a shape where these were shapes.
     """
 
     place: int
@@ -35,8 +41,12 @@ class Node(NamedTuple):
     value: Any
 
 
-class Fixed(NamedTuple):
-    """An operand that is a literal of the program, such as the 2.0 of x ** 2.0."""
+class LiteralOperand(NamedTuple):
+    """An operand that is a literal of the program, such as the 2.0 of x ** 2.0.
+
+    Attributes:
+      value: the number, mostly without a shape.
+    """
 
     value: Any
 
@@ -45,17 +55,23 @@ class Fixed(NamedTuple):
 class Step:
     """A primitive applied to operands.
 
-    primitive: its name in JAX; of a function with a derivative rule of its own, that function's.
-    operands: indices of nodes, and literals. results: indices of nodes. params: of the primitive.
-    fun: maps the values of the operands that are nodes, in order, to the list of results; JAX
-    differentiates it by the primitive's own rule.
+    Attributes:
+      primitive: its name in JAX; of a function with a derivative rule of its own, that function's.
+      operands: indices of nodes, and literals.
+      results: indices of nodes.
+      params: of the primitive.
+      fun: maps the values of the operands that are nodes, in order, to the list of results; JAX
+        differentiates it by the primitive's own rule.
     """
 
     primitive: str
-    operands: tuple[int | Fixed, ...]
+    operands: tuple[int | LiteralOperand, ...]
     results: tuple[int, ...]
     params: dict[str, Any]
     fun: Callable[..., list[Any]]
+
+    def __repr__(self) -> str:
+        return f"Step({self.primitive}, {self.operands} -> {self.results})"
 
     @property
     def parents(self) -> tuple[int, ...]:
@@ -70,11 +86,15 @@ class Step:
 
 @dataclass(frozen=True, eq=False)
 class Graph:
-    """A function as nodes and steps; see `build`.
+    """A function as nodes and steps; see `build`. A notebook shows its picture.
 
-    nodes: in topological order, parents first. steps: in the order of computation. inputs, outputs:
-    indices of nodes, one per leaf of the arguments and of what the function returns. in_tree,
-    out_tree: the structures of these.
+    Attributes:
+      nodes: in topological order, parents first.
+      steps: in the order of computation.
+      inputs: indices of nodes, one per leaf of the arguments.
+      outputs: indices of nodes, one per leaf of what the function returns.
+      in_tree: the structure of the arguments.
+      out_tree: the structure of what the function returns.
     """
 
     nodes: tuple[Node, ...]
@@ -83,6 +103,17 @@ class Graph:
     outputs: tuple[int, ...]
     in_tree: Any
     out_tree: Any
+
+    def __repr__(self) -> str:
+        ends = (
+            ", ".join(self.nodes[place].name for place in end)
+            for end in (self.inputs, self.outputs)
+        )
+        sizes = f"{len(self.nodes)} nodes, {len(self.steps)} steps"
+        return f"Graph({' -> '.join(ends)}: {sizes})"
+
+    def _repr_html_(self) -> str:
+        return _notebook.picture(self)
 
     @property
     def edges(self) -> tuple[tuple[int, int], ...]:
@@ -100,7 +131,7 @@ class Graph:
         checks.one_of("name", name, found)
         return found[name]
 
-    def values(self, *args: PyTree) -> list[Any]:
+    def values(self, *args: PyTree) -> list[Array]:
         """Return the values of all nodes at `args`; traceable.
 
         Raises:
@@ -109,7 +140,7 @@ class Graph:
         leaves, tree = jax.tree.flatten(args)
         if tree != self.in_tree:
             raise ValueError(f"arguments must have the structure {self.in_tree}, got {tree}")
-        values: list[Any] = [node.value for node in self.nodes]
+        values: list[Array] = [node.value for node in self.nodes]
         for index, leaf in zip(self.inputs, leaves, strict=True):
             node = self.nodes[index]
             if np.shape(leaf) != node.shape:

@@ -1,16 +1,39 @@
 """Derivatives on the edges of a graph of arrays, which keep the structure that they have.
 
-An edge from a node of n numbers to one of m is
+Eliminating vertex v replaces each path a -> v -> b by an edge a -> b (Griewank & Walther, 9.1):
 
-* Diagonal: m = n, and entry i depends on entry i alone, as for elementwise functions;
-* Dense: a matrix (m, n);
-* Map: a linear map known by what it does to vectors: broadcasts, sums, transposes, gathers,
-  convolutions. Its work is the multiplications per vector.
+    C_{ba}  <-  C_{ba} + C_{bv} C_{va}        (without the first term where there was no such edge),
 
-What a product costs depends on kinds and sizes alone, so that costs are known before anything is
-computed. Multiplications by 1 are counted as any other.
+after which no path leads through v, and the sum over paths is the same. When only inputs and
+outputs are left, the edges between them are the Jacobian. Two operations suffice, `compose` and
+`add`. An edge from a node of n numbers to one of m is
+
+* diagonal: m = n, C = diag(d), as for elementwise functions;
+* dense: a matrix (m, n);
+* a map: known by what it does to vectors: broadcasts, sums, transposes, gathers, convolutions. Its
+  work w is the multiplications per vector.
+
+These are closed under both, and exact, since each operation is one on matrices:
+
+    diag(d) diag(e) = diag(d e)               n multiplications
+    map after map = map                       none yet; work w1 + w2 (a diagonal has work n)
+    dense (m, k) times map of k by n          m w: on its rows; and n w for a map times a dense one
+    dense (m, k) times dense (k, n)           m k n: a dense edge is a map of work m k as well
+    diag(d) + diag(e) = diag(d + e)           none
+    map + map = map of work w1 + w2           none; a matrix where that is no less work
+    dense + any = dense                       what the other one takes as a matrix: w min(m, n)
+
+By associativity a chain of maps may be applied from either end, and is applied when it meets a
+matrix, or at the end. A matrix is made of a map where that is cheaper: w min(m, n) for itself, by
+columns or by rows, and m k n for the product. What all this costs depends on kinds and sizes
+alone, so that costs are known before anything is computed. Multiplications by 1 are counted as any
+other.
+
 A map made of more than LEAF_LIMIT others is made a matrix: where paths part and meet again and
 again, it would be applied once per path.
+
+Source: Griewank & Walther (2008), Evaluating Derivatives, chapter 9, doi:10.1137/1.9780898717761,
+for graphs of numbers.
 """
 
 from __future__ import annotations
@@ -22,15 +45,22 @@ from typing import Any, Literal, NamedTuple
 
 import jax.numpy as jnp
 
-__all__ = ["Edge", "Form", "add", "add_cost", "compose", "compose_cost", "dense", "dense_cost"]
+from adlab.core.types import DTypeLike
 
-LEAF_LIMIT = 64
+__all__ = ["Edge", "Form", "add", "add_cost", "compose", "compose_cost", "matrix_cost", "to_matrix"]
+
+LEAF_LIMIT = 64  # paths that a map may stand for
 
 
 class Form(NamedTuple):
-    """Kind and size of an edge: from n = `cols` to m = `rows` numbers; work per vector.
+    """Kind and size of an edge.
 
-    leaves: how many edges a map chains or sums, each as often as it is applied.
+    Attributes:
+      kind: how it is held.
+      rows: m, the numbers of the node that it leads to.
+      cols: n, the numbers of the node that it comes from.
+      work: multiplications of one product with a vector.
+      leaves: how many edges a map chains or sums, each as often as it is applied.
     """
 
     kind: Literal["diagonal", "dense", "map"]
@@ -44,8 +74,12 @@ class Form(NamedTuple):
 class Edge:
     """A derivative: its form, and what it is.
 
-    entries: of a diagonal (n,), or None for ones. matrix: of a dense one (m, n). push: (n, k) ->
-    (m, k) on columns, and pull: (k, m) -> (k, n) on rows, of a map.
+    Attributes:
+      form: its kind and size.
+      entries: of a diagonal, (n,); None for ones.
+      matrix: of a dense one, (m, n).
+      push: of a map, the product with columns: (n, k) -> (m, k).
+      pull: of a map, the product of rows with it: (k, m) -> (k, n).
     """
 
     form: Form
@@ -88,7 +122,7 @@ def compose_cost(second: Form, first: Form) -> tuple[Form, int]:
     if second.kind == first.kind == "diagonal":
         return first, first.rows
     chain = _chain(second, first)
-    return dense_cost(chain) if chain.leaves > LEAF_LIMIT else (chain, 0)
+    return matrix_cost(chain) if chain.leaves > LEAF_LIMIT else (chain, 0)
 
 
 def _chain(second: Form, first: Form) -> Form:
@@ -100,17 +134,19 @@ def _opened_cost(second: Form, first: Form) -> float:
     """Return what a product with a matrix takes if the map is made a matrix first."""
     other = second if first.kind == "dense" else first
     product = second.rows * second.cols * first.cols
-    return dense_cost(other)[1] + product if other.kind == "map" else math.inf
+    return matrix_cost(other)[1] + product if other.kind == "map" else math.inf
 
 
-def compose(second: Edge, first: Edge, dtype: Any) -> Edge:
+def compose(second: Edge, first: Edge, dtype: DTypeLike) -> Edge:
     """Return the derivative along first, then second."""
     form, cost = compose_cost(second.form, first.form)
     lazy = "dense" not in (second.form.kind, first.form.kind)
+    # the same comparison as in `compose_cost`, so that what is computed is what was counted
     if not lazy and cost == _opened_cost(second.form, first.form):
         matrix = second.matrix if first.matrix is None else first.matrix
         return Edge(
-            form, matrix=dense(second, matrix.dtype).matrix @ dense(first, matrix.dtype).matrix
+            form,
+            matrix=to_matrix(second, matrix.dtype).matrix @ to_matrix(first, matrix.dtype).matrix,
         )
     if form.kind == "diagonal":
         if first.entries is None or second.entries is None:
@@ -122,21 +158,21 @@ def compose(second: Edge, first: Edge, dtype: Any) -> Edge:
             push=lambda columns: second.on_columns(first.on_columns(columns)),
             pull=lambda rows: first.on_rows(second.on_rows(rows)),
         )
-        return chain if form.kind == "map" else dense(chain, dtype)
+        return chain if form.kind == "map" else to_matrix(chain, dtype)
     if first.form.kind == "dense":
         return Edge(form, matrix=second.on_columns(first.matrix))
     return Edge(form, matrix=first.on_rows(second.matrix))
 
 
-def dense_cost(form: Form) -> tuple[Form, int]:
+def matrix_cost(form: Form) -> tuple[Form, int]:
     """Return the form of an edge as a matrix, and the multiplications that forming it takes."""
     made = Form("dense", form.rows, form.cols, form.rows * form.cols)
     return made, form.work * min(form.rows, form.cols) if form.kind == "map" else 0
 
 
-def dense(edge: Edge, dtype: Any) -> Edge:
+def to_matrix(edge: Edge, dtype: DTypeLike) -> Edge:
     """Return an edge as a matrix: column by column or row by row, whichever are fewer."""
-    form, _ = dense_cost(edge.form)
+    form, _ = matrix_cost(edge.form)
     if edge.form.kind == "dense":
         return edge
     if edge.form.kind == "diagonal":
@@ -159,11 +195,11 @@ def add_cost(one: Form, other: Form) -> tuple[Form, int]:
     ):
         leaves = one.leaves + other.leaves
         return Form("map", one.rows, one.cols, one.work + other.work, leaves), 0
-    made, first = dense_cost(one)
-    return made, first + dense_cost(other)[1]
+    made, first = matrix_cost(one)
+    return made, first + matrix_cost(other)[1]
 
 
-def add(one: Edge, other: Edge, dtype: Any) -> Edge:
+def add(one: Edge, other: Edge, dtype: DTypeLike) -> Edge:
     """Return the sum of two derivatives between the same nodes."""
     form, _ = add_cost(one.form, other.form)
     if form.kind == "map":
@@ -176,4 +212,4 @@ def add(one: Edge, other: Edge, dtype: Any) -> Edge:
         ones = jnp.ones(form.rows, dtype)
         first, second = (ones if e.entries is None else e.entries for e in (one, other))
         return Edge(form, entries=first + second)
-    return Edge(form, matrix=dense(one, dtype).matrix + dense(other, dtype).matrix)
+    return Edge(form, matrix=to_matrix(one, dtype).matrix + to_matrix(other, dtype).matrix)

@@ -7,57 +7,31 @@ differentiate can be traced.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from adlab.core import checks
+from adlab.core.types import ArrayLike
 from adlab.graphs import formulas
 from adlab.graphs.graph import Graph, Step
+from adlab.graphs.records import (
+    STYLES,
+    LocalPartial,
+    Record,
+    Records,
+    Written,
+    forward_chain,
+    fraction,
+    reverse_chain,
+)
 
-__all__ = ["Partial", "Record", "forward_trace", "reverse_trace"]
-
-
-Written = dict[formulas.Style, str]
-
-
-class Partial(NamedTuple):
-    """A local derivative: of node `child` in its operand `parent`, both indices.
-
-    formula: {"text": ..., "latex": ...}, elementwise for arrays; None where there is none. value: a
-    number where both are scalars, else None.
-    """
-
-    child: int
-    parent: int
-    formula: Written | None
-    value: float | None
+__all__ = ["forward_trace", "reverse_trace"]
 
 
-class Record(NamedTuple):
-    """One step of a trace.
-
-    node: index of the node that the step is about. mode: "forward" or "reverse". formula: what the
-    node computes, or None for inputs. partials: the local derivatives that enter, of the node in
-    its operands (forward) or of its children in it (reverse). derivative: what was accumulated: of
-    the node along the tangent (forward), or of the output in the node (reverse), shaped as the
-    node; of an output L in a complex node v = a + i b it is ∂L/∂a − i ∂L/∂b, as JAX has it, with
-    which the chain rule is a product at holomorphic steps. chain: the chain rule as it was applied,
-    written out; text and LaTeX.
-    """
-
-    node: int
-    mode: Literal["forward", "reverse"]
-    formula: Written | None
-    value: Any
-    partials: tuple[Partial, ...]
-    derivative: Any
-    chain: dict[formulas.Style, tuple[str, ...]]
-
-
-def forward_trace(graph: Graph, wrt: str, tangent: Any = None) -> tuple[Record, ...]:
+def forward_trace(graph: Graph, wrt: str, tangent: ArrayLike | None = None) -> Records:
     """Carry derivatives in the input `wrt` from the inputs to the outputs.
 
     A record for the input and one for each result of a step, in the order of computation. Nodes
@@ -87,15 +61,15 @@ def forward_trace(graph: Graph, wrt: str, tangent: Any = None) -> tuple[Record, 
             partials = tuple(
                 part for part in _partials(graph, step, index) if part.parent in tangents
             )
-            chain = {style: _forward_chain(graph, index, wrt, partials, style) for style in _STYLES}
+            chain = {style: forward_chain(graph, index, wrt, partials, style) for style in STYLES}
             records.append(
                 Record(index, "forward", _formula(graph, step), graph.nodes[index].value,
                        partials, derivative, chain)
             )  # fmt: skip
-    return tuple(records)
+    return Records(graph, records)
 
 
-def reverse_trace(graph: Graph, output: str | None = None) -> tuple[Record, ...]:
+def reverse_trace(graph: Graph, output: str | None = None) -> Records:
     """Carry derivatives of a scalar output from it back to all inputs.
 
     A record for the output and one for each node that it depends on, in the order in which their
@@ -115,7 +89,7 @@ def reverse_trace(graph: Graph, output: str | None = None) -> tuple[Record, ...]
         for index in step.results:
             _require_finite(graph, step, index, None)
     cotangents: dict[int, Any] = {target: jnp.ones((), graph.nodes[target].dtype)}
-    entering: dict[int, list[Partial]] = {}
+    entering: dict[int, list[LocalPartial]] = {}
     for step in reversed(graph.steps):
         if not any(index in cotangents for index in step.results):
             continue
@@ -133,7 +107,7 @@ def reverse_trace(graph: Graph, output: str | None = None) -> tuple[Record, ...]
         _require_finite(graph, made, node.place, cotangents[node.place])
         partials = tuple(entering.get(node.place, ()))
         chain = {
-            style: _reverse_chain(graph, node.place, target, partials, style) for style in _STYLES
+            style: reverse_chain(graph, node.place, target, partials, style) for style in STYLES
         }
         written = None if made is None else _formula(graph, made)
         records.append(
@@ -141,21 +115,18 @@ def reverse_trace(graph: Graph, output: str | None = None) -> tuple[Record, ...]
                 node.place, "reverse", written, node.value, partials, cotangents[node.place], chain
             )
         )
-    return tuple(records)
-
-
-_STYLES: tuple[formulas.Style, ...] = ("text", "latex")
+    return Records(graph, records)
 
 
 def _source_record(graph: Graph, source: int, wrt: str, tangent: Any) -> Record:
     chain: dict[formulas.Style, tuple[str, ...]] = {
-        style: (_fraction(graph, source, wrt, style),) for style in _STYLES
+        style: (fraction(graph, source, wrt, style),) for style in STYLES
     }
     return Record(source, "forward", None, graph.nodes[source].value, (), tangent, chain)
 
 
 def _formula(graph: Graph, step: Step) -> Written:
-    return {style: formulas.formula(graph, step, style) for style in _STYLES}
+    return {style: formulas.formula(graph, step, style) for style in STYLES}
 
 
 def _require_values(graph: Graph) -> None:
@@ -223,7 +194,7 @@ def _moving(graph: Graph, step: Step) -> list[int]:
     ]
 
 
-def restricted(graph: Graph, step: Step, values: Sequence[Any]) -> tuple[Any, list[int]]:
+def _restricted(graph: Graph, step: Step, values: Sequence[Any]) -> tuple[Any, list[int]]:
     """Return the step as a function of its floating-point parents, with their places."""
     moving = _moving(graph, step)
 
@@ -239,7 +210,7 @@ def restricted(graph: Graph, step: Step, values: Sequence[Any]) -> tuple[Any, li
 def _push(graph: Graph, step: Step, tangents: dict[int, Any]) -> None:
     parents = step.parents
     values = [graph.nodes[parent].value for parent in parents]
-    fun, moving = restricted(graph, step, values)
+    fun, moving = _restricted(graph, step, values)
     if not any(parents[place] in tangents for place in moving):
         return
     primals = [jnp.asarray(values[place]) for place in moving]
@@ -266,7 +237,7 @@ def _push(graph: Graph, step: Step, tangents: dict[int, Any]) -> None:
 def _pull(graph: Graph, step: Step, cotangents: dict[int, Any]) -> None:
     parents = step.parents
     values = [graph.nodes[parent].value for parent in parents]
-    fun, moving = restricted(graph, step, values)
+    fun, moving = _restricted(graph, step, values)
     if not moving:
         return
     out, pull = jax.vjp(fun, *(jnp.asarray(values[place]) for place in moving))
@@ -284,17 +255,17 @@ def _zero(value: Any) -> Any:
     return np.zeros(value.shape, jax.dtypes.float0)
 
 
-def _partials(graph: Graph, step: Step, index: int) -> list[Partial]:
+def _partials(graph: Graph, step: Step, index: int) -> list[LocalPartial]:
     """Return the local derivatives of one result in each operand that is a node, in order.
 
     An operand that stands in several places has one for each.
     """
-    found: list[Partial] = []
+    found: list[LocalPartial] = []
     if not jnp.issubdtype(graph.nodes[index].dtype, jnp.inexact):
         return found
     parents = step.parents
     values = [graph.nodes[parent].value for parent in parents]
-    fun, moving = restricted(graph, step, values)
+    fun, moving = _restricted(graph, step, values)
     output = step.results.index(index)
     scalar = graph.nodes[index].shape == () and all(
         graph.nodes[parents[place]].shape == () for place in moving
@@ -309,9 +280,9 @@ def _partials(graph: Graph, step: Step, index: int) -> list[Partial]:
         value = None
         if scalar and floating:
             value = _slope(fun, primals, k, output)
-        written = {style: formulas.partial(graph, step, places[place], style) for style in _STYLES}
+        written = {style: formulas.partial(graph, step, places[place], style) for style in STYLES}
         formula = {s: w for s, w in written.items() if w is not None} or None
-        found.append(Partial(index, parents[place], formula, value))
+        found.append(LocalPartial(index, parents[place], formula, value))
     return found
 
 
@@ -324,59 +295,3 @@ def _slope(fun: Any, primals: list[Any], place: int, output: int) -> float:
         out, pull = jax.vjp(fun, *primals)
         seeds = [jnp.ones_like(x) if j == output else _zero(x) for j, x in enumerate(out)]
         return float(pull(seeds)[place])
-
-
-def _fraction(graph: Graph, top: int, bottom: int | str, style: formulas.Style) -> str:
-    below = graph.named(bottom).place if isinstance(bottom, str) else bottom
-    over, under = (formulas.name_of(graph, index, style) for index in (top, below))
-    if style == "text":
-        return f"∂{over}/∂{under}"
-    return rf"\frac{{\partial {over}}}{{\partial {under}}}"
-
-
-def _forward_chain(
-    graph: Graph, index: int, wrt: str, partials: Sequence[Partial], style: formulas.Style
-) -> tuple[str, ...]:
-    """Return the sides of ∂v/∂w = Σ ∂v/∂x·∂x/∂w = Σ (formula)·∂x/∂w."""
-    left = _fraction(graph, index, wrt, style)
-    if not partials:
-        return (left, "0")
-    general = [
-        formulas.product(
-            [_fraction(graph, index, p.parent, style), _fraction(graph, p.parent, wrt, style)],
-            style,
-        )
-        for p in partials
-    ]
-    written = [
-        formulas.product([_local(graph, p, style), _fraction(graph, p.parent, wrt, style)], style)
-        for p in partials
-    ]
-    return (left, " + ".join(general), " + ".join(written))
-
-
-def _reverse_chain(
-    graph: Graph, index: int, target: int, partials: Sequence[Partial], style: formulas.Style
-) -> tuple[str, ...]:
-    """Return the sides of ∂L/∂v = Σ ∂L/∂x·∂x/∂v = Σ ∂L/∂x·(formula)."""
-    left = _fraction(graph, target, index, style)
-    if index == target and not partials:
-        return (left, "1")
-    general = [
-        formulas.product(
-            [_fraction(graph, target, p.child, style), _fraction(graph, p.child, index, style)],
-            style,
-        )
-        for p in partials
-    ]
-    written = [
-        formulas.product([_fraction(graph, target, p.child, style), _local(graph, p, style)], style)
-        for p in partials
-    ]
-    return (left, " + ".join(general), " + ".join(written))
-
-
-def _local(graph: Graph, part: Partial, style: formulas.Style) -> str:
-    if part.formula is not None and style in part.formula:
-        return part.formula[style]
-    return _fraction(graph, part.child, part.parent, style)

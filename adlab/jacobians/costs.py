@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -13,15 +12,15 @@ import numpy as np
 
 from adlab.core import flops
 from adlab.core.calls import check_arguments
+from adlab.core.jaxprs import equations, num_bytes, subjaxprs
+from adlab.core.types import ChunkSize, PyTree, TreeFn
 from adlab.jacobians import mixed, sweeps
 from adlab.jacobians.selection import Argnums, Selection, select
 
-__all__ = ["ChunkSize", "JacobianCosts", "ModeCost", "chunk_length", "jacobian_costs", "table"]
+__all__ = ["ChunkSize", "JacobianCosts", "ModeCost", "cost_table", "jacobian_costs", "sweep_chunk"]
 
-PyTree = Any
 Sweep = Literal["forward", "reverse"]
 Dense = Sweep | Literal["mixed"]
-ChunkSize = int | Literal["auto"]
 MEMORY = 1 << 26  # bytes that the widest intermediate of a chunk may take
 STEPS = 200  # equations up to which an elimination is looked for
 GAIN = 0.5  # what an elimination's work must be below, relative to the better sweep's
@@ -64,8 +63,11 @@ class ModeCost:
 class JacobianCosts:
     """A table of modes, the ways to a dense Jacobian of `outputs` times `inputs` numbers.
 
-    It holds the modes in which the function can be differentiated; elimination ("mixed") only where
-    the function is small enough for `best` to consider it.
+    Attributes:
+      inputs: n, the numbers that are differentiated.
+      outputs: m, the numbers that the function returns.
+      rows: the modes in which the function can be differentiated; elimination ("mixed") only where
+        the function is small enough for `best` to consider it.
     """
 
     inputs: int
@@ -121,7 +123,7 @@ class JacobianCosts:
 
 
 def jacobian_costs(
-    fun: Callable[..., Any], *args: PyTree, argnums: Argnums = 0, has_aux: bool = False
+    fun: TreeFn, *args: PyTree, argnums: Argnums = 0, has_aux: bool = False
 ) -> JacobianCosts:
     """Return what the Jacobian of `fun` at `args` costs in each mode; nothing is computed.
 
@@ -152,7 +154,7 @@ def jacobian_costs(
     check_arguments(argnums, has_aux)
 
     def measured(*traced: PyTree) -> JacobianCosts:
-        return table(select(fun, argnums, has_aux, traced, {}))
+        return cost_table(select(fun, argnums, has_aux, traced, {}))
 
     return _outside(measured, args)
 
@@ -166,7 +168,7 @@ def _outside(measured: Callable[..., JacobianCosts], args: tuple[PyTree, ...]) -
     return found[0]
 
 
-def table(chosen: Selection, *, elimination: bool = True) -> JacobianCosts:
+def cost_table(chosen: Selection, *, elimination: bool = True) -> JacobianCosts:
     """Return the costs of all modes in which the function can be differentiated.
 
     elimination: whether it is looked for.
@@ -188,7 +190,7 @@ def table(chosen: Selection, *, elimination: bool = True) -> JacobianCosts:
     return JacobianCosts(chosen.inputs, chosen.outputs, tuple(rows))
 
 
-def chunk_length(chosen: Selection, mode: Sweep, chunk_size: ChunkSize) -> int:
+def sweep_chunk(chosen: Selection, mode: Sweep, chunk_size: ChunkSize) -> int:
     """Return how many of the sweeps of a mode to do at a time."""
     count = chosen.inputs if mode == "forward" else chosen.outputs
     if chunk_size == "auto":
@@ -213,7 +215,7 @@ def _sweeps(chosen: Selection, mode: Sweep) -> ModeCost:
 
 def _row_slowness(jaxpr: Any) -> float:
     """Return ROW_PRODUCTS to ROW_REST by the share of products in a program, loops counted once."""
-    eqns = [eqn for eqn in flops.equations(jaxpr) if not list(flops.subjaxprs(eqn))]
+    eqns = [eqn for eqn in equations(jaxpr) if not list(subjaxprs(eqn))]
     parts = (eqns, [eqn for eqn in eqns if eqn.primitive.name in PRODUCTS])
     works = [flops.count_jaxpr(jaxpr.replace(eqns=part)) for part in parts]
     everything, products = (work.flops + BYTE * work.bytes for work in works)
@@ -231,18 +233,15 @@ def _jaxpr(chosen: Selection, mode: Sweep, number: int) -> Any:
 
 def _width(one: Any, two: Any) -> int:
     """Return the bytes of the widest result that a further sweep adds."""
-    sizes = [[_result_bytes(eqn) for eqn in flops.equations(jaxpr)] for jaxpr in (one, two)]
-    if len(sizes[0]) != len(sizes[1]):
-        return max(sizes[1], default=1)
-    return max([1, *(both - first for first, both in zip(*sizes, strict=True))])
+    single, double = ([_result_bytes(eqn) for eqn in equations(jaxpr)] for jaxpr in (one, two))
+    if len(single) != len(double):
+        return max(double, default=1)
+    added = (both - first for first, both in zip(single, double, strict=True))
+    return max(1, max(added, default=1))
 
 
 def _result_bytes(eqn: Any) -> int:
-    return sum(
-        math.prod(var.aval.shape) * var.aval.dtype.itemsize
-        for var in eqn.outvars
-        if hasattr(var.aval, "shape") and hasattr(var.aval.dtype, "itemsize")
-    )
+    return sum(num_bytes(var.aval) for var in eqn.outvars)
 
 
 def _automatic(count: int, width: int) -> int:
@@ -261,7 +260,7 @@ def _elimination(chosen: Selection) -> ModeCost | None:
     except (TypeError, ValueError, NotImplementedError):
         return None  # a step without the derivative that a product needs
     result = sum(leaf.dtype.itemsize for leaf in jax.tree.leaves(chosen.shape)) * chosen.inputs
-    widest = max((_result_bytes(eqn) for eqn in flops.equations(jaxpr)), default=0)
+    widest = max((_result_bytes(eqn) for eqn in equations(jaxpr)), default=0)
     if widest > max(MEMORY, 2 * chosen.outputs * result):
         return None  # products aren't taken in chunks
     work = flops.count_jaxpr(jaxpr)

@@ -6,14 +6,14 @@ from typing import Any
 
 import jax
 
-from adlab.core import flops
+from adlab.core.jaxprs import equations
+from adlab.core.types import PyTree
 from adlab.graphs import Elimination, build, eliminate
 from adlab.graphs.elimination import ARRAY_LIMIT
 from adlab.jacobians.selection import Selection
 
 __all__ = ["cheapest", "mixed", "num_steps"]
 
-PyTree = Any
 _ORDERS = ("forward", "reverse", "markowitz")
 
 
@@ -40,4 +40,4 @@ def mixed(chosen: Selection) -> tuple[PyTree, Any]:
 
 def num_steps(chosen: Selection) -> int:
     """Count the equations of the function, those within loops and calls included."""
-    return sum(1 for _ in flops.equations(jax.make_jaxpr(chosen.fun)(chosen.x).jaxpr))
+    return sum(1 for _ in equations(jax.make_jaxpr(chosen.fun)(chosen.x).jaxpr))

@@ -11,11 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from adlab.core import _layout
+from adlab.core.types import PyTree
 from adlab.jacobians.selection import Selection
 
 __all__ = ["forward", "pulled", "pushed", "reverse"]
-
-PyTree = Any
 
 
 def pushed(chosen: Selection, x: PyTree, tangents: PyTree) -> PyTree:

@@ -11,7 +11,7 @@ import jax
 from adlab.core import _devices, _layout, checks
 from adlab.core.calls import calling, check_arguments
 from adlab.jacobians import sweeps
-from adlab.jacobians.costs import ChunkSize, chunk_length, table
+from adlab.jacobians.costs import ChunkSize, cost_table, sweep_chunk
 from adlab.jacobians.mixed import mixed
 from adlab.jacobians.selection import Argnums, Selection, call_key, select
 from adlab.jacobians.sparse import import_asdex, sparse
@@ -141,8 +141,8 @@ def _on_devices(x: PyTree) -> bool:
 def _plan(chosen: Selection, mode: Any, chunk_size: ChunkSize) -> tuple[str, int]:
     if mode == "auto":
         whole = chunk_size == "auto" and not checks.concrete(chosen.x)
-        costs = table(chosen, elimination=whole and not _on_devices(chosen.x))
+        costs = cost_table(chosen, elimination=whole and not _on_devices(chosen.x))
         mode = costs.best
         if chunk_size == "auto":
             return mode, costs[mode].chunk
-    return mode, 1 if mode == "mixed" else chunk_length(chosen, mode, chunk_size)
+    return mode, 1 if mode == "mixed" else sweep_chunk(chosen, mode, chunk_size)

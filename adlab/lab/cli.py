@@ -157,7 +157,7 @@ def _dispatch(typed: list[str]) -> int:
         case Export():
             return _export(command)
         case tracing.Trace():
-            return tracing.run(command)
+            return tracing.run_trace(command)
         case Run():
             return _run(command, {})
 

@@ -61,7 +61,7 @@ def bracketed(arguments: Sequence[str]) -> list[str]:
     ]
 
 
-def run(command: Trace) -> int:
+def run_trace(command: Trace) -> int:
     """Trace and show, or write the file; return the exit code.
 
     Raises:
@@ -160,8 +160,9 @@ def _print(graph: Graph, records: Sequence[Record], lang: str) -> None:
     from rich import box
     from rich.table import Table
 
+    from adlab import drawing
     from adlab.figures.labels import text
-    from adlab.graphs import text as words
+    from adlab.graphs.formulas import relation
     from adlab.lab import report
 
     screen = report.console()
@@ -171,21 +172,20 @@ def _print(graph: Graph, records: Sequence[Record], lang: str) -> None:
     table.add_column(text("trace.node", lang), no_wrap=True)
     table.add_column(text("trace.value", lang), justify="right", no_wrap=True)
     table.add_column(text("trace.rule", lang))
-    for row in words.rows(graph, records):
+    for row in drawing.to_rows(graph, records):
         table.add_row(*row)
     screen.print(table)
     ends = graph.outputs if mode == "forward" else graph.inputs
     for record in records:
         if record.node in ends:
-            result = f"{record.chain['text'][0]} {words.relation(record.derivative, digits=10)}"
+            result = f"{record.chain['text'][0]} {relation(record.derivative, digits=10)}"
             screen.print(result, soft_wrap=True)
 
 
 def _write(path: Path, graph: Graph, records: Sequence[Record], lang: str) -> None:
     """Write the file so that it is there whole or not at all."""
+    from adlab import drawing
     from adlab.figures import style
-    from adlab.graphs import draw
-    from adlab.graphs import text as words
 
     temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")
     try:
@@ -193,15 +193,15 @@ def _write(path: Path, graph: Graph, records: Sequence[Record], lang: str) -> No
         with style.context(lang):
             match path.suffix:
                 case ".tex":
-                    temporary.write_text(words.to_latex(graph, records), encoding="utf-8")
+                    temporary.write_text(drawing.to_latex(graph, records), encoding="utf-8")
                 case ".dot":
-                    temporary.write_text(words.to_dot(graph, records), encoding="utf-8")
+                    temporary.write_text(drawing.to_dot(graph, records), encoding="utf-8")
                 case ".gif":
-                    draw.animate(graph, records, temporary)
+                    drawing.movie(graph, records).save(temporary)
                 case ".pdf":
-                    _write_pages(temporary, draw.pages(graph, records))
+                    _write_pages(temporary, drawing.pages(graph, records))
                 case _:
-                    draw.draw(graph, records).savefig(
+                    drawing.draw(graph, records).savefig(
                         temporary, metadata={"Date" if path.suffix == ".svg" else "Software": None}
                     )
         os.replace(temporary, path)

@@ -20,7 +20,7 @@ import numpy as np
 import optax
 from jax import lax
 
-from adlab.core import checks, flops
+from adlab.core import checks, jaxprs
 from adlab.core.types import Key, Loop, PyTree
 from adlab.optimize.trajectory import Trajectory, record_grid, running_mean
 
@@ -334,7 +334,7 @@ _Seconds = tuple[float | None, float | None]  # compiling, running
 
 
 def _holds_convolution(jaxpr: Any) -> bool:
-    return any(eqn.primitive.name == "conv_general_dilated" for eqn in flops.equations(jaxpr))
+    return any(eqn.primitive.name == "conv_general_dilated" for eqn in jaxprs.equations(jaxpr))
 
 
 def _run_concrete(

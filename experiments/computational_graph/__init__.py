@@ -15,9 +15,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from pydantic import Field, model_validator
 
-from adlab import graphs, lab
+from adlab import drawing, graphs, lab
 from adlab.figures.labels import text
-from adlab.graphs import draw
 from adlab.lab import Text, Verdict
 
 Arrays = dict[str, np.ndarray]
@@ -130,14 +129,14 @@ def _last_steps(data: Arrays) -> tuple[float, float]:
 def plot(data: Arrays, config: Config) -> dict[str, Figure]:
     """Draw the graph, the traces, and the last step of reverse mode as the slide has it."""
     graph = graphs.build(function, config.w1, config.w2)
-    figures = {"graph": draw.draw(graph, title=text("computational_graph.figure.graph"))}
+    figures = {"graph": drawing.draw(graph, title=text("computational_graph.figure.graph"))}
     for wrt in INPUTS:
         records = _stored(graphs.forward_trace(graph, wrt), data, f"forward_{wrt}")
-        figures[f"forward_{wrt}"] = draw.draw(graph, records)
+        figures[f"forward_{wrt}"] = drawing.draw(graph, records)
     records = _stored(graphs.reverse_trace(graph), data, "reverse")
-    figures["reverse"] = draw.draw(graph, records)
+    figures["reverse"] = drawing.draw(graph, records)
     last = [record.node for record in records].index(graph.named("w2").place)
-    page = next(itertools.islice(draw.pages(graph, records), last, None))
+    page = next(itertools.islice(drawing.pages(graph, records), last, None))
     return figures | {"correction": _correction(page, data)}
 
 

@@ -91,7 +91,7 @@ def _layered(*widths: int) -> orders.Dag:
 
 
 def _costs(graph: orders.Dag) -> list[int]:
-    return [orders.count(graph, orders.find_order(graph, order)) for order in ORDERS]
+    return [orders.multiplications(graph, orders.find_order(graph, order)) for order in ORDERS]
 
 
 def _random_costs(config: Config, progress: lab.Progress) -> np.ndarray:

@@ -234,7 +234,7 @@ def _ratios(data: Arrays, config: Config) -> Figure:
             )
         )
     figure, axes = panels.grid(title=text("estimator_variance.figure.title"))
-    panels.dots(
+    panels.dot_plot(
         axes[0, 0], [name for name, _, _ in rows], [i.estimate for _, _, i in rows],
         low=[i.low for _, _, i in rows], high=[i.high for _, _, i in rows], tolerance=0.05,
         methods=[kind for _, kind, _ in rows], xlabel=text("axis.ratio"),

@@ -18,10 +18,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from pydantic import Field
 
-from adlab import graphs, lab, models
+from adlab import drawing, graphs, lab, models
 from adlab.figures import panels, style
 from adlab.figures.labels import text
-from adlab.graphs import draw
 from adlab.lab import Text, Verdict
 
 Arrays = dict[str, np.ndarray]
@@ -146,7 +145,7 @@ def plot(data: Arrays, config: Config) -> dict[str, Figure]:
     graph = _graph(config)
     shapes = {node.place: f"${_sizes(data[f'value_{node.name}'])}$" for node in graph.nodes}
     title = text("feed_forward.figure.graph")
-    network = draw.draw(graph, title=title, captions=shapes)
+    network = drawing.draw(graph, title=title, captions=shapes)
     return {"graph": network, "passes": _passes(data, config)}
 
 

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from adlab import checkpointing
-from adlab.checkpointing import jaxprs, memory_report, plan
+from adlab.checkpointing import memory_report, plan
+from adlab.core import jaxprs
 
 LENGTH, WIDTH, BATCH = 16, 8, 64
 STATE = 4 * WIDTH * BATCH

@@ -38,6 +38,11 @@ def test_the_gif_has_every_frame_in_order_for_its_time(tmp_path):
     assert [p.name for p in path.parent.iterdir()] == ["lines.gif"]
 
 
+def test_a_frame_may_stand_for_longer_than_a_second(tmp_path):
+    data = movie(fps=0.5)[0].save(tmp_path / "lines.gif").read_bytes()
+    assert delays(data) == [200, 200, 200]
+
+
 def test_the_last_frame_may_stay(tmp_path):
     data = movie(fps=5, hold=1.0)[0].save(tmp_path / "lines.gif").read_bytes()
     assert delays(data)[:2] == [20, 20]
@@ -85,8 +90,16 @@ def test_another_suffix_is_refused(tmp_path):
         animation.require_writer("")
 
 
-@pytest.mark.parametrize("options", [{"fps": 0}, {"dpi": 0}, {"hold": -1.0}])
-def test_a_movie_that_makes_no_sense_is_refused(options):
+@pytest.mark.parametrize(
+    ("options", "condition"),
+    [
+        ({"fps": 0}, "> 0"),
+        ({"fps": float("nan")}, "> 0"),
+        ({"dpi": 0}, ">= 1"),
+        ({"hold": -1.0}, ">= 0"),
+    ],
+)
+def test_a_movie_that_makes_no_sense_is_refused(options, condition):
     (name,) = options
-    with pytest.raises(ValueError, match=f"{name} must be >= "):
+    with pytest.raises(ValueError, match=f"{name} must be {condition}"):
         movie(**options)

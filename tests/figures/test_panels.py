@@ -94,7 +94,7 @@ def test_scaling_without_theory_joins_the_points():
 def test_dots_have_their_intervals():
     with style.context():
         _, ax = axes()
-        panels.dots(ax, ["a", "b"], [1.0, 1.1], low=[0.9, 1.0], high=[1.2, 1.3],
+        panels.dot_plot(ax, ["a", "b"], [1.0, 1.1], low=[0.9, 1.0], high=[1.2, 1.3],
                     methods=["two_point", "one_sided"])  # fmt: skip
     drawn = [line.get_xdata()[0] for line in ax.lines if len(line.get_xdata()) == 1]
     assert {1.0, 1.1} <= set(drawn)

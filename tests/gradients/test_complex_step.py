@@ -12,7 +12,7 @@ from jax.extend.core import primitives
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
-from adlab.core.flops import equations
+from adlab.core.jaxprs import equations
 from adlab.gradients import finite_difference, from_host
 from adlab.gradients._holomorphic import holomorphic
 from adlab.gradients._holomorphic_primitives import KNOWN

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adlab import graphs
-from adlab.graphs import Fixed
+from adlab.graphs import LiteralOperand
 
 ROUND_OFF = 1e-12  # in float64; intermediate values reach a few thousand
 
@@ -82,7 +82,7 @@ def test_jit_and_checkpoint_are_read_through():
 def test_literals_are_kept_as_such_and_arrays_are_constants():
     table = jnp.arange(3.0)
     graph = graphs.build(lambda x: 2.5 * x + table, jnp.ones(3))
-    assert graph.steps[0].operands == (Fixed(2.5), 0)
+    assert graph.steps[0].operands == (LiteralOperand(2.5), 0)
     constant = graph.named("c1")
     assert constant.kind == "constant"
     np.testing.assert_array_equal(constant.value, table)

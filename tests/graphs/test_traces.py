@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from adlab import graphs
-from adlab.graphs import text
+from adlab.graphs.formulas import number, relation
 
 W1, W2 = 2.0, 3.0
 V1 = np.log(W1)
@@ -265,9 +265,9 @@ def test_complex_steps_of_real_functions_are_traced():
     ],
 )
 def test_complex_numbers_are_written(value, written, latex):
-    assert text.number(value) == written
-    assert text.number(value, "latex") == latex
-    assert text.relation(np.ones(9, complex)) == "in C^(9,)"
+    assert number(value) == written
+    assert number(value, "latex") == latex
+    assert relation(np.ones(9, complex)) == "in C^(9,)"
 
 
 def test_a_rule_for_reverse_mode_alone_is_used_by_it():
@@ -334,3 +334,21 @@ def test_results_that_are_not_numbers_with_derivatives_have_none():
     assert record.partials == ()
     assert record.chain["text"][-1] == "0"
     assert record.derivative == 0
+
+
+def test_a_trace_prints_a_line_per_record_and_a_graph_its_ends():
+    graph = graphs.build(lecture, W1, W2)
+    assert repr(graph) == "Graph(w1, w2 -> L: 6 nodes, 4 steps)"
+    first, *middle, last, end = repr(graphs.reverse_trace(graph)).splitlines()
+    assert (first, end, len(middle)) == ("Records(", ")", 5)
+    assert last == "  w1 = 2,  ∂L/∂w1 = 2.0201"
+    assert repr(graphs.forward_trace(graph, "w2")[-1]) == "Record(∂L/∂w2 = 0.933485)"
+
+
+def test_a_notebook_shows_the_picture_of_a_graph_and_of_a_trace():
+    graph = graphs.build(lecture, W1, W2)
+    alone, traced = (shown._repr_html_() for shown in (graph, graphs.reverse_trace(graph)))
+    assert all(
+        svg.startswith("<svg") and svg.rstrip().endswith("</svg>") for svg in (alone, traced)
+    )
+    assert len(traced) > len(alone)  # derivatives, and the chain rule below

@@ -1,9 +1,30 @@
 """Where the nodes of a graph stand in a picture: layers from left to right, few crossings.
 
-Layers by longest path, long edges through a place of their own in every layer that they pass, order
-within layers by the mean place of the neighbours, layers wrapped into bands as lines of text are.
+The layered layout of Sugiyama, Tagawa and Toda, in these stages:
 
-Source: Sugiyama, Tagawa & Toda (1981), doi:10.1109/TSMC.1981.4308636.
+0. Merging (`_merged`), of a graph with more nodes than circles have room: a node with one child
+   joins it, the smallest pairs first. No other path leads from one to the other, so that the merged
+   graph has no cycle. Where nothing is a chain, neighbours in the order of computation are merged.
+1. Layers (`_layers`): a node stands in the layer of the longest path to it, so that every edge
+   leads to the right. A source that is used far from the left moves next to its first use.
+2. Bands (`_banded`): the layers are wrapped as lines of text are. A node that a later band needs is
+   repeated there, as a ghost. The number of bands is the one whose picture fills the slide best.
+3. Long edges (`_placed`): an edge over several layers has a place of its own in each that it
+   passes, so that from here on all edges join neighbouring layers.
+4. Order within layers (`_ordered`): sweeps to the right, then to the left, sort a layer by the mean
+   place of the neighbours in the layer before it (barycentres). The fewest crossings are NP-hard
+   to find even for two layers; of all sweeps the best is kept.
+5. Rows (`_rows`): each place wishes to stand at the mean row of its neighbours. The rows nearest to
+   the wishes y that keep order and distances d solve
+
+       min sum_i (x_i - y_i)^2   subject to   x_{i+1} - x_i >= d_i.
+
+   With z_i = x_i - (d_1 + ... + d_{i-1}) the constraint is z_{i+1} >= z_i: isotonic regression,
+   solved exactly by pooling neighbours that violate it into blocks at their mean (`_spread`).
+
+Sources: Sugiyama, Tagawa & Toda (1981), doi:10.1109/TSMC.1981.4308636, for 3, 4 and the aim of 5;
+Barlow, Bartholomew, Bremner & Brunk (1972), Statistical Inference under Order Restrictions, for
+pooling adjacent violators.
 """
 
 from __future__ import annotations
@@ -26,7 +47,14 @@ Links = set[tuple[int, int]]
 
 
 class Spot(NamedTuple):
-    """A circle: the group that it stands for, its column and row, whether it repeats another."""
+    """A circle.
+
+    Attributes:
+      group: that it stands for, an index of `Layout.groups`.
+      x: its column, from 0 on.
+      y: its row, from 0 on; rows count downward, and needn't be whole.
+      ghost: whether it repeats a circle of an earlier band.
+    """
 
     group: int
     x: float
@@ -35,7 +63,13 @@ class Spot(NamedTuple):
 
 
 class Line(NamedTuple):
-    """An edge between two spots (indices), by way of points that it passes."""
+    """An edge between two spots.
+
+    Attributes:
+      start: index of the spot where it begins.
+      end: index of the spot where it ends.
+      by: points (column, row) that it passes, one in each layer between.
+    """
 
     start: int
     end: int
@@ -43,9 +77,14 @@ class Line(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """Spots and lines; rows count downward.
+    """Where everything stands.
 
-    groups: of indices of nodes that share a circle, mostly one each. columns, rows: size of all.
+    Attributes:
+      groups: of indices of nodes that share a circle, mostly one each.
+      spots: the circles.
+      lines: the edges.
+      columns: width of all, in columns.
+      rows: height of all, in rows.
     """
 
     groups: tuple[tuple[int, ...], ...]

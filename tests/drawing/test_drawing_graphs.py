@@ -9,9 +9,11 @@ import pytest
 from matplotlib.patches import Circle
 from matplotlib.text import Text
 
-from adlab import graphs
+from adlab import drawing, graphs
+from adlab.drawing import _geometry as geometry
+from adlab.drawing import layout
 from adlab.figures import style
-from adlab.graphs import draw, geometry, layout, text
+from adlab.graphs.formulas import number, relation
 
 
 def lecture(w1, w2):
@@ -120,7 +122,7 @@ def said(figure):
 def test_text_lies_within_the_slide_and_circles_apart(name):
     graph = GRAPHS[name]
     with style.context("ru"):
-        figure = draw.draw(graph, graphs.reverse_trace(graph) if name == "lecture" else ())
+        figure = drawing.draw(graph, graphs.reverse_trace(graph) if name == "lecture" else ())
         figure.draw_without_rendering()
         for item in words(figure):
             box = item.get_window_extent()
@@ -140,7 +142,7 @@ def test_text_lies_within_the_slide_and_circles_apart(name):
 def test_a_page_per_step_marks_its_node_and_tints_those_before():
     graph = GRAPHS["lecture"]
     records = graphs.reverse_trace(graph)
-    pages = list(draw.pages(graph, records))
+    pages = list(drawing.pages(graph, records))
     assert len(pages) == len(records)
     for place, page in enumerate(pages):
         circles = {p.center: p for p in page.axes[0].patches if isinstance(p, Circle)}
@@ -157,10 +159,10 @@ def test_labels_follow_the_language():
     graph = GRAPHS["lecture"]
     records = graphs.forward_trace(graph, "w1")
     with style.context("ru"):
-        russian = said(next(draw.pages(graph, records)))
+        russian = said(next(drawing.pages(graph, records)))
     assert "Прямой режим" in russian
     assert "шаг 1 из 5" in russian
-    assert "step 1 of 5" in said(next(draw.pages(graph, records)))
+    assert "step 1 of 5" in said(next(drawing.pages(graph, records)))
 
 
 def test_the_same_bytes_every_time(tmp_path):
@@ -170,12 +172,12 @@ def test_the_same_bytes_every_time(tmp_path):
     def svg():
         stream = io.BytesIO()
         with style.context():
-            draw.draw(graph, records).savefig(stream, format="svg", metadata={"Date": None})
+            drawing.draw(graph, records).savefig(stream, format="svg", metadata={"Date": None})
         return stream.getvalue()
 
     assert svg() == svg()
     for name in ("one.gif", "two.gif"):
-        draw.animate(graph, records[:2], tmp_path / name, dpi=20)
+        drawing.movie(graph, records[:2], dpi=20).save(tmp_path / name)
     assert (tmp_path / "one.gif").read_bytes() == (tmp_path / "two.gif").read_bytes()
     film = (tmp_path / "one.gif").read_bytes()
     assert film.count(b"\x21\xf9\x04") == 2  # a graphic control extension begins each frame
@@ -190,24 +192,24 @@ def test_mathematics_that_cannot_be_set_becomes_plain_text():
 def test_latex_is_balanced_and_dot_has_every_edge():
     graph = GRAPHS["lecture"]
     records = graphs.reverse_trace(graph)
-    latex = text.to_latex(graph, records)
+    latex = drawing.to_latex(graph, records)
     assert latex.startswith("\\begin{align*}")
     assert latex.rstrip().endswith("\\end{align*}")
     assert latex.count("{") == latex.count("}")
     lines = latex.splitlines()[1:-1]
     assert len(lines) == 2 * len(records)
     assert all(line.count("&") == 1 for line in lines)
-    dot = text.to_dot(graph, records)
+    dot = drawing.to_dot(graph, records)
     edges = {(int(a), int(b)) for a, b in re.findall(r"n(\d+) -> n(\d+);", dot)}
     assert edges == set(graph.edges)
 
 
 def test_numbers_are_written_so_that_latex_reads_them():
-    assert text.number(1.5e-7, "latex") == r"1.5 \cdot 10^{-7}"
-    assert text.number(jnp.arange(3)) == "[0, 1, 2]"
-    assert text.relation(jnp.zeros((8, 3)), "latex") == r"\in \mathbb{R}^{8 \times 3}"
+    assert number(1.5e-7, "latex") == r"1.5 \cdot 10^{-7}"
+    assert number(jnp.arange(3)) == "[0, 1, 2]"
+    assert relation(jnp.zeros((8, 3)), "latex") == r"\in \mathbb{R}^{8 \times 3}"
 
 
 def test_names_with_quotes_are_escaped_in_dot():
     graph = graphs.build(lambda p: p['a"b'] * 2.0, {'a"b': 1.0})
-    assert 'label="p.a\\"b"' in text.to_dot(graph)
+    assert 'label="p.a\\"b"' in drawing.to_dot(graph)

@@ -8,53 +8,11 @@ from typing import Any
 import numpy as np
 
 from adlab.graphs import formulas
+from adlab.graphs.formulas import number, relation
 from adlab.graphs.graph import Graph
-from adlab.graphs.traces import Partial, Record
+from adlab.graphs.records import LocalPartial, Record
 
-__all__ = ["chain", "number", "relation", "rows", "shape", "to_dot", "to_latex", "written"]
-
-_SHOWN = 4  # entries up to which an array is written out
-
-
-def number(value: Any, style: formulas.Style = "text", digits: int = 6) -> str:
-    """Return a number with so many significant digits; of an array, its entries or its shape.
-
-    >>> number(0.5), number(np.zeros((8, 3)))
-    ('0.5', '(8, 3)')
-    """
-    array = np.asarray(value)
-    if array.size > _SHOWN:
-        return shape(array.shape, style)
-    if array.ndim:
-        return f"[{', '.join(number(entry, style, digits) for entry in array)}]"
-    if array.dtype.kind == "c":
-        sign = "-" if np.signbit(array.imag) else "+"
-        parts = [number(part, style, digits) for part in (array.real, np.abs(array.imag))]
-        return sign.join(parts) + ("j" if style == "text" else r"\,i")
-    if array.dtype.kind != "f":
-        return str(array)
-    text = f"{array.item():.{digits}g}"
-    mantissa, _, exponent = text.partition("e")
-    if not exponent or style == "text":
-        return text
-    return rf"{mantissa} \cdot 10^{{{int(exponent)}}}"
-
-
-def shape(sizes: Sequence[int], style: formulas.Style = "text") -> str:
-    """Return a shape, (8, 3)."""
-    if style == "text":
-        return str(tuple(sizes))
-    return r" \times ".join(map(str, sizes)) or "1"
-
-
-def relation(value: Any, style: formulas.Style = "text", digits: int = 6) -> str:
-    """Return `= 0.5` for what `number` writes out, `in R^(8, 3)` or in C^... for larger arrays."""
-    array = np.asarray(value)
-    if array.size <= _SHOWN:
-        return f"= {number(value, style, digits)}"
-    sizes = shape(array.shape, style)
-    field = "C" if array.dtype.kind == "c" else "R"
-    return f"in {field}^{sizes}" if style == "text" else rf"\in \mathbb{{{field}}}^{{{sizes}}}"
+__all__ = ["chain", "to_dot", "to_latex", "to_rows", "written"]
 
 
 def written(graph: Graph, record: Record, style: formulas.Style = "text") -> str:
@@ -73,14 +31,16 @@ def chain(records: Sequence[Record], record: Record, style: formulas.Style = "te
     terms = [_term(part, known, record.mode, style) for part in record.partials]
     if terms and all(term is not None for term in terms):
         sides.append(" + ".join(str(term) for term in terms))
-    if np.size(record.derivative) > _SHOWN:
+    if np.size(record.derivative) > formulas.SHOWN:
         sides[-1] += " " + relation(record.derivative, style)
         return sides
     result = number(record.derivative, style)
     return sides if sides[-1] == result else [*sides, result]
 
 
-def _term(part: Partial, known: dict[int, Any], mode: str, style: formulas.Style) -> str | None:
+def _term(
+    part: LocalPartial, known: dict[int, Any], mode: str, style: formulas.Style
+) -> str | None:
     other = known.get(part.parent if mode == "forward" else part.child)
     if part.value is None or other is None:
         return None
@@ -91,7 +51,7 @@ def _term(part: Partial, known: dict[int, Any], mode: str, style: formulas.Style
     return ("·" if style == "text" else r" \cdot ").join(factors)
 
 
-def rows(graph: Graph, records: Sequence[Record]) -> list[tuple[str, str, str]]:
+def to_rows(graph: Graph, records: Sequence[Record]) -> list[tuple[str, str, str]]:
     """Return for every record: node with formula, value, chain rule and derivative."""
     found = []
     for record in records:

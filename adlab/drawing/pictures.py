@@ -7,25 +7,25 @@ Every function draws what it is given and computes no derivative. Text is in the
 from __future__ import annotations
 
 import functools
+import io
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from matplotlib.animation import PillowWriter
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyArrowPatch
 
+from adlab.drawing import _geometry as geometry
+from adlab.drawing import layout, markup
+from adlab.drawing._geometry import Point
 from adlab.figures import style
-from adlab.figures.labels import text
-from adlab.graphs import formulas, geometry, layout
-from adlab.graphs import text as words
-from adlab.graphs.geometry import Point
+from adlab.figures.animation import Movie
+from adlab.figures.labels import current, text
+from adlab.graphs import formulas
 from adlab.graphs.graph import Graph
-from adlab.graphs.traces import Record
+from adlab.graphs.records import Record
 
-__all__ = ["animate", "draw", "pages"]
+__all__ = ["draw", "movie", "pages", "to_svg"]
 
 _INK, _MARK = "#222222", "#D55E00"
 _WIDTH, _HEIGHT = style.SLIDE
@@ -73,29 +73,36 @@ def pages(graph: Graph, records: Sequence[Record]) -> Iterator[Figure]:
         yield figure
 
 
-def animate(
-    graph: Graph, records: Sequence[Record], path: str | Path, *, seconds: float = 2.0,
-    dpi: int = 72,
-) -> None:  # fmt: skip
-    """Write the pages of a trace as an animated GIF.
+def movie(graph: Graph, records: Sequence[Record], *, seconds: float = 2.0, dpi: int = 72) -> Movie:
+    """Return the pages of a trace as a movie, to be saved as .gif or .mp4.
 
     Args:
       graph: made by `build`.
       records: of a trace through it.
-      path: the file to write.
       seconds: that each step is shown.
       dpi: pixels per inch of a slide 13.33 inches wide.
     """
     figure = _slide()
-    FigureCanvasAgg(figure)
-    rate: Any = 1 / seconds  # declared as an integer, used as a number
-    writer = PillowWriter(fps=rate)
-    with writer.saving(figure, str(path), dpi):
-        for place in range(len(records)):
-            figure.clear()
-            figure.set_layout_engine("none")
-            _page(figure, graph, records, place)
-            writer.grab_frame()
+
+    def page(place: int) -> None:
+        figure.clear()
+        _page(figure, graph, records, place)
+
+    return Movie(figure, page, len(records), fps=1 / seconds, dpi=dpi)
+
+
+def to_svg(graph: Graph, records: Sequence[Record] = ()) -> str:
+    """Return the picture that `draw` makes, as an SVG element to stand in a page of HTML.
+
+    >>> from adlab.graphs import build
+    >>> to_svg(build(lambda x: x * x, 2.0)).startswith("<svg")
+    True
+    """
+    stream = io.StringIO()
+    with style.context(current()):
+        draw(graph, records).savefig(stream, format="svg", metadata={"Date": None})
+    written = stream.getvalue()
+    return written[written.index("<svg") :]  # what stands before it belongs to a file of its own
 
 
 def _slide() -> Figure:
@@ -111,8 +118,8 @@ def _page(figure: Figure, graph: Graph, records: Sequence[Record], place: int) -
     sheet.title(f"{_trace_title(graph, records)}: {step}")
     done = {earlier.node for earlier in records[:place]}
     sheet.graph(done, record.node, [(p.parent, p.child, p) for p in record.partials])
-    name = words.written(graph, record, "latex")
-    value = f"{name} {words.relation(record.value, 'latex')}"
+    name = markup.written(graph, record, "latex")
+    value = f"{name} {formulas.relation(record.value, 'latex')}"
     sheet.derivation([[value], _derivation(records[: place + 1], record)])
 
 
@@ -123,7 +130,7 @@ def _trace_title(graph: Graph, records: Sequence[Record]) -> str:
 
 
 def _derivation(records: Sequence[Record], record: Record) -> list[str]:
-    return words.chain(records, record, "latex")
+    return markup.chain(records, record, "latex")
 
 
 class _Sheet:
@@ -273,7 +280,7 @@ class _Sheet:
             record = self.records[last]
             top, bottom = (record.node, self.first) if self.mode == "forward_mode" else (
                 self.first, record.node)  # fmt: skip
-            value = words.relation(record.derivative, "latex", 5)
+            value = formulas.relation(record.derivative, "latex", 5)
             latex, plain = (
                 f"{d}{formulas.name_of(self.source, top, s)}/"
                 f"{d}{formulas.name_of(self.source, bottom, s)} {value}"
@@ -284,7 +291,7 @@ class _Sheet:
     def _values(self, last: int, *, known: bool) -> Iterator[tuple[str, str]]:
         """Yield what a node computes, and its value where it is known by now."""
         latex, plain = self._made().get(last, ("", ""))
-        value = words.relation(self.source.nodes[last].value, "latex", 5) if known else ""
+        value = formulas.relation(self.source.nodes[last].value, "latex", 5) if known else ""
         if self.joined and latex and value:
             yield geometry.mathematics(f"{latex} {value}", f"{plain} {value}"), _INK
             return
@@ -342,7 +349,7 @@ def _partial(parts: Sequence[Any], *, full: bool) -> str:
     """Return the local partials along an arrow: formula and value, or the value alone."""
     formula = [part.formula["latex"] for part in parts if part.formula]
     values = [part.value for part in parts if part.value is not None]
-    value = words.number(sum(values), "latex", 4) if parts and len(values) == len(parts) else ""
+    value = formulas.number(sum(values), "latex", 4) if parts and len(values) == len(parts) else ""
     sides = [" + ".join(formula)] if len(formula) == len(parts) and (full or not value) else []
     if not any([*sides, value]):
         return ""
