@@ -2,27 +2,25 @@
 
 import os
 import re
-import tempfile
+from importlib.metadata import version
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["JAX_NUMPY_DTYPE_PROMOTION"] = "strict"
-# Programs run once here: optimising their machine code would take longer than it saves.
+# Programs run once here: compiling them takes most of the time, running them little. One thread
+# is enough for the machine code of a small program. The older of two kinds of emitters compiles
+# twice as fast; later versions have only the newer, and abort at a flag that they don't know.
 os.environ["XLA_FLAGS"] = " ".join(
     [
         os.environ.get("XLA_FLAGS", ""),
         "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0",
+        "--xla_llvm_disable_expensive_passes=true --xla_cpu_parallel_codegen_split_count=1",
+        "--xla_cpu_use_fusion_emitters=false" if version("jaxlib").startswith("0.10.") else "",
     ]
 ).strip()
 
 import hypothesis
 import jax
 import pytest
-
-# Programs met before are read back: modules share many, and each forgets its own at its end.
-cache = tempfile.TemporaryDirectory(prefix="adlab-programs-", ignore_cleanup_errors=True)
-jax.config.update("jax_compilation_cache_dir", cache.name)
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 # Compilation makes the first example slow, and a failure must come back on the next run.
 hypothesis.settings.register_profile("adlab", deadline=None, derandomize=True, database=None)
