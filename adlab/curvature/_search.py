@@ -31,7 +31,7 @@ from adlab.curvature.lanczos import Krylov, advance, begin, renew
 __all__ = ["CHECKED_EVERY", "Basis", "State", "Which", "judge", "places", "search"]
 
 Which = Literal["both", "largest", "smallest"]
-RISK = 0.01
+RISK = 1e-4  # from 1e-2 it takes 3 % more products, measured on 300 random spectra
 CHECKED_EVERY = 5  # steps
 
 

@@ -89,9 +89,9 @@ def eigenpairs(
     run begins in a random direction orthogonal to all vectors before, and so on until the last one
     found nothing beyond the pairs: an eigenvalue that lies by more than rtol times the largest
     |value| beyond the last of them would need a share in that direction that has a probability of
-    less than 1 %. Pairs for which this couldn't be said within the steps haven't converged. Looking
+    less than 1e-4. Pairs for which this couldn't be said within the steps haven't converged. Looking
     costs as many steps as tell the k-th eigenvalue from the next, about
-    log(200 sqrt(d)) / (2 sqrt(gap / range)); nothing but a few steps for k = 1; a run for each
+    log(2e4 sqrt(d)) / (2 sqrt(gap / range)); nothing but a few steps for k = 1; a run for each
     further copy. Memory: one vector per step, and one per pair.
 
     >>> found = eigenpairs(jnp.diag(jnp.arange(1.0, 6.0)), key=jax.random.key(0))
