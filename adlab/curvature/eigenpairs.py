@@ -89,8 +89,8 @@ def eigenpairs(
     run begins in a random direction orthogonal to all vectors before, and so on until the last one
     found nothing beyond the pairs: an eigenvalue that lies by more than rtol times the largest
     |value| beyond the last of them would need a share in that direction that has a probability of
-    less than 1e-4. Pairs for which this couldn't be said within the steps haven't converged. Looking
-    costs as many steps as tell the k-th eigenvalue from the next, about
+    less than 1e-4. Pairs for which this couldn't be said within the steps haven't converged.
+    Looking costs as many steps as tell the k-th eigenvalue from the next, about
     log(2e4 sqrt(d)) / (2 sqrt(gap / range)); nothing but a few steps for k = 1; a run for each
     further copy. Memory: one vector per step, and one per pair.
 

@@ -149,9 +149,8 @@ def advance(
         (unit, ended),
         (run.vectors[:, following], run.begins[:, following]),
     )
-    projected = run.projected
-    if projected is not None:
-        projected = engine.put(projected, (_ALL, _ALL, step), components)
+    held = run.projected is not None
+    projected = engine.put(run.projected, (_ALL, _ALL, step), components) if held else None
     return Krylov(
         engine.put(run.vectors, (_ALL, following), unit),
         engine.put(run.diagonal, (_ALL, step), components[:, step]),

@@ -32,13 +32,15 @@ def job(smoke):
 def drawn(smoke, job, tmp_path_factory):
     """Draw a run again from its stored arrays, in both languages; the English pictures as SVG."""
     data = store.read_arrays(smoke[1] / "data.npz")
-    figures = {}
-    for lang in ("en", "ru"):
+
+    def plot(lang):
         with style.context(lang), start.precision(job.config.x64):
-            figures[lang] = job.module.plot(data, job.config)
+            return job.module.plot(data, job.config)
+
+    figures = {lang: plot(lang) for lang in ("en", "ru")}
     folder = tmp_path_factory.mktemp("drawn")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(style, "FORMATS", ("svg",))  # the other files say nothing more here
-        for name, figure in figures["en"].items():
+        for name, figure in plot("en").items():  # others, for saving settles the layout
             style.save(figure, folder / name)
     return figures, folder
