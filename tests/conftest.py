@@ -2,19 +2,17 @@
 
 import os
 import re
-from importlib.metadata import version
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["JAX_NUMPY_DTYPE_PROMOTION"] = "strict"
 # Programs run once here: compiling them takes most of the time, running them little. One thread
-# is enough for the machine code of a small program. The older of two kinds of emitters compiles
-# twice as fast; later versions have only the newer, and abort at a flag that they don't know.
+# is enough for the machine code of a small program. Operations are lowered as they are for users,
+# for tests hold what the lowering of this backend does to them.
 os.environ["XLA_FLAGS"] = " ".join(
     [
         os.environ.get("XLA_FLAGS", ""),
         "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0",
         "--xla_llvm_disable_expensive_passes=true --xla_cpu_parallel_codegen_split_count=1",
-        "--xla_cpu_use_fusion_emitters=false" if version("jaxlib").startswith("0.10.") else "",
     ]
 ).strip()
 

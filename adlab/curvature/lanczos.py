@@ -123,8 +123,7 @@ def advance(
     """
     xp, count = engine.xp, run.vectors.shape[1]
     row, rows, left = xp.arange(count), engine.filled(run.vectors, step + 1), _left(run, xp)
-    # Products are finite here, or were refused; BLAS has raised the flag for finite numbers, too.
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore"):  # BLAS may raise this for finite numbers: looked at below
         rest, along = orthogonalize(products, rows, _near(engine, left, step))
     components = engine.put(xp.zeros_like(run.diagonal), (_ALL, slice(along.shape[1])), along)
     expected = xp.where(row == step - 1, run.off_diagonal, 0)
@@ -132,7 +131,7 @@ def advance(
     scale, norm = xp.maximum(run.scale, sizes), lengths(rest, xp)
     asymmetry = xp.maximum(run.asymmetry, xp.max(outside, axis=1))
     if engine is HOST:  # a program can't stop: `check` looks at what it brought
-        check_symmetry(np.max(asymmetry / np.where(scale > 0, scale, 1)), products.dtype)
+        _check_step(norm, asymmetry / np.where(scale > 0, scale, 1), products.dtype)
     ended = norm <= vanishing(products.dtype) * scale
     unit = rest / xp.where(ended, 1, norm).astype(rest.dtype)[:, None]
     unit = engine.choose(
@@ -253,6 +252,16 @@ def check_symmetry(asymmetry: Any, dtype: DTypeLike) -> None:
             "for two unit vectors; a matvec that isn't deterministic (dropout, augmented data) is "
             "not symmetric either"
         )
+
+
+def _check_step(norm: Any, asymmetry: Any, dtype: DTypeLike) -> None:
+    """Raise ValueError where a step of finite products overflowed, or found no symmetry."""
+    if not (np.isfinite(norm).all() and np.isfinite(asymmetry).all()):
+        raise ValueError(
+            f"products must be small enough for sums of their entries in {np.dtype(dtype)}, got "
+            "an overflow; scale the operator down"
+        )
+    check_symmetry(np.max(asymmetry), dtype)
 
 
 def check(found: Tridiagonal, dtype: DTypeLike, num_matvecs: int) -> None:

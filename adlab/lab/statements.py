@@ -105,7 +105,7 @@ def _parsed(file: Path, changed: int, size: int) -> Source:
     code = file.read_bytes()
     try:
         body = list(_flat(ast.parse(code).body))
-    except SyntaxError:  # whoever imports it is told; until then its text stands for it
+    except SyntaxError:  # importing it will raise; its text stands for it here
         body = [(ast.Expr(ast.Tuple([ast.Constant(code)], ast.Load())), False)]
     imports: dict[bool, list[Import]] = {True: [], False: []}
     statements = []

@@ -16,7 +16,7 @@ from .programs import NAMES
 __all__ = ["best", "errors", "operations", "verdicts"]
 
 CHEAP = 5.0  # Baur & Strassen's bound on operations, for functions whose derivatives cost as much
-FEWEST = 3  # sizes from which an exponent is told
+FEWEST = 3  # sizes that an exponent needs at least
 RESAMPLES = 300
 TWICE = 2.0
 TENFOLD = 10.0

@@ -47,7 +47,7 @@ STEP = 2.0**-7
 # are 5 and 3, where the value takes one.
 CHEAP, TANGENT = 5.0, 3.0
 COUNTED = 64  # the most parameters at which calls are counted as they run
-FEWEST = 4  # sizes from which an exponent is told
+FEWEST = 4  # sizes that an exponent needs at least
 LOOP = 128  # calls of the function in a timed program, at least
 
 

@@ -617,3 +617,13 @@ def test_densities_and_operators_are_printed_in_one_line():
     assert "<td>trace</td>" in found._repr_html_()
     rows = jax.tree.map(lambda leaf: np.asarray(leaf)[None], found)
     assert repr(rows) == "SpectralDensity(dim=30, traced or batched)"
+
+
+def test_a_step_whose_sums_overflow_is_refused_and_not_hidden():
+    starts = np.ones((1, 80))
+
+    def products(rows):
+        return np.full_like(rows, 1e308), np.ones(len(rows))
+
+    with np.errstate(over="ignore"), pytest.raises(ValueError, match="got an overflow"):
+        lanczos.recur(HOST, products, starts, 3, lambda _: starts)
