@@ -3,17 +3,13 @@
 import os
 import re
 
+from xla_flags import FAST
+
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["JAX_NUMPY_DTYPE_PROMOTION"] = "strict"
-# Programs run once here: compiling them takes most of the time, running them little. One thread
-# is enough for the machine code of a small program. Operations are lowered as they are for users,
-# for tests hold what the lowering of this backend does to them.
+# Flags that are there already come last, and win.
 os.environ["XLA_FLAGS"] = " ".join(
-    [
-        os.environ.get("XLA_FLAGS", ""),
-        "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0",
-        "--xla_llvm_disable_expensive_passes=true --xla_cpu_parallel_codegen_split_count=1",
-    ]
+    ["--xla_force_host_platform_device_count=8", *FAST, os.environ.get("XLA_FLAGS", "")]
 ).strip()
 
 import hypothesis

@@ -11,6 +11,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.extend.core import primitives
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
+from xla_flags import AS_FOR_USERS
 
 from adlab.core.jaxprs import equations
 from adlab.gradients import finite_difference, from_host
@@ -28,7 +29,8 @@ def _steps(fun, x):
     """Return the imaginary parts of fun at x + ih, all x at once, over h."""
     h = {"float32": 1e-9, "float64": 1e-20}[x.dtype.name]  # those of finite_difference
     z = lax.complex(x, jnp.full_like(x, h))
-    return jax.jit(lambda z: jnp.imag(holomorphic("fun", fun, z)(z)) / h)(z)
+    steps = lambda z: jnp.imag(holomorphic("fun", fun, z)(z)) / h  # noqa: E731
+    return jax.jit(steps, compiler_options=AS_FOR_USERS)(z)
 
 
 def _gradients(funs, x):
@@ -41,7 +43,8 @@ def _gradients(funs, x):
     h = {"float32": 1e-9, "float64": 1e-20}[x.dtype.name]
     z = lax.complex(x, x)
     extended = holomorphic("funs", lambda z: jnp.stack([fun(z) for fun in funs]), z)
-    return jax.jit(lambda e: lax.map(along, e))(jnp.eye(x.size, dtype=x.dtype)).T
+    gradients = jax.jit(lambda e: lax.map(along, e), compiler_options=AS_FOR_USERS)
+    return gradients(jnp.eye(x.size, dtype=x.dtype)).T
 
 
 def _by_custom_rule(x):
@@ -413,9 +416,8 @@ def test_each_known_primitive_keeps_the_step_on_this_backend(x64, dtype, rtol):
 def test_collective_operations_keep_the_step(x64):
     del x64
     fun, x = _scalar(_mapped_over_devices), jnp.array([0.7, -0.4, 1.3])
-    got, right = jax.jit(lambda x: (finite_difference(fun, scheme="complex")(x), jax.grad(fun)(x)))(
-        x
-    )
+    both = lambda x: (finite_difference(fun, scheme="complex")(x), jax.grad(fun)(x))  # noqa: E731
+    got, right = jax.jit(both, compiler_options=AS_FOR_USERS)(x)
     np.testing.assert_allclose(got, right, rtol=1e-12)  # some roundings of float64
 
 
