@@ -1,5 +1,6 @@
 """Settings of the whole test run: made before jax is imported, since it reads them once."""
 
+import gc
 import os
 import re
 
@@ -33,6 +34,14 @@ def pytest_xdist_make_scheduler(config, log):
             return f"{file}[{experiment[1]}]" if file.endswith("test_runs.py") else file
 
     return ByFileOrExperiment(config, log)
+
+
+def pytest_collection_finish(session):
+    """Leave what the imports made out of garbage collection, which would walk it again and again."""
+    del session
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 50)
 
 
 @pytest.fixture(scope="module", autouse=True)
