@@ -37,7 +37,7 @@ def pytest_xdist_make_scheduler(config, log):
 
 
 def pytest_collection_finish(session):
-    """Leave what the imports made out of garbage collection, which would walk it again and again."""
+    """Leave what imports made out of garbage collection, which would walk it again and again."""
     del session
     gc.collect()
     gc.freeze()
