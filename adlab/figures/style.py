@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_pdf import FigureCanvasPdf
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 
@@ -24,7 +27,13 @@ SLIDE = (13.333, 7.5)
 THEORY = "#222222"
 """Colour of reference lines."""
 
-FORMATS = ("svg", "pdf", "png")
+# By the canvases themselves: Figure.savefig draws everything twice, to settle the layout again.
+_CANVASES: Any = {
+    "svg": (FigureCanvasSVG, {"Date": None}),
+    "pdf": (FigureCanvasPdf, {"CreationDate": None}),
+    "png": (FigureCanvasAgg, {"Software": None}),
+}
+FORMATS = tuple(_CANVASES)
 
 # The same idea has the same colour: descent along the exact gradient is blue, whoever computes it.
 _LOOKS = {
@@ -111,13 +120,16 @@ def save(figure: Figure, stem: Path) -> list[Path]:
     """
     stem = Path(stem)
     stem.parent.mkdir(parents=True, exist_ok=True)
-    undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {"Software": None}}
     paths = [stem.with_name(f"{stem.name}.{suffix}") for suffix in FORMATS]
     with mpl.rc_context(_RC):
         figure.draw_without_rendering()
         figure.set_layout_engine("none")
+        dpi = figure.dpi
         for path, suffix in zip(paths, FORMATS, strict=True):
-            figure.savefig(path, format=suffix, metadata=undated[suffix])
+            figure.set_dpi(mpl.rcParams["savefig.dpi"])  # each canvas leaves its own
+            canvas, undated = _CANVASES[suffix]
+            getattr(canvas(figure), f"print_{suffix}")(path, metadata=undated)
+        figure.set_dpi(dpi)
     return paths
 
 

@@ -37,10 +37,9 @@ def drawn(smoke, job, tmp_path_factory):
         with style.context(lang), start.precision(job.config.x64):
             return job.module.plot(data, job.config)
 
-    figures = {lang: plot(lang) for lang in ("en", "ru")}
-    folder = tmp_path_factory.mktemp("drawn")
+    figures, folder = {lang: plot(lang) for lang in ("en", "ru")}, tmp_path_factory.mktemp("drawn")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(style, "FORMATS", ("svg",))  # the other files say nothing more here
-        for name, figure in plot("en").items():  # others, for saving settles the layout
+        for name, figure in figures["en"].items():
             style.save(figure, folder / name)
     return figures, folder

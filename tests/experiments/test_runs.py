@@ -103,17 +103,19 @@ def test_figures_have_large_type_within_the_picture_and_legends_beside_the_data(
 
 
 def visible_texts(figure):
-    """Return the texts that are drawn: ticks outside of the axis aren't."""
+    """Return the texts that are drawn: ticks outside of the axis aren't, nor hidden axes."""
     hidden = set()
     for ax in figure.axes:
+        if not ax.get_visible():
+            hidden |= set(ax.findobj(Text))
+            continue
         for axis in (ax.xaxis, ax.yaxis):
             low, high = sorted(axis.get_view_interval())
             for tick in [*axis.get_major_ticks(), *axis.get_minor_ticks()]:
                 if not low <= tick.get_loc() <= high:
                     hidden |= {tick.label1, tick.label2}
     for words in figure.findobj(Text):
-        in_view = words.axes is None or words.axes.get_visible()
-        if in_view and words.get_visible() and words.get_text() and words not in hidden:
+        if words.get_visible() and words.get_text() and words not in hidden:
             yield words
 
 
