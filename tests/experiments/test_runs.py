@@ -11,6 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
 from adlab import lab
+from adlab.figures import style
 from adlab.lab import results, start, store
 from adlab.lab.progress import Progress
 
@@ -90,7 +91,8 @@ def test_figures_have_large_type_within_the_picture_and_legends_beside_the_data(
     assert figures
     for name, figure in figures.items():
         canvas = FigureCanvasAgg(figure)
-        canvas.draw()
+        with style.context(lang):  # further ticks are made as it is drawn
+            canvas.draw()
         renderer = canvas.get_renderer()
         for words in visible_texts(figure):
             box = words.get_window_extent(renderer)
