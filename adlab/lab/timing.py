@@ -1,13 +1,15 @@
-"""Judge measured times: undecided where they are too few, or where they scatter too much.
+"""Measure times in turn, and judge them: undecided where they are too few, or scatter too much.
 
 What a program takes differs from call to call, and most where other programs keep the machine busy.
 No claim is decided from fewer than `REPEATS` times of each program, nor where the quartiles of one
 program's times lie farther apart than `SPREAD` of their median. Every experiment that judges times
-does so here.
+does so here, and takes them by `in_turn`.
 """
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,11 +18,49 @@ from scipy import stats
 
 from adlab.lab.verdict import Verdict
 
-__all__ = ["REPEATS", "SPREAD", "interval", "judged", "median", "medians", "steady"]
+__all__ = ["REPEATS", "SPREAD", "in_turn", "interval", "judged", "median", "medians", "steady"]
 
 REPEATS = 6  # five values enclose their law's median in 94 of 100 cases, six in 97
 SPREAD = 0.25  # three times what a quiet machine shows, a third of what a busy one does
 RESAMPLES = 400
+
+
+def in_turn(
+    calls: Sequence[Callable[[], Any]],
+    repeats: int,
+    *,
+    least: float = 0.0,
+    processor: bool = False,
+) -> np.ndarray:
+    """Return seconds per call, of shape (calls, repeats): one after the other, again and again.
+
+    So what else the machine does meets all alike. Each is called once before, unmeasured, and its
+    results are waited for.
+
+    Args:
+      calls: the functions, without arguments.
+      repeats: how often each is timed.
+      least: seconds; a quicker function is called several times per measurement, to take as long.
+      processor: whether to take the processor's time where it is what computes: other programs'
+        share of the clock isn't the function's.
+    """
+    import jax
+
+    on_processor = processor and jax.default_backend() == "cpu"
+    clock = time.process_time if on_processor else time.perf_counter
+
+    def seconds(call: Callable[[], Any], number: int) -> float:
+        started = clock()
+        for _ in range(number):
+            jax.block_until_ready(call())
+        return (clock() - started) / number
+
+    for call in calls:
+        jax.block_until_ready(call())
+    # a clock of coarse ticks may say 0
+    numbers = [1 + int(least / max(seconds(call, 1), 1e-6)) if least else 1 for call in calls]
+    times = [[seconds(*each) for each in zip(calls, numbers, strict=True)] for _ in range(repeats)]
+    return np.reshape(times, (repeats, len(calls))).T
 
 
 def steady(*times: Any) -> bool:

@@ -14,8 +14,8 @@ the same at any length.
 
 from __future__ import annotations
 
+import functools
 import math
-import time
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -30,7 +30,7 @@ from adlab.checkpointing import Schedule, binomial, checkpointed_scan, sqrt, sto
 from adlab.figures import panels, style
 from adlab.figures.animation import Movie
 from adlab.figures.labels import text
-from adlab.lab import Text, Verdict
+from adlab.lab import Text, Verdict, timing
 
 from . import pictures
 
@@ -96,7 +96,8 @@ def _measured(config: Config, length: int, timed: bool, progress: lab.Progress) 
         found["bytes"].append(np.nan if sizes is None else sizes.temp_size_in_bytes)
         found["difference"].append(_difference(programs[-1](*args), expected))
     if timed:
-        progress.timing(f"seconds_{length}", _seconds(programs, args, config.repeats))
+        calls = [functools.partial(program, *args) for program in programs]
+        progress.timing(f"seconds_{length}", timing.in_turn(calls, config.repeats))
     return {name: np.array(values, dtype=float) for name, values in found.items()} | {
         "slots": np.array([schedule.slots(length) for schedule in chosen]),
         "extra": np.array([schedule.extra_forward_steps(length) for schedule in chosen]),
@@ -151,19 +152,6 @@ def _steps_run(chosen: list[Schedule], length: int) -> list[int]:
     jax.block_until_ready(total([np.float32(0.5)] * len(chosen)))
     jax.effects_barrier()
     return [calls.count(place) for place in places]
-
-
-def _seconds(programs: list[Any], args: tuple, repeats: int) -> np.ndarray:
-    """Return seconds per call, of shape (programs, repeats), taken in turn after a warm-up."""
-    times = np.zeros((len(programs), repeats))
-    for program in programs:
-        jax.block_until_ready(program(*args))
-    for repeat in range(repeats):
-        for place, program in enumerate(programs):
-            started = time.perf_counter()
-            jax.block_until_ready(program(*args))
-            times[place, repeat] = time.perf_counter() - started
-    return times
 
 
 def account(slots: np.ndarray, config: Config) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 from adlab import lab
 from adlab.core import flops
 from adlab.gradients import GradientFn, finite_difference, forward_mode, reverse_mode
+from adlab.lab import timing
 
 from . import symbolic
 from .config import Config
@@ -205,22 +207,12 @@ def rounding_bound(x: np.ndarray, steps: int) -> np.ndarray:
 
 
 def _seconds(calls: dict[str, Callable], x: np.ndarray, repeats: int) -> np.ndarray:
-    """Return seconds per call, of shape (programs, repeats), in turn after a warm-up."""
+    """Return seconds per call, of shape (programs, repeats), NaN for programs that aren't there."""
     inputs = {"xla": jnp.asarray(x), "numpy": x}
-    chosen = [(i, calls[name], inputs[name.partition("_")[0]])
-              for i, name in enumerate(PROGRAMS) if name in calls]  # fmt: skip
+    there = [name for name in PROGRAMS if name in calls]
+    bound = [functools.partial(calls[name], inputs[name.partition("_")[0]]) for name in there]
     times = np.full((len(PROGRAMS), repeats), np.nan)
-    numbers = [1 + int(SHORTEST / _clock(call, points, 1)) for _, call, points in chosen]
-    for repeat in range(repeats):
-        for (place, call, points), number in zip(chosen, numbers, strict=True):
-            times[place, repeat] = _clock(call, points, number)
+    times[[PROGRAMS.index(name) for name in there]] = timing.in_turn(
+        bound, repeats, least=SHORTEST, processor=True
+    )
     return times
-
-
-def _clock(call: Callable, points: Any, number: int) -> float:
-    # The processor's, where it computes: other programs' share of the clock isn't the scheme's.
-    clock = time.process_time if jax.default_backend() == "cpu" else time.perf_counter
-    started = clock()
-    for _ in range(number):
-        jax.block_until_ready(call(points))
-    return (clock() - started) / number

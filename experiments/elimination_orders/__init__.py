@@ -12,6 +12,7 @@ doi:10.1137/1.9780898717761, chapters 9 and 10.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import time
 from collections.abc import Callable, Sequence
@@ -28,7 +29,7 @@ from adlab import graphs, lab
 from adlab.figures import panels, style
 from adlab.figures.labels import text
 from adlab.graphs import orders
-from adlab.lab import Text, Verdict
+from adlab.lab import Text, Verdict, timing
 
 Arrays = dict[str, np.ndarray]
 Program = Literal["roe_flux", "robot_arm"]
@@ -125,8 +126,9 @@ def _measured(config: Config, name: Program, progress: lab.Progress) -> Arrays:
     started = time.perf_counter()
     compiled = [jax.jit(jax.vmap(jacobian)).lower(*args).compile() for jacobian in jacobians]
     ready = time.perf_counter()
+    calls = [functools.partial(program, *args) for program in compiled]
     results = [np.stack(jax.tree.leaves(program(*args))) for program in compiled]
-    progress.timing(f"seconds_{name}", _seconds(compiled, args, config.repeats))
+    progress.timing(f"seconds_{name}", timing.in_turn(calls, config.repeats))
     progress.seconds(name, compile=ready - started, run=time.perf_counter() - ready)
     error = max(np.max(abs(result - results[0])) for result in results[1:])
     return {
@@ -134,16 +136,6 @@ def _measured(config: Config, name: Program, progress: lab.Progress) -> Arrays:
         "size": np.array([len(graph.inputs), len(graph.outputs), len(graph.steps)]),
         "error": np.array(error / np.max(abs(results[0]))),
     }
-
-
-def _seconds(compiled: Sequence[Any], args: tuple, repeats: int) -> np.ndarray:
-    """Return seconds per call, of shape (programs, repeats), the programs in turn."""
-    times = np.zeros((len(compiled), repeats))
-    for repeat, (index, program) in itertools.product(range(repeats), enumerate(compiled)):
-        started = time.perf_counter()
-        jax.block_until_ready(program(*args))
-        times[index, repeat] = time.perf_counter() - started
-    return times
 
 
 def _program(config: Config, name: Program) -> tuple[Callable, tuple]:

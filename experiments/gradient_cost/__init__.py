@@ -21,6 +21,7 @@ because the compiler moves the value itself, the same for all tangents, out of t
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -115,20 +116,24 @@ def _measured(config: Config, d: int, progress: lab.Progress) -> Arrays:
     found: dict[str, Callable[..., Any]] = {**gradients(loss), "value": loss}
     progress.update(0, 2, "compiling")
     started = time.perf_counter()
-    calls = [gradient.cost(x, shifts).calls for gradient in gradients(loss).values()]
-    points = [x * jnp.ones((max(1, LOOP // count), 1), jnp.float32) for count in [*calls, 1]]
+    counts = [gradient.cost(x, shifts).calls for gradient in gradients(loss).values()]
+    points = [x * jnp.ones((max(1, LOOP // count), 1), jnp.float32) for count in [*counts, 1]]
     programs = [
         jax.jit(_at_all(call)).lower(xs, shifts).compile()
         for call, xs in zip(found.values(), points, strict=True)
     ]
     ready = time.perf_counter()
     progress.update(1, 2, "timing")
-    progress.timing(f"seconds_{d}", _seconds(programs, points, shifts, config.repeats))
+    calls = [
+        functools.partial(program, xs, shifts) for program, xs in zip(programs, points, strict=True)
+    ]
+    seconds = timing.in_turn(calls, config.repeats, processor=True)
+    progress.timing(f"seconds_{d}", seconds / np.array([[len(xs)] for xs in points]))
     progress.seconds(f"d_{d}", compile=ready - started, run=time.perf_counter() - ready)
     work = [flops.count(call, x, shifts).flops for call in found.values()]
     ahead, back = (np.asarray(programs[k](points[k], shifts))[0] for k in (2, 3))
     return {
-        "calls": np.array(calls, dtype=float),
+        "calls": np.array(counts, dtype=float),
         "called": _called(d) if d <= COUNTED else np.full(len(METHODS), np.nan),
         "operations": np.array(work, dtype=float),
         "difference": np.array(np.max(np.abs(ahead - back)) / np.max(np.abs(back))),
@@ -154,20 +159,6 @@ def _called(d: int) -> np.ndarray:
     jax.block_until_ready(jax.jit(everything)(jnp.ones(d, jnp.float32)))
     jax.effects_barrier()
     return np.array([seen.count(name) for name in METHODS], dtype=float)
-
-
-def _seconds(programs: list[Any], points: list[Any], shifts: Any, repeats: int) -> np.ndarray:
-    """Return seconds per point, of shape (programs, repeats), in turn after a warm-up."""
-    # The processor's, where it computes: other programs' share of the clock isn't the method's.
-    clock = time.process_time if jax.default_backend() == "cpu" else time.perf_counter
-    times = np.zeros((len(programs), repeats))
-    for repeat in range(-1, repeats):
-        for k, (program, xs) in enumerate(zip(programs, points, strict=True)):
-            started = clock()
-            jax.block_until_ready(program(xs, shifts))
-            if repeat >= 0:
-                times[k, repeat] = (clock() - started) / len(xs)
-    return times
 
 
 def theory(dims: np.ndarray) -> np.ndarray:

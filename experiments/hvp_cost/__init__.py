@@ -13,8 +13,9 @@ uses and skips the zeros of dilated convolutions, a ResNet's products exceed 10.
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Annotated, Any, Literal, get_args
 
 import jax
@@ -28,7 +29,7 @@ from adlab import data as datasets
 from adlab.core import flops, trees
 from adlab.figures import panels, style
 from adlab.figures.labels import text
-from adlab.lab import Text, Verdict
+from adlab.lab import Text, Verdict, timing
 
 Arrays = dict[str, np.ndarray]
 Mode = Literal["forward_over_reverse", "reverse_over_forward", "reverse_over_reverse"]
@@ -109,7 +110,8 @@ def _measured(
         for name, (program, own) in programs.items()
     }
     ready = time.perf_counter()
-    progress.timing(f"seconds_{name}", _seconds(compiled, config.repeats))
+    calls = [functools.partial(program, *own) for program, own in compiled.values()]
+    progress.timing(f"seconds_{name}", timing.in_turn(calls, config.repeats))
     progress.seconds(name, compile=ready - started, run=time.perf_counter() - ready)
     costs = [program.cost_analysis() or {} for program, _ in compiled.values()]
     return {
@@ -136,19 +138,6 @@ def _memory(program: Any) -> float:
     """Return temporary and output bytes: intermediates may lie in the buffers of outputs."""
     sizes = program.memory_analysis()
     return np.nan if sizes is None else sizes.temp_size_in_bytes + sizes.output_size_in_bytes
-
-
-def _seconds(compiled: Mapping[str, tuple[Any, tuple]], repeats: int) -> np.ndarray:
-    """Return seconds per call, of shape (6, repeats), the programs in turn after a warm-up."""
-    for program, own in compiled.values():
-        jax.block_until_ready(program(*own))
-    times = np.zeros((len(compiled), repeats))
-    for repeat in range(repeats):
-        for index, (program, own) in enumerate(compiled.values()):
-            started = time.perf_counter()
-            jax.block_until_ready(program(*own))
-            times[index, repeat] = time.perf_counter() - started
-    return times
 
 
 def closed_form(config: Config, width: int) -> np.ndarray:

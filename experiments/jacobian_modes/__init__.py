@@ -11,8 +11,8 @@ Operations are counted in the sweeps as written, before anything runs.
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import jax
@@ -78,7 +78,8 @@ def _measured(config: Config, m: int, progress: lab.Progress) -> Arrays:
     ]
     ready = time.perf_counter()
     progress.update(1, 2, "timing")
-    progress.timing(f"seconds_{m}", _seconds(programs, (x, matrix), config.repeats))
+    calls = [functools.partial(program, x, matrix) for program in programs]
+    progress.timing(f"seconds_{m}", timing.in_turn(calls, config.repeats, least=SHORTEST))
     progress.seconds(f"m_{m}", compile=ready - started, run=time.perf_counter() - ready)
     flops = [costs[mode].flops for mode in ("forward", "reverse", costs.best)]
     return {
@@ -87,25 +88,6 @@ def _measured(config: Config, m: int, progress: lab.Progress) -> Arrays:
         "best": np.array(costs.best),
         "sweep": np.array(costs.best_sweep),
     }
-
-
-def _seconds(programs: Sequence[Callable], args: tuple, repeats: int) -> np.ndarray:
-    """Return seconds per call, of shape (3, repeats), the programs in turn after a warm-up."""
-    for program in programs:
-        jax.block_until_ready(program(*args))
-    calls = [1 + int(SHORTEST / _clock(program, args, 1)) for program in programs]
-    times = [
-        [_clock(program, args, number) for program, number in zip(programs, calls, strict=True)]
-        for _ in range(repeats)
-    ]
-    return np.array(times).T
-
-
-def _clock(program: Callable, args: tuple, calls: int) -> float:
-    started = time.perf_counter()
-    for _ in range(calls):
-        jax.block_until_ready(program(*args))
-    return (time.perf_counter() - started) / calls
 
 
 def verdicts(data: Arrays, config: Config) -> list[Verdict]:

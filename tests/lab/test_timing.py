@@ -3,6 +3,7 @@
 import ast
 import statistics
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,6 +21,33 @@ CLOCKS = {
 def verdict(**changes):
     numbers = {"measured": 3.0, "low": 2.9, "high": 3.1, "expected": 1.0, "tolerance": 0.5}
     return Verdict("a ratio of times", **numbers | changes)
+
+
+@pytest.mark.parametrize("processor", [False, True])
+def test_times_are_taken_in_turn_after_each_ran_once(monkeypatch, processor):
+    """By a clock of our own that the calls set forward: what each takes is known."""
+    clock, order = {"wall": 0.0, "processor": 0.0}, []
+
+    def call(name, seconds):
+        def run():
+            order.append(name)
+            clock["wall"] += seconds
+            clock["processor"] += 2 * seconds
+
+        return run
+
+    clocks = {"perf_counter": lambda: clock["wall"], "process_time": lambda: clock["processor"]}
+    monkeypatch.setattr(timing, "time", SimpleNamespace(**clocks))
+    calls = [call("a", 0.25), call("b", 1.0)]
+    found = timing.in_turn(calls, 3, processor=processor)
+    unit = 2 if processor else 1
+    np.testing.assert_array_equal(found, unit * np.array([[0.25] * 3, [1.0] * 3]))
+    assert "".join(order) == "ab" + "ab" * 3
+    order.clear()
+    found = timing.in_turn(calls, 2, least=0.75)
+    np.testing.assert_array_equal(found, [[0.25] * 2, [1.0] * 2])
+    assert "".join(order) == "ab" + "ab" + ("a" * 4 + "b") * 2  # 0.75 s hold three, and one more
+    assert timing.in_turn([], 2).shape == (0, 2)
 
 
 def test_steady_times_leave_the_verdict_as_it_is():
