@@ -4,6 +4,7 @@ import types
 from pathlib import Path
 
 import numpy as np
+import parts
 import pytest
 
 from adlab.lab import config as configs
@@ -190,7 +191,9 @@ def test_only_the_parts_that_were_run_are_judged(job):
     assert len(job.module.verdicts(data, config)) == 2
 
 
-def test_the_remaining_parts_run_at_small_size(job):
+def test_the_remaining_parts_run_at_small_size(job, monkeypatch):
+    monkeypatch.setattr(parts.part("rates", "real_data"), "NUM_STEPS", 40)
+    monkeypatch.setattr(parts.part("rates", "controls"), "FULL_DIM", 8)
     small = {
         "parts": ["worst_case", "controls", "full_dimension", "real_data"],
         "dims": [8, 16],
