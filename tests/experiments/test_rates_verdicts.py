@@ -1,10 +1,10 @@
 """Every verdict of `rates` holds on data that bear it out, and fails on data that refute it."""
 
+import sys
 import types
 from pathlib import Path
 
 import numpy as np
-import parts
 import pytest
 
 from adlab.lab import config as configs
@@ -192,8 +192,6 @@ def test_only_the_parts_that_were_run_are_judged(job):
 
 
 def test_the_remaining_parts_run_at_small_size(job, monkeypatch):
-    monkeypatch.setattr(parts.part("rates", "real_data"), "NUM_STEPS", 40)
-    monkeypatch.setattr(parts.part("rates", "controls"), "FULL_DIM", 8)
     small = {
         "parts": ["worst_case", "controls", "full_dimension", "real_data"],
         "dims": [8, 16],
@@ -205,6 +203,8 @@ def test_the_remaining_parts_run_at_small_size(job, monkeypatch):
     from adlab.lab.progress import Progress
 
     job = configs.load(ROOT / "configs" / "rates.toml", changes=small)
+    for part, name, value in (("real_data", "NUM_STEPS", 40), ("controls", "FULL_DIM", 8)):
+        monkeypatch.setattr(sys.modules[f"{job.module.__name__}.{part}"], name, value)
     with start.precision(job.config.x64):
         data = job.module.run(job.config, Progress.silent())
     assert all(np.all(np.isfinite(array)) for array in data.values())
