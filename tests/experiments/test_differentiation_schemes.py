@@ -228,6 +228,12 @@ def test_all_hold_on_data_that_bear_them_out(job):
     assert set(found) == set(BAD)
 
 
+def test_slopes_over_points_have_the_ends_of_their_scatter(job):
+    found = {v.claim.key.rpartition(".")[2]: v for v in job.module.verdicts(measured(), job.config)}
+    for name in ("expanded", "lost", "floor", "bits_reverse", "bits_central"):
+        assert found[name].low < found[name].measured < found[name].high, name
+
+
 @pytest.mark.parametrize("claim", BAD, ids=" ".join)
 def test_each_fails_on_data_that_refute_it(job, claim):
     assert outcomes(job, refuting(*BAD[claim]))[claim] == "fails"
