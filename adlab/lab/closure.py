@@ -23,6 +23,7 @@ matter of versions.
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
 import sysconfig
 from collections.abc import Collection, Iterator, Sequence
@@ -57,6 +58,10 @@ class Closure:
     statements: dict[Path, set[int]] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
+        # Files and folders stay as they are while a closure is found.
+        self._read = functools.cache(read)
+        self._label = functools.cache(_label)
+        self._target = functools.cache(_target)
         self._links: set[str] = set()  # which imported name means what
         self._seen: set[Root] = set()
         self._waiting: list[Root] = list(self.roots)
@@ -76,16 +81,16 @@ class Closure:
         """Return a hash of all that counts; it doesn't depend on where the folders lie."""
         parts = set(self._links)
         for file, places in self.statements.items():
-            said = "\n".join(read(file).statements[place].text for place in sorted(places))
-            parts.add(f"{_label(file)}\0{said}")
+            said = "\n".join(self._read(file).statements[place].text for place in sorted(places))
+            parts.add(f"{self._label(file)}\0{said}")
         total = hashlib.sha256("\n".join(sorted(parts)).encode())
-        for path in sorted({*self._data(), *self.also}, key=_label):
+        for path in sorted({*self._data(), *self.also}, key=self._label):
             content = path.read_bytes()
-            total.update(f"{_label(path)}\0{len(content)}\0".encode() + content)
+            total.update(f"{self._label(path)}\0{len(content)}\0".encode() + content)
         return total.hexdigest()[:16]
 
     def _reach(self, file: Path, chain: Chain) -> None:
-        source = read(file)
+        source = self._read(file)
         self._touch(source)
         if not chain:
             self._whole(source)
@@ -116,7 +121,9 @@ class Closure:
                 self._waiting += [(file, ()) for file in sorted(source.file.parent.glob("*.py"))]
 
     def _want(self, source: Source, name: str, file: Path, chain: Chain) -> None:
-        self._links.add(f"{_label(source.file)}\0{name}\0{_label(file)}\0{'.'.join(chain)}")
+        self._links.add(
+            f"{self._label(source.file)}\0{name}\0{self._label(file)}\0{'.'.join(chain)}"
+        )
         self._waiting.append((file, chain))
 
     def _touch(self, source: Source) -> None:
@@ -129,7 +136,7 @@ class Closure:
                 self._take(source, place)
         around = source.file.parent.parent if source.package else source.file.parent
         if (around / "__init__.py").is_file():
-            self._touch(read(around / "__init__.py"))
+            self._touch(self._read(around / "__init__.py"))
 
     def _whole(self, source: Source) -> None:
         for place in range(len(source.statements)):
@@ -163,9 +170,7 @@ class Closure:
           each: the import.
           taken: the attributes that are taken of the bound name; None where it isn't used.
         """
-        folder = _folder(source.file, each)
-        parts = each.module.split(".") if each.module else []
-        file = _module(folder, parts) if folder else None
+        folder, file = self._target(source.file, each)
         if file is None or folder is None:
             return
         if each.name == "*":
@@ -174,18 +179,20 @@ class Closure:
             self._elsewhere(source, each.name, taken or ())
         elif each.name is not None:
             self._want(source, each.bound, file, (each.name, *(taken or ())))
-        elif taken is None or each.bound != parts[0]:
+        elif taken is None or each.bound != (top := each.module.partition(".")[0]):
             self._want(source, each.bound, file, taken or ())
         else:  # `import a.b` binds a, of which b.c is taken
-            self._touch(read(file))
-            self._want(source, each.bound, _module(folder, parts[:1]) or file, taken)
+            self._touch(self._read(file))
+            self._want(source, each.bound, _module(folder, [top]) or file, taken)
 
     def _data(self) -> set[Path]:
         """Return the files beside the code that it names, and those that no code there names."""
         found = set()
         beside = {folder: _beside(folder) for folder in {file.parent for file in self.statements}}
         for file, places in self.statements.items():
-            strings = {each for place in places for each in read(file).statements[place].strings}
+            strings = {
+                each for place in places for each in self._read(file).statements[place].strings
+            }
             found |= {
                 path
                 for path, named in beside[file.parent]
@@ -236,6 +243,13 @@ def _home(source: Source, module: str, name: str) -> Root | None:
     return (source.file, (module,)) if module in bound else None
 
 
+def _target(file: Path, each: Import) -> tuple[Path | None, Path | None]:
+    """Return where the path of an import begins and its module; None for what is installed."""
+    folder = _folder(file, each)
+    parts = each.module.split(".") if each.module else []
+    return folder, _module(folder, parts) if folder else None
+
+
 def _folder(file: Path, each: Import) -> Path | None:
     """Return where the path of an import begins; None where what it names is installed."""
     if each.level:
@@ -243,7 +257,8 @@ def _folder(file: Path, each: Import) -> Path | None:
     top = each.module.partition(".")[0]
     if top == _LIBRARY.name:
         return _LIBRARY.parent
-    root, own = _root(file), file.relative_to(_root(file)).parts[0].removesuffix(".py")
+    root = _root(file)
+    own = file.relative_to(root).parts[0].removesuffix(".py")
     if root in _INSTALLED and top != own:
         return None
     return root.parent if root.name == "experiments" else root

@@ -8,6 +8,7 @@ again from the stored arrays.
 
 from __future__ import annotations
 
+import functools
 import platform
 import subprocess
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -82,6 +83,7 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}}
 
 
+@functools.cache
 def _version(name: str) -> str:
     try:
         return metadata.version(name)

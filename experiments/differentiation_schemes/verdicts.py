@@ -126,28 +126,32 @@ def _expanded(data: Arrays) -> list[Verdict]:
     told = np.isfinite(found[:, 0]) & (np.median(found, axis=1) > 0)
     condition, found = data["logistic_condition"][told], found[told]
 
-    def slope(draw: np.ndarray) -> float:
+    def slopes(draws: np.ndarray) -> Any:
         if len(found) < FEWEST:
-            return np.nan
-        x, y = (np.log(np.median(a[:, draw], axis=1)) for a in (condition, found))
-        return float(np.polyfit(x, y, 1)[0])
+            return np.full(len(draws), np.nan)
+        x, y = (np.log(np.median(a[:, draws], axis=2)).T for a in (condition, found))
+        return [np.polyfit(*pair, 1)[0] for pair in zip(x, y, strict=True)]
 
-    enough = len(found) >= FEWEST
-    last = _resampled(lambda draw: float(np.median(found[-1, draw])) if enough else np.nan, found)
+    def final(draws: np.ndarray) -> Any:
+        if len(found) < FEWEST:
+            return np.full(len(draws), np.nan)
+        return np.median(found[-1, draws], axis=1)
+
+    last = _resampled(final, found)
     return [
-        Verdict(_claim("expanded"), *_resampled(slope, found), 1.0, 0.05),
+        Verdict(_claim("expanded"), *_resampled(slopes, found), 1.0, 0.05),
         Verdict.at_least(_claim("lost"), *last, 1.0),
     ]
 
 
 def _resampled(
-    measure: Callable[[np.ndarray], float], points: np.ndarray
+    measure: Callable[[np.ndarray], Any], points: np.ndarray
 ) -> tuple[float, float, float]:
-    """Return a measure, and its 95 % interval over points drawn again."""
+    """Return a measure, given for many draws at once, and its 95 % interval over points."""
     count = points.shape[-1]
     rng = np.random.default_rng(0)
-    again = [measure(draw) for draw in rng.integers(count, size=(RESAMPLES, count))]
-    middle = float(measure(np.arange(count)))
+    again = measure(rng.integers(count, size=(RESAMPLES, count)))
+    middle = float(measure(np.arange(count)[None])[0])
     low, high = np.quantile(again, [0.025, 0.975])
     return middle, min(float(low), middle), max(float(high), middle)
 
@@ -157,16 +161,20 @@ def _numerical(data: Arrays) -> list[Verdict]:
     slope = exponent(data["product_sizes"], operations(data, "product", "central"))
     found = [Verdict(_claim("central"), slope, slope, slope, 1.0, 0.01)]
     curved = data["logistic_swept"][data["logistic_sizes"] >= 3]
-    floor = _resampled(lambda draw: np.min(best(curved[:, :, draw])) / UNIT ** (2 / 3), curved)
+
+    def least(draws: np.ndarray) -> Any:
+        return [np.min(best(curved[:, :, draw])) / UNIT ** (2 / 3) for draw in draws]
+
+    floor = _resampled(least, curved)
     found.append(Verdict.at_least(_claim("floor"), *floor, HALF))
     for name in ("product", "network"):
         pair = np.stack([errors(data, name, s)[-1] for s in ("central", "reverse")])
 
-        def ratio(draw: np.ndarray, pair: np.ndarray = pair) -> float:
-            far, near = np.median(pair[:, draw], axis=1)
-            return float(far / near)
+        def ratios(draws: np.ndarray, pair: np.ndarray = pair) -> Any:
+            far, near = np.median(pair[:, draws], axis=2)
+            return far / near
 
-        found.append(Verdict.at_least(_claim("behind", name), *_resampled(ratio, pair), THOUSAND))
+        found.append(Verdict.at_least(_claim("behind", name), *_resampled(ratios, pair), THOUSAND))
     return found
 
 
@@ -189,27 +197,28 @@ def _chaos(data: Arrays) -> list[Verdict]:
     """Judge the bits lost per step: of the derivative itself, of differences, of the best ones."""
     sizes, swept = data["logistic_sizes"], data["logistic_swept"]
     curves: dict[str, tuple[Callable, float]] = {
-        "reverse": (lambda draw: _medians(data, "reverse", draw), 1.0),
-        "central": (lambda draw: _medians(data, "central", draw), 2.0),
-        "best": (lambda draw: best(swept[:, :, draw]), 2 / 3),
+        "reverse": (lambda draws: _medians(data, "reverse", draws), 1.0),
+        "central": (lambda draws: _medians(data, "central", draws), 2.0),
+        "best": (lambda draws: [best(swept[:, :, draw]) for draw in draws], 2 / 3),
     }
     found = []
     for name, (curve, expected) in curves.items():
         first = 4 if name == "central" else 8  # before, other roundings count as much
-        everywhere = curve(np.arange(swept.shape[2]))
+        (everywhere,) = curve(np.arange(swept.shape[2])[None])
         told = (sizes >= first) & (everywhere < 1e-2)
 
-        def slope(draw: np.ndarray, told: Any = told, curve: Callable = curve) -> float:
+        def slopes(draws: np.ndarray, told: Any = told, curve: Callable = curve) -> Any:
             if np.sum(told) < FEWEST:
-                return np.nan
-            return float(np.polyfit(sizes[told], np.log2(curve(draw)[told]), 1)[0])
+                return np.full(len(draws), np.nan)
+            return [np.polyfit(sizes[told], np.log2(row[told]), 1)[0] for row in curve(draws)]
 
-        found.append(Verdict(_claim(f"bits_{name}"), *_resampled(slope, swept), expected, 0.1))
+        found.append(Verdict(_claim(f"bits_{name}"), *_resampled(slopes, swept), expected, 0.1))
     return found
 
 
-def _medians(data: Arrays, scheme: str, draw: np.ndarray) -> np.ndarray:
-    return np.asarray(np.median(errors(data, "logistic", scheme)[:, draw], axis=1))
+def _medians(data: Arrays, scheme: str, draws: np.ndarray) -> np.ndarray:
+    """Return the medians over the points of each draw, of shape (draws, sizes)."""
+    return np.asarray(np.median(errors(data, "logistic", scheme)[:, draws], axis=2)).T
 
 
 def _timed(times: np.ndarray, name: str) -> list[Verdict]:

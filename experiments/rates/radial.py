@@ -181,28 +181,36 @@ def _run(
         means = {name: running_mean(means[name], seen[name], k) for name in average}
         return chain.advance(state, step * dim, v1, v2), means
 
+    def draw(j: Any) -> Any:
+        return _noise(jax.random.fold_in(key, j), dim, state[0].size)
+
     def block(j: Any, carry: Any, first: Any, stop: Any) -> Any:
-        v1, v2 = _noise(jax.random.fold_in(key, j), dim, state[0].size)
+        walked, (drawn, noise) = carry
+        v1, v2 = noise = lax.cond(j == drawn, lambda: noise, lambda: draw(j))
         base = j * BLOCK
-        return lax.fori_loop(
+        walked = lax.fori_loop(
             jnp.maximum(first - base, 0),
             jnp.minimum(stop - base, BLOCK),
-            lambda i, carry: walk(carry, base + i, v1[i], v2[i]),
-            carry,
+            lambda i, walked: walk(walked, base + i, v1[i], v2[i]),
+            walked,
         )
+        return walked, (j, noise)
 
     def segment(carry: Any, bounds: Any) -> Any:
         first, stop = bounds
         body = Partial(block, first=first, stop=stop)
-        state, means = lax.fori_loop(first // BLOCK, -(-stop // BLOCK), body, carry)
+        carry = lax.fori_loop(first // BLOCK, -(-stop // BLOCK), body, carry)
+        (state, means), _ = carry
         seen = chain.observe(state)
         rows = {name: running_mean(means[name], seen[name], stop) for name in average}
-        return (state, means), (seen, rows)
+        return carry, (seen, rows)
 
     means = {name: jnp.zeros_like(state[0]) for name in average}
     bounds = jnp.stack([jnp.concatenate([jnp.zeros_like(stops[:1]), stops[:-1]]), stops], 1)
-    (state, _), (values, averages) = lax.scan(segment, (state, means), bounds)
-    return state, values, averages
+    silent = jax.tree.map(lambda at: jnp.zeros(at.shape, at.dtype), jax.eval_shape(draw, stops[0]))
+    held = (jnp.full_like(stops[0], -1), silent)  # a block serves every segment within it
+    carry, (values, averages) = lax.scan(segment, ((state, means), held), bounds)
+    return carry[0][0], values, averages
 
 
 def _noise(key: Any, dim: Any, num_seeds: int) -> tuple[Any, Any]:

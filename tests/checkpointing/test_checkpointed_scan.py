@@ -49,17 +49,18 @@ def with_schedule(schedule):
 
 
 def numbers(*shape, seed=0):
-    return jax.random.normal(jax.random.key(seed), shape)
+    return np.random.default_rng(seed).standard_normal(shape, np.float32)
 
 
-def close(got, expected, rtol=ROUNDING):
+def close(got, expected, rtol=ROUNDING, name=""):
     assert jax.tree.structure(got) == jax.tree.structure(expected)
     for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
         assert a.dtype == b.dtype
         scale = np.max(np.abs(np.asarray(b, np.float64)), initial=1e-30)
         np.testing.assert_allclose(
-            np.asarray(a, np.float64) / scale, np.asarray(b, np.float64) / scale, atol=rtol, rtol=0
-        )
+            np.asarray(a, np.float64) / scale, np.asarray(b, np.float64) / scale, atol=rtol, rtol=0,
+            err_msg=name,
+        )  # fmt: skip
 
 
 def mlp(scan):
@@ -71,7 +72,10 @@ def mlp(scan):
 
         return jnp.sum(scan(step, x, weights)[0] ** 2)
 
-    weights = {"kernel": 0.3 * numbers(LENGTH, 4, 4), "bias": numbers(LENGTH, 4, seed=1)}
+    weights = {
+        "kernel": np.float32(0.3) * numbers(LENGTH, 4, 4),
+        "bias": numbers(LENGTH, 4, seed=1),
+    }
     return loss, (weights, numbers(2, 4, seed=2))
 
 
@@ -105,29 +109,33 @@ def embedding(scan):
         end, (after, cubes) = scan(step, x, (tokens, (gates,)))
         return jnp.sum(end * x) + jnp.sum(cubes * after.astype(cubes.dtype))
 
-    tokens, gates = jnp.array([0, 2, 1, 1, 0, 2, 2]), 1 / (2 + jnp.arange(7.0))
+    tokens = np.array([0, 2, 1, 1, 0, 2, 2], np.int32)
+    gates = 1 / (2 + np.arange(7, dtype=np.float32))
     return loss, (numbers(3, 4), numbers(4, seed=1))
 
 
 MODELS = {"mlp": mlp, "ode": ode, "embedding": embedding}
 
 
-@pytest.fixture(scope="module", params=MODELS.values(), ids=MODELS.keys())
-def model(request):
-    """A model, and the value and the gradients of its plain scan."""
-    loss, args = request.param(lax.scan)
-    return request.param, jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))(*args)
+@pytest.mark.parametrize("model", MODELS.values(), ids=MODELS.keys())
+def test_values_and_gradients_are_those_of_the_plain_scan(model):
+    scans = {"plain": lax.scan} | {name: with_schedule(one) for name, one in SCHEDULES.items()}
+    built = {name: model(scan) for name, scan in scans.items()}
+    _, args = built["plain"]
+
+    @jax.jit
+    def all_at_once(*args):
+        return {
+            name: jax.value_and_grad(loss, argnums=(0, 1))(*args)
+            for name, (loss, _) in built.items()
+        }
+
+    found = all_at_once(*args)
+    for name in SCHEDULES:
+        close(found[name], found["plain"], name=name)
 
 
-@EVERY
-def test_values_and_gradients_are_those_of_the_plain_scan(model, schedule):
-    build, expected = model
-    loss, args = build(with_schedule(schedule))
-    close(jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))(*args), expected)
-
-
-@EVERY
-def test_gradients_of_a_linear_chain_are_exact(schedule):
+def test_gradients_of_a_linear_chain_are_exact():
     # Small integers, so that nothing is rounded: the products on either side of each matrix.
     weights = np.random.default_rng(0).integers(-1, 2, (LENGTH, 4, 4))
     left, right = [np.ones((1, 4), int)], [np.ones((4, 1), int)]
@@ -136,13 +144,18 @@ def test_gradients_of_a_linear_chain_are_exact(schedule):
         right.append(weights[-1 - k] @ right[-1])
     expected = np.stack([left[k].T @ right[-2 - k].T for k in range(LENGTH)])
 
-    def loss(weights):
+    def loss(weights, schedule):
         def step(h, w):
             return h @ w, None
 
         return jnp.sum(checkpointed_scan(step, jnp.ones((1, 4)), weights, schedule=schedule)[0])
 
-    np.testing.assert_array_equal(jax.jit(jax.grad(loss))(weights.astype(np.float32)), expected)
+    @jax.jit
+    def gradients(weights):
+        return {name: jax.grad(loss)(weights, one) for name, one in SCHEDULES.items()}
+
+    for name, found in gradients(weights.astype(np.float32)).items():
+        np.testing.assert_array_equal(found, expected, err_msg=name)
 
 
 def test_gradients_against_the_product_rule():
@@ -151,8 +164,9 @@ def test_gradients_against_the_product_rule():
         def step(c, t):
             return c * jnp.sin(t), None
 
-        return checkpointed_scan(step, x, jnp.arange(1.0, 9.0), schedule=binomial(2))[0]
+        return checkpointed_scan(step, x, times, schedule=binomial(2))[0]
 
+    times = np.arange(1, 9, dtype=np.float32)
     expected = np.prod(np.sin(np.arange(1.0, 9.0)))
     assert float(jax.grad(loss)(jnp.float32(3.0))) == pytest.approx(expected, rel=1e-6)  # float32
 
@@ -169,7 +183,7 @@ def test_any_length_and_any_slots(length, slots):
 
     scans = (with_schedule(binomial(slots)), lax.scan)
     both = oracles.quickly_compiled(lambda *args: [gradients(scan, *args) for scan in scans])
-    close(*both(numbers(2), 1 + 0.1 * numbers(length, 2, seed=length)))
+    close(*both(numbers(2), 1 + np.float32(0.1) * numbers(length, 2, seed=length)))
 
 
 def test_under_vmap_and_nested_in_gradients_and_jit():
@@ -182,21 +196,26 @@ def test_under_vmap_and_nested_in_gradients_and_jit():
 
         return outer
 
-    scales = jnp.linspace(0.2, 1.0, 3)
     ours, plainly = (penalty(scan) for scan in (with_schedule(binomial(2)), lax.scan))
-    expected = jax.vmap(jax.grad(plainly))(scales)
-    close(jax.jit(jax.vmap(jax.grad(jax.jit(ours))))(scales), expected)
-    close(jax.grad(lambda s: jnp.sum(jax.vmap(ours)(s)))(scales), expected)
+
+    @jax.jit
+    def nested(scales):
+        summed = jax.grad(lambda s: jnp.sum(jax.vmap(ours)(s)))(scales)
+        each = jax.vmap(jax.grad(jax.jit(ours)))(scales)
+        return jax.vmap(jax.grad(plainly))(scales), summed, each
+
+    expected, *several = nested(np.linspace(0.2, 1.0, 3, dtype=np.float32))
+    for found in several:
+        close(found, expected)
 
 
 def test_hessian_products_forward_over_reverse():
-    v = None
-    found = []
-    for scan in (lax.scan, with_schedule(binomial(2))):
-        loss, (weights, x) = mlp(scan)
-        v = jax.tree.map(lambda w: numbers(*w.shape, seed=5), weights)
-        found.append(jax.jit(hvp(loss, mode="forward_over_reverse"))(v, weights, x))
-    close(found[1], found[0], rtol=5e-6)  # twice as many steps of rounding
+    losses = [mlp(scan)[0] for scan in (lax.scan, with_schedule(binomial(2)))]
+    _, (weights, x) = mlp(lax.scan)
+    v = jax.tree.map(lambda w: numbers(*w.shape, seed=5), weights)
+    products = [hvp(loss, mode="forward_over_reverse") for loss in losses]
+    plain, found = jax.jit(lambda *args: [product(*args) for product in products])(v, weights, x)
+    close(found, plain, rtol=5e-6)  # twice as many steps of rounding
 
 
 def test_forward_mode_is_refused_with_what_works():
@@ -256,14 +275,18 @@ def test_states_in_half_precision_stay_so():
         return jnp.sum(scan(lambda c, t: (jnp.tanh(c * t), c), x, w)[1].astype(jnp.float32))
 
     x, w = numbers(4).astype(jnp.bfloat16), numbers(9, 4, seed=1).astype(jnp.bfloat16)
-    expected = jax.grad(lambda x, w: loss(lax.scan, x, w), argnums=(0, 1))(x, w)
-    scan = with_schedule(binomial(3))
-    found = jax.grad(lambda x, w: loss(scan, x, w), argnums=(0, 1))(x, w)
+
+    @jax.jit
+    def both(x, w):
+        gradient = jax.grad(loss, argnums=(1, 2))
+        return [gradient(scan, x, w) for scan in (lax.scan, with_schedule(binomial(3)))]
+
+    expected, found = both(x, w)
     close(found, expected, rtol=2**-7)  # one unit of bfloat16's last place
 
 
 # In bfloat16 256 + 1 is 256: a sum of cotangents that begins with the last step loses the others.
-FACTORS = jnp.array([1.0, 1.0, 1.0, 1.0, 256.0, 0.0, 0.0], jnp.bfloat16)
+FACTORS = np.array([1.0, 1.0, 1.0, 1.0, 256.0, 0.0, 0.0], jnp.bfloat16)
 
 
 @pytest.mark.parametrize("place", ["closed over", "in the carry"])
@@ -385,9 +408,9 @@ A, B = Advance(), Backward()
     ],
 )
 def test_actions_of_ones_own(actions):
-    x = jnp.float32(0.3)
-    found = jax.grad(
-        lambda x: run(lambda c, _: (jnp.sin(c), None), x, schedule=actions, length=3)[0]
+    x = np.float32(0.3)
+    found = jax.jit(
+        jax.grad(lambda x: run(lambda c, _: (jnp.sin(c), None), x, schedule=actions, length=3)[0])
     )
     inner, outer = math.sin(0.3), math.sin(math.sin(0.3))
     close(found(x), np.float32(math.cos(0.3) * math.cos(inner) * math.cos(outer)))

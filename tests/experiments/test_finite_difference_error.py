@@ -110,14 +110,19 @@ def test_derivatives_of_the_wave_follow_from_each_other(job):
         np.testing.assert_allclose(wave(order + 1, x), slope, rtol=1e-7, atol=1e-6)  # h^2
 
 
+@pytest.fixture(scope="module")
+def values(job):
+    """Return (function, x) -> its values: the function is data, so that all share a program."""
+    return jax.jit(jax.vmap(part(job, "zoo").value, in_axes=(None, 0)))
+
+
 @pytest.mark.parametrize("index", range(10))
-def test_the_zoo_s_derivatives_are_those_of_its_functions(job, index, x64):
+def test_the_zoo_s_derivatives_are_those_of_its_functions(job, values, index, x64):
     del x64
     zoo = part(job, "zoo")
     function = zoo.Function(index, 3.0, 2.0, 0.1, 5.0, 0.0, 0.6, 0.1)
     x, h = np.linspace(0.5, 0.7, 5), 1e-5
-    value = jax.vmap(lambda x: zoo.value(function, x))
-    slope = (value(x + h) - value(x - h)) / (2 * h)
+    slope = (np.asarray(values(function, x + h)) - values(function, x - h)) / (2 * h)
     expected = zoo.derivative(function, x)
     np.testing.assert_allclose(expected, slope, rtol=1e-6, atol=1e-7)  # h^2 and round-off
 
@@ -126,7 +131,7 @@ def test_the_zoo_s_derivatives_are_those_of_its_functions(job, index, x64):
 def test_the_noise_has_mean_zero_and_variance_one(job, dtype, x64):
     del x64
     x = np.random.default_rng(0).uniform(0.5, 1.5, 4000).astype(dtype)
-    noise = np.asarray(jax.vmap(part(job, "zoo").noise)(x), np.float64)
+    noise = np.asarray(jax.jit(jax.vmap(part(job, "zoo").noise))(x), np.float64)
     assert abs(np.mean(noise)) <= 5 / np.sqrt(4000)
     assert np.mean(noise**2) == pytest.approx(1, abs=5 * np.sqrt(0.8 / 4000))  # var z^2 = 4/5
     assert abs(np.mean(noise[1:] * noise[:-1])) <= 5 / np.sqrt(4000)

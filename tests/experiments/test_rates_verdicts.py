@@ -1,5 +1,6 @@
 """Every verdict of `rates` holds on data that bear it out, and fails on data that refute it."""
 
+import sys
 import types
 from pathlib import Path
 
@@ -190,7 +191,7 @@ def test_only_the_parts_that_were_run_are_judged(job):
     assert len(job.module.verdicts(data, config)) == 2
 
 
-def test_the_remaining_parts_run_at_small_size(job):
+def test_the_remaining_parts_run_at_small_size(job, monkeypatch):
     small = {
         "parts": ["worst_case", "controls", "full_dimension", "real_data"],
         "dims": [8, 16],
@@ -202,6 +203,8 @@ def test_the_remaining_parts_run_at_small_size(job):
     from adlab.lab.progress import Progress
 
     job = configs.load(ROOT / "configs" / "rates.toml", changes=small)
+    for part, name, value in (("real_data", "NUM_STEPS", 40), ("controls", "FULL_DIM", 8)):
+        monkeypatch.setattr(sys.modules[f"{job.module.__name__}.{part}"], name, value)
     with start.precision(job.config.x64):
         data = job.module.run(job.config, Progress.silent())
     assert all(np.all(np.isfinite(array)) for array in data.values())

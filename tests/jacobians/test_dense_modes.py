@@ -38,24 +38,31 @@ def test_all_modes_give_what_jax_gives(case):
 
 
 @pytest.mark.parametrize("mode", ["auto", "forward", "reverse"])
-@pytest.mark.parametrize("chunk_size", [1, 3, 100])
-def test_chunks_that_leave_a_remainder_change_nothing(mode, chunk_size):
+def test_chunks_that_leave_a_remainder_change_nothing(mode):
     fun, args, argnums = CASES["tree"]
-    j = jacobian(fun, mode=mode, argnums=argnums, chunk_size=chunk_size)
-    found, expected = oracles.quickly_compiled(
-        lambda *args: (j(*args), jax.jacfwd(fun, argnums)(*args))
-    )(*args)
-    assert_same(found, expected)
+    ways = [
+        jacobian(fun, mode=mode, argnums=argnums, chunk_size=chunk_size)
+        for chunk_size in (1, 3, 100)
+    ]
+    ways.append(jax.jacfwd(fun, argnums))
+    *several, expected = oracles.quickly_compiled(lambda *args: [way(*args) for way in ways])(*args)
+    for found in several:
+        assert_same(found, expected)
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_a_composition_has_the_jacobian_of_the_chain_rule(mode):
+def in_every_mode(fun, *args):
+    """Return the Jacobian in every mode, by one program."""
+    ways = [jacobian(fun, mode=mode) for mode in MODES]
+    return oracles.quickly_compiled(lambda *args: [way(*args) for way in ways])(*args)
+
+
+def test_a_composition_has_the_jacobian_of_the_chain_rule():
     a, b, x = draw(4, 3), draw(2, 4), draw(3)
-    found = jacobian(lambda x: jnp.exp(b @ jnp.sin(a @ x)), mode=mode)(x)
-    inner = np.asarray(a @ x, np.float64)
-    value = np.exp(np.asarray(b, np.float64) @ np.sin(inner))
-    expected = value[:, None] * (np.asarray(b) * np.cos(inner)) @ np.asarray(a, np.float64)
-    np.testing.assert_allclose(found, expected, **ROUND_OFF)
+    several = in_every_mode(lambda x: jnp.exp(b @ jnp.sin(a @ x)), x)
+    a, b, x = (np.asarray(array, np.float64) for array in (a, b, x))
+    expected = np.exp(b @ np.sin(a @ x))[:, None] * (b * np.cos(a @ x)) @ a
+    for found in several:
+        np.testing.assert_allclose(found, expected, **ROUND_OFF)
 
 
 def test_a_result_that_is_returned_twice_has_its_jacobian_twice():
@@ -92,7 +99,7 @@ def test_it_goes_through_jit_and_vmap_with_numbers_and_arrays_traced(mode):
         return jnp.tanh(a @ x) * scale
 
     j = jacobian(fun, mode=mode)
-    xs, scales, a = draw(4, 3), draw(4), np.asarray(A, np.float64)
+    xs, scales, a = np.asarray(draw(4, 3)), np.asarray(draw(4)), np.asarray(A, np.float64)
     expected = [s * (1 - np.tanh(a @ x) ** 2)[:, None] * a for x, s in zip(xs, scales, strict=True)]
     compiled = oracles.quickly_compiled(j)
     np.testing.assert_allclose(compiled(xs[0], scales[0], A), expected[0], **ROUND_OFF)
@@ -101,31 +108,34 @@ def test_it_goes_through_jit_and_vmap_with_numbers_and_arrays_traced(mode):
         np.testing.assert_allclose(found(xs, scales, A), expected, **ROUND_OFF)
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_it_can_be_differentiated_again(mode):
+@oracles.quickly_compiled
+def twice_in_every_mode(x):
+    fun = lambda x: jnp.sum(x**3)  # noqa: E731
+    return [jacobian(jacobian(fun, mode=mode), mode=mode)(x) for mode in MODES]
+
+
+def test_it_can_be_differentiated_again():
     x = draw(3)
-    hessian = jacobian(jacobian(lambda x: jnp.sum(x**3), mode=mode), mode=mode)(x)
-    np.testing.assert_allclose(hessian, np.diag(6 * np.asarray(x)), **ROUND_OFF)
+    for hessian in twice_in_every_mode(x):
+        np.testing.assert_allclose(hessian, np.diag(6 * np.asarray(x)), **ROUND_OFF)
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("mode", MODES)
-def test_64_bits_are_kept(mode):
-    x = jnp.array([0.3, 0.7])
-    found = jacobian(lambda x: jnp.sin(x) * x[0], mode=mode)(x)
-    s, c, u = np.sin(np.asarray(x)), np.cos(np.asarray(x)), float(x[0])
+def test_64_bits_are_kept():
+    x = np.array([0.3, 0.7])
+    s, c, u = np.sin(x), np.cos(x), x[0]
     expected = [[c[0] * u + s[0], 0], [s[1], c[1] * u]]
-    assert found.dtype == np.float64
-    np.testing.assert_allclose(found, expected, rtol=1e-15)  # a few units in the last place
+    for found in in_every_mode(lambda x: jnp.sin(x) * x[0], x):
+        assert found.dtype == np.float64
+        np.testing.assert_allclose(found, expected, rtol=1e-15)  # a few units in the last place
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_the_dtype_is_that_of_the_value_whatever_the_mode(mode):
+def test_the_dtype_is_that_of_the_value_whatever_the_mode():
     def fun(x):
         return x.astype(jnp.bfloat16), 2 * x
 
-    low, full = jacobian(fun, mode=mode)(draw(2))
-    assert (low.dtype, full.dtype) == (jnp.bfloat16, jnp.float32)
+    for low, full in in_every_mode(fun, draw(2)):
+        assert (low.dtype, full.dtype) == (jnp.bfloat16, jnp.float32)
 
 
 def loop(x):
@@ -144,7 +154,7 @@ backward_only.defvjp(lambda x: (x**2, x), lambda x, g: (2 * x * g,))
 def test_auto_takes_the_mode_in_which_the_function_can_be_differentiated(fun, value):
     # 1 is doubled four times, until it exceeds 10; the square has slope 2
     for j in (jacobian(fun), jax.jit(jacobian(fun))):
-        np.testing.assert_allclose(j(jnp.ones(2)), value * np.eye(2))
+        np.testing.assert_allclose(j(np.ones(2, np.float32)), value * np.eye(2))
 
 
 def test_the_name_of_the_function_is_kept_and_callables_without_one_are_taken():

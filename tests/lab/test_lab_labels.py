@@ -40,6 +40,7 @@ def forget():
     assert "spoken.claim" not in labels.table()
 
 
+@pytest.mark.usefixtures("quick_figures")
 def test_labels_of_an_experiment_speak_when_it_runs_is_drawn_and_is_shown(spoken, capsys):
     folder = lab.run("configs/spoken.toml")
     forget()
@@ -61,6 +62,7 @@ def test_a_label_without_its_russian_stops_the_run_and_names_the_file(spoken):
         lab.run("configs/spoken.toml")
 
 
+@pytest.mark.usefixtures("quick_figures")
 def test_an_experiment_of_one_file_takes_the_labels_beside_it(spoken):
     folder = spoken.path / "experiments"
     text = (folder / "spoken" / "__init__.py").read_text().replace("spoken.", "single.")

@@ -129,6 +129,8 @@ MODULES = {
     "lazy/inner.py": "from . import deep\ndef made(): return deep.value()\nlisted = 1\n",
     "lazy/deep.py": "value = lambda: 1\n",
     "lazy/beside.py": "odd = 1\n",
+    "lazy/nested/__init__.py": "",
+    "lazy/nested/up.py": "from ..deep import value\n",
     "star.py": "from helper import *\n",
     "registering.py": (
         "TABLE = {}\ndef register(f): TABLE[f.__name__] = f\n"
@@ -149,6 +151,7 @@ MODULES = {
          {"lazy/inner.py", "lazy/deep.py"}),
         ("import lazy\ndef run(): return lazy.own()", {"lazy/inner.py", "lazy/deep.py"}),
         ("import lazy\ndef run(): return lazy.listed", {"lazy/inner.py"}),
+        ("from lazy.nested import up\ndef run(): return up.value", {"lazy/deep.py"}),
         ("import lazy\ndef run(): return lazy.odd",
          {"lazy/__init__.py", "lazy/inner.py", "lazy/deep.py", "lazy/beside.py"}),
         ("import star\ndef run(): return star.factor", {"helper.py"}),
@@ -164,7 +167,7 @@ MODULES = {
 )  # fmt: skip
 def test_names_lead_to_what_they_use(tmp_path, code, reached):
     for name, text in {**MODULES, "head.py": code}.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
     found = closure.Closure([(tmp_path / "head.py", ("run",))])
     names = {path.relative_to(tmp_path).as_posix() for path in found.files} - {"head.py"}
