@@ -17,7 +17,7 @@ check: .venv/.dev-stamp
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	XLA_FLAGS=--xla_backend_optimization_level=0 $(BIN)/pytest -n 2 --dist loadfile -q --doctest-modules adlab
+	XLA_FLAGS="$$($(BIN)/python tests/xla_flags.py)" $(BIN)/pytest -n 2 --dist loadfile -q --doctest-modules adlab
 
 bench: .venv/.bench-stamp
 	$(BIN)/python benchmarks/gradients.py

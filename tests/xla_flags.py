@@ -16,3 +16,6 @@ if metadata.version("jaxlib").startswith("0.10."):
     # The emitters that later versions have no choice about take twice the time to compile.
     FAST.append("--xla_cpu_use_fusion_emitters=false")
     AS_FOR_USERS["xla_cpu_use_fusion_emitters"] = True
+
+if __name__ == "__main__":
+    print(*FAST)
