@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -61,6 +63,7 @@ def rungs(dtype: str) -> list[np.ndarray]:
     return found
 
 
+@functools.partial(jax.jit, inline=True)
 def largest(x: PyTree) -> Array:
     """Return the largest |x_i|, in the coarsest dtype of 32 bits or more that x has."""
     leaves = [leaf for leaf in jax.tree.leaves(jax.lax.stop_gradient(x)) if measurable(leaf)]
@@ -79,6 +82,7 @@ def measurable(x: PyTree) -> bool:
     return any(leaf.dtype.name in _EXPONENTS for leaf in jax.tree.leaves(x))
 
 
+@functools.partial(jax.jit, inline=True)
 def unit(x: PyTree) -> PyTree:
     """Return the power of two in max(1, |x_i|); 0 in leaves of less than 32 bits.
 
@@ -92,6 +96,7 @@ def unit(x: PyTree) -> PyTree:
     return jax.tree.map(leaf_unit, jax.lax.stop_gradient(x))
 
 
+@functools.partial(jax.jit, static_argnames="seed", inline=True)
 def directions(x: PyTree, seed: int = 0) -> PyTree:
     """Return +-1, 1/4 and 1/2 in turn, in units of x, with signs in no order.
 

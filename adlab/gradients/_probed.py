@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -168,8 +169,7 @@ def _sum_over_probes(
         if length == 1:
             return _scaled(slope, probe(start))
         u = jax.vmap(probe)(start + jnp.arange(length))
-        slopes = jax.vmap(slope)(u)
-        return jax.tree.map(lambda leaf: jnp.tensordot(slopes.astype(leaf.dtype), leaf, 1), u)
+        return _weighted(jax.vmap(slope)(u), u)
 
     chunks, rest = divmod(count, chunk)
     total = _sum_over(lambda i: several(i * chunk, chunk), chunks)
@@ -177,8 +177,18 @@ def _sum_over_probes(
 
 
 def _scaled(slope: Directional, u: PyTree) -> PyTree:
-    along = slope(u)
+    return _times(slope(u), u)
+
+
+# Outside of any trace each is one program; inside it leaves no trace of its own.
+@functools.partial(jax.jit, inline=True)
+def _times(along: Array, u: PyTree) -> PyTree:
     return jax.tree.map(lambda leaf: along.astype(leaf.dtype) * leaf, u)
+
+
+@functools.partial(jax.jit, inline=True)
+def _weighted(slopes: Array, probes: PyTree) -> PyTree:
+    return jax.tree.map(lambda leaf: jnp.tensordot(slopes.astype(leaf.dtype), leaf, 1), probes)
 
 
 def _sum_over(term: Callable[[Any], PyTree], count: int) -> PyTree:
