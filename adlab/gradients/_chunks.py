@@ -42,6 +42,7 @@ def chunk_length(chunk_size: ChunkSize, fun: Callable[[PyTree], Any], x: PyTree,
 
 def over_coordinates(slope: Callable[[Array], Array], x: PyTree, chunk: int) -> PyTree:
     """Return the tree of slope(i) over the coordinates i of x, `chunk` of them at a time."""
+
     def every() -> PyTree:
         indices = jnp.arange(trees.size(x))
         slopes = jax.lax.map(slope, indices, batch_size=chunk if chunk > 1 else None)
