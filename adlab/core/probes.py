@@ -6,7 +6,6 @@ dimension d. A probe on the sphere has length sqrt(d): the displacement h u is h
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any, Literal, Protocol, TypeAlias, get_args
 
@@ -15,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adlab.core import checks, trees
+from adlab.core._programs import one_program
 
 __all__ = [
     "Law",
@@ -49,10 +49,6 @@ def _flat(draw: _Draw, like: PyTree, key: Any) -> PyTree:
     return trees.unravel(draw(key, trees.size(like), dtype), like)
 
 
-# Outside of any trace a draw is one program; inside it leaves no trace of its own.
-_one_program = functools.partial(jax.jit, static_argnums=(1, 2), inline=True)
-
-
 def gaussian(like: PyTree, *, key: jax.Array) -> PyTree:
     """Draw u ~ N(0, I). E|u|^4 = d (d + 2)."""
     return _flat(lambda k, d, dtype: jax.random.normal(k, (d,), dtype), like, key)
@@ -63,7 +59,7 @@ def sphere(like: PyTree, *, key: jax.Array) -> PyTree:
     return _flat(_on_sphere, like, key)
 
 
-@_one_program
+@one_program(1, 2)
 def _on_sphere(key: jax.Array, d: int, dtype: np.dtype) -> jax.Array:
     z = jax.random.normal(key, (d,), dtype)
     return z * jnp.sqrt(d / jnp.vdot(z, z))
@@ -74,7 +70,7 @@ def rademacher(like: PyTree, *, key: jax.Array) -> PyTree:
     return _flat(_signs, like, key)
 
 
-@_one_program
+@one_program(1, 2)
 def _signs(key: jax.Array, d: int, dtype: np.dtype) -> jax.Array:
     words = jax.random.bits(key, (-(-d // _WORD),), jnp.uint32)
     shifts = jnp.arange(d, dtype=jnp.uint32) % _WORD
@@ -88,7 +84,7 @@ def coordinate(like: PyTree, *, key: jax.Array) -> PyTree:
     return _flat(_unit, like, key)
 
 
-@_one_program
+@one_program(1, 2)
 def _unit(key: jax.Array, d: int, dtype: np.dtype) -> jax.Array:
     index = jax.random.randint(key, (), 0, d)
     return jnp.where(jnp.arange(d) == index, jnp.asarray(d**0.5, dtype), 0)
@@ -109,7 +105,7 @@ def orthogonal_block(like: PyTree, *, key: jax.Array, count: int) -> jax.Array:
     return _orthogonal_rows(key, trees.size(like), trees.common_dtype(like), count)
 
 
-@functools.partial(jax.jit, static_argnums=(1, 2, 3), inline=True)
+@one_program(1, 2, 3)
 def _orthogonal_rows(key: jax.Array, d: int, dtype: np.dtype, count: int) -> jax.Array:
     basis, triangle = jnp.linalg.qr(jax.random.normal(key, (d, count), dtype))
     signs = jnp.where(jnp.diagonal(triangle) < 0, -1, 1).astype(dtype)

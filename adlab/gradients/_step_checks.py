@@ -7,7 +7,6 @@ agree best. The quotient that an estimator forms along the same direction must b
 
 from __future__ import annotations
 
-import functools
 from typing import NamedTuple
 
 import jax
@@ -15,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adlab.core import trees
+from adlab.core._programs import one_program
 from adlab.core.types import AnyArray, Array, ChunkSize, PyTree, ValueFn
 from adlab.gradients import _ladders
 from adlab.gradients._chunks import chunk_length
@@ -143,7 +143,7 @@ def _sampled(
     """Return widths, and values at (direction, width) ahead and behind, all in double precision."""
     size = _ladders.largest(x)
     rungs = _ladders.rungs(size.dtype.name)
-    widths = rungs[-1] if _ladders.small(np.asarray(size)) else rungs[0]
+    widths = rungs[-1] if _ladders.small(size) else rungs[0]
     signs = np.concatenate([widths, -widths])
     index = np.repeat(np.arange(len(directions)), len(signs))
     ends = np.tile(signs, len(directions)).astype(trees.common_dtype(x))
@@ -185,8 +185,8 @@ def _values(
     return values
 
 
-@functools.partial(jax.jit, inline=True)
-def _ladder(directions: list[PyTree], scales: Array) -> PyTree:
+@one_program()
+def _ladder(directions: list[PyTree], scales: AnyArray) -> PyTree:
     """Return c d for all directions d and their factors c, one above the other."""
     scaled = [
         jax.tree.map(lambda part, c=c: c.astype(part.dtype) * part, d)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
@@ -12,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adlab.core import checks, trees
+from adlab.core._programs import one_program
 from adlab.core.calls import Bound
 from adlab.core.cost import Cost
 from adlab.core.nodes import register
@@ -160,22 +160,20 @@ class FiniteDifference(Method):
 
         if not seen(steps) and seen(replace(self, step=None, rule="relative")._steps(fun, x)):
             raise ValueError(
-                f"{fun.name}: step must change fun at x, got {float(np.asarray(steps)[0]):.3g}, under the "
-                'round-off of its values; use "auto" or a larger one'
+                f"{fun.name}: step must change fun at x, got {float(np.asarray(steps)[0]):.3g}, "
+                'under the round-off of its values; use "auto" or a larger one'
             )
 
 
-# Outside of any trace each is one program; inside it leaves no trace of its own.
 _Offsets: TypeAlias = tuple[tuple[float, float], ...]
-_one_program = functools.partial(jax.jit, inline=True)
 
 
-@functools.partial(_one_program, static_argnums=1)
+@one_program(1)
 def _repeated(step: Array, count: int) -> Array:
     return jnp.broadcast_to(step, (count,))
 
 
-@functools.partial(_one_program, static_argnums=(2, 3))
+@one_program(2, 3)
 def _rounded_steps(x: PyTree, best: Array, value_dtype: Any, order: int) -> Array:
     """Return the power of two next to the best step of every coordinate, or to the relative one."""
 
@@ -189,7 +187,7 @@ def _rounded_steps(x: PyTree, best: Array, value_dtype: Any, order: int) -> Arra
     return jnp.exp2(jnp.round(jnp.log2(h)))
 
 
-@functools.partial(_one_program, static_argnums=2)
+@one_program(2)
 def _displaced(x: PyTree, steps: Array, offsets: _Offsets) -> list[tuple[Array, Array]]:
     """Return all coordinates of x + a h and of x + b h, for pairs (a, b)."""
     flat = trees.ravel(x)
@@ -201,7 +199,7 @@ def _displaced(x: PyTree, steps: Array, offsets: _Offsets) -> list[tuple[Array, 
     return [(displaced(a), displaced(b)) for a, b in offsets]
 
 
-@functools.partial(_one_program, static_argnums=2)
+@one_program(2)
 def _diagonals(x: PyTree, steps: Array, count: int) -> list[PyTree]:
     """Return directions +-h_i in every coordinate, with signs in no order."""
     lengths, found = trees.unravel(steps, trees.probe_like(x)), []
@@ -211,7 +209,7 @@ def _diagonals(x: PyTree, steps: Array, count: int) -> list[PyTree]:
     return found
 
 
-@functools.partial(_one_program, static_argnums=2)
+@one_program(2)
 def _along(x: PyTree, d: PyTree, offsets: _Offsets) -> list[tuple[PyTree, PyTree]]:
     """Return x + b d and x + a d, for pairs (a, b)."""
     return [(trees.add_scaled(x, b, d), trees.add_scaled(x, a, d)) for a, b in offsets]

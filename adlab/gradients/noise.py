@@ -146,13 +146,12 @@ def measure(
     """
     dim = sum(leaf.size for leaf in jax.tree.leaves(x) if measurable(leaf))
     ratio, largest = _coordinates(dim, stencil.order), _ladders.largest(x)
-    seen = (*_ladders.sample(fun, x, chunk_size), value, largest)
-    if checks.concrete(seen):
-        on_host = [None if part is None else np.asarray(part) for part in seen]
+    given = (*_ladders.sample(fun, x, chunk_size), value, largest, ratio)
+    if checks.concrete(given):
         with np.errstate(all="ignore"):
-            found = _balance(np, *on_host, ratio, stencil=stencil, powers=powers)
+            found = _balance(np, *jax.tree.map(np.asarray, given), stencil=stencil, powers=powers)
         return Balance(*map(jnp.asarray, found))
-    found = _compiled(*seen, ratio, stencil=stencil, powers=powers)
+    found = _compiled(*given, stencil=stencil, powers=powers)
     return Balance(*jax.lax.stop_gradient(tuple(found)))
 
 
@@ -193,8 +192,8 @@ def _balance(
 
 
 @functools.partial(jax.jit, static_argnames=("stencil", "powers"))
-def _compiled(*seen: Any, stencil: Stencil, powers: bool) -> Balance:
-    return _balance(jnp, *seen, stencil=stencil, powers=powers)
+def _compiled(*given: Any, stencil: Stencil, powers: bool) -> Balance:
+    return _balance(jnp, *given, stencil=stencil, powers=powers)
 
 
 def spread(u: PyTree, order: int) -> Array:
@@ -242,7 +241,7 @@ def _rule(widths: np.ndarray, order: int) -> _Rule:
     return _Rule(widths, weights.T, gains, order * np.log(widths[-len(gains) :]), shares)
 
 
-def _errors(xp: Any, rule: _Rule, order: int, ahead: Array, behind: Array, value: Any) -> Array:
+def _errors(xp: Any, rule: _Rule, order: int, ahead: Any, behind: Any, value: Any) -> Any:
     """Return |D_j| w_j^p, where D_j estimates the derivative of order p + 1.
 
     Quotients [f(w) - f(-w)]/2w are f' + f''' w^2/6 + f^(5) w^4/120 + ..., and divided differences
@@ -372,7 +371,7 @@ def _hushed(
     )
 
 
-def _loud(xp: Any, noise: Array, lower: np.ndarray, shown: Array, log_floor: Any) -> Array:
+def _loud(xp: Any, noise: Any, lower: np.ndarray, shown: Any, log_floor: Any) -> Any:
     """Tell for which splits noise is much quieter before its loudest width than there.
 
     What varies over a short scale looks so: like noise, but only at displacements beyond it.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any, Literal, cast, get_args
 
 import jax
@@ -10,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adlab.core import checks, trees
+from adlab.core._programs import one_program
 from adlab.core.types import Array, PyTree, ValueFn
 
 __all__ = [
@@ -24,8 +24,6 @@ __all__ = [
     "valid_step",
 ]
 
-# Outside of any trace such a function is one program; inside it leaves no trace of its own.
-_one_program = functools.partial(jax.jit, inline=True)
 
 StepRule = Literal["auto", "relative"]
 
@@ -52,7 +50,7 @@ def valid_step(step: Any, dtype: Any) -> Array:
     return _or_nan(jnp.asarray(step, dtype))
 
 
-@_one_program
+@one_program()
 def _or_nan(h: Array) -> Array:
     return jnp.where((h > 0) & jnp.isfinite(h), h, jnp.nan)
 
@@ -83,14 +81,14 @@ def displacement(fun: ValueFn, x: PyTree, order: int) -> Array:
     return _root_mean_square(x, relative_step(dtypes, order))
 
 
-@functools.partial(_one_program, static_argnames="factor")
+@one_program(1)
 def _root_mean_square(x: PyTree, factor: float) -> Array:
     """Return that of x, but at least 1, times a factor."""
     scale = jnp.sqrt(trees.vdot(x, x) / trees.size(x))
     return jax.lax.stop_gradient(factor * jnp.maximum(scale, 1))
 
 
-@_one_program
+@one_program()
 def moved(start: PyTree, end: PyTree, u: PyTree) -> Array:
     """Return t such that end - start is about t u: how far a step really went.
 
@@ -109,7 +107,7 @@ def moved(start: PyTree, end: PyTree, u: PyTree) -> Array:
     return jnp.where(balance > 0, jnp.nan, along / square)
 
 
-@_one_program
+@one_program()
 def quotient(ahead: Array, behind: Array, run: Array) -> Array:
     """Return (ahead - behind) / run for two values of one function, in the widest of the dtypes."""
     rise = difference(ahead, behind)

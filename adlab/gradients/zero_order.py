@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from adlab.core import trees
+from adlab.core._programs import one_program
 from adlab.core.calls import Bound
 from adlab.core.cost import Cost
 from adlab.core.nodes import register
@@ -83,7 +84,7 @@ class Quotient(Slope):
             for probe in probes
         ]
         slope = self._quotients(fun, x, value, step)
-        tried = [(probe, float(slope(probe))) for probe in kept if float(_longest(probe)) > 0]
+        tried = [(probe, float(slope(probe))) for probe in kept if _moves(probe)]
         if tried:
             given, automatic = f"smoothing {float(h):.3g}", self.smoothing is None
             require_accuracy(fun.name, given, fun, x, tried, chunk_size, automatic=automatic)
@@ -158,23 +159,21 @@ class Quotient(Slope):
                 )
 
 
-# Outside of any trace each is one program, which gives points that `moved` then compares as they
-# are stored; inside it leaves no trace of its own.
-_one_program = functools.partial(jax.jit, inline=True)
-_one_end = _one_program(trees.add_scaled)
+# Ends come out of a program of their own: `moved` compares them as they are stored.
+_one_end = one_program()(trees.add_scaled)
 
 
-@_one_program
+@one_program()
 def _both_ends(x: PyTree, h: Array, u: PyTree) -> tuple[PyTree, PyTree]:
     return trees.add_scaled(x, -h, u), trees.add_scaled(x, h, u)
 
 
-@_one_program
+@one_program()
 def _over_longest(relative: Array, u: PyTree) -> Array:
     return valid_step(relative, trees.common_dtype(u)) / _longest(u)
 
 
-@functools.partial(_one_program, static_argnames="order")
+@one_program(4)
 def _measured_step(best: Array, relative: Array, units: PyTree, u: PyTree, order: int) -> Array:
     """Return the step along u that is as good as `best` is along one coordinate."""
     dtype = trees.common_dtype(u)
@@ -186,7 +185,10 @@ def _measured_step(best: Array, relative: Array, units: PyTree, u: PyTree, order
     return jnp.where(jnp.isnan(along), _over_longest(relative, u), valid_step(along, dtype))
 
 
-@_one_program
+def _moves(u: PyTree) -> bool:
+    return any(np.any(np.asarray(leaf) != 0) for leaf in jax.tree.leaves(u))
+
+
 def _longest(u: PyTree) -> Array:
     dtype = trees.common_dtype(u)
     parts = [jnp.max(jnp.abs(v.astype(dtype)), initial=0) for v in jax.tree.leaves(u)]
