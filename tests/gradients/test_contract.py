@@ -74,14 +74,9 @@ def test_the_gradient_of_a_tree_of_mixed_dtypes_has_its_form_and_values(name):
         assert np.max(np.abs(error)) <= registry.KINDS[name].coarse * largest
 
 
-@jax.jit
-def _square(x):
-    return x**2
-
-
 @every_kind
 def test_scalars_have_scalar_gradients(name):
-    g = _make(name, _square, dim=1)
+    g = _make(name, lambda x: x**2, dim=1)
     for x in (2.0, np.float32(2.0)):
         estimate = g(x, key=KEY)
         assert (estimate.shape, estimate.dtype) == ((), jnp.float32)
@@ -232,13 +227,15 @@ def _counting():
     return tick, counts
 
 
+@jax.jit
+def _squares(x):
+    return jnp.sum(x**2)
+
+
 def _counted(kind, tick):
     """A function that counts its evaluations and sweeps."""
 
-    @jax.jit
-    def plain(x):
-        return jnp.sum(x**2)
-
+    plain = _squares
     if kind.calls == "evaluations":
         return lambda x: tick("evaluations", plain(x))
     if kind.calls == "vjps":
