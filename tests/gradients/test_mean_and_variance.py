@@ -1,5 +1,6 @@
 """Means and mean squared errors against closed forms: sample size fixed beforehand, |z| <= 5."""
 
+import functools
 import math
 
 import jax
@@ -15,14 +16,35 @@ pytestmark = pytest.mark.usefixtures("x64")
 DIM, NUM_PROBES, SMOOTHING, SAMPLES = 6, 3, 0.3, 20_000
 IID = ["sphere", "gaussian", "rademacher", "coordinate"]
 SYMMETRIC = [two_point, forward_gradient]
+ALL = (two_point, forward_gradient, one_sided)
+ORTHOGONAL = {1: (two_point,), 4: ALL, 15: (two_point, one_sided)}
 
 
 def _estimates(g, x, samples=SAMPLES):
+    return _estimates_of_all({"one": g}, x, samples)["one"]
+
+
+def _estimates_of_all(kinds, x, samples=SAMPLES):
+    """Return samples of several estimators from the same keys, by one program."""
+
     @oracles.quickly_compiled
     def estimates(key):
-        return jax.vmap(lambda key: g(x, key=key))(jax.random.split(key, samples))
+        keys = jax.random.split(key, samples)
+        return {name: jax.vmap(lambda key: g(x, key=key))(keys) for name, g in kinds.items()}  # noqa: B023
 
-    return np.asarray(estimates(jax.random.key(11)))
+    return jax.tree.map(np.asarray, estimates(jax.random.key(11)))
+
+
+@functools.cache
+def _errors_on_a_quadratic(law, num_probes=NUM_PROBES, factories=ALL):
+    """Return the errors of samples of several estimators with such probes, by their names."""
+    fun, x, gradient, *_ = oracles.quadratic(DIM)
+    options = {"law": law, "num_probes": num_probes}
+    kinds = {
+        factory.__name__: factory(fun, **options, **_options(factory), chunk_size=2)
+        for factory in factories
+    }
+    return {name: g - gradient for name, g in _estimates_of_all(kinds, x).items()}
 
 
 def _options(factory):
@@ -49,9 +71,8 @@ def _one_sided_excess(law, hessian, h):
 @pytest.mark.parametrize("law", IID)
 @pytest.mark.parametrize("factory", SYMMETRIC)
 def test_independent_probes_have_the_mean_and_error_of_theory(factory, law):
-    fun, x, gradient, *_ = oracles.quadratic(DIM)
-    options = _options(factory) | {"law": law, "num_probes": NUM_PROBES, "chunk_size": 2}
-    errors = _estimates(factory(fun, **options), x) - gradient
+    gradient = oracles.quadratic(DIM).gradient
+    errors = _errors_on_a_quadratic(law)[factory.__name__]
     oracles.assert_mean_is(0.0, errors)
     expected = _single_probe_error(law, gradient) / NUM_PROBES
     oracles.assert_mean_is(expected, np.sum(errors**2, axis=1))
@@ -59,18 +80,16 @@ def test_independent_probes_have_the_mean_and_error_of_theory(factory, law):
 
 @pytest.mark.parametrize("law", ["sphere", "gaussian", "rademacher"])
 def test_one_sided_probes_have_the_mean_and_error_of_theory(law):
-    fun, x, gradient, hessian, _ = oracles.quadratic(DIM)
-    g = one_sided(fun, smoothing=SMOOTHING, law=law, num_probes=NUM_PROBES, chunk_size=2)
-    errors = _estimates(g, x) - gradient
+    _, _, gradient, hessian, _ = oracles.quadratic(DIM)
+    errors = _errors_on_a_quadratic(law)["one_sided"]
     oracles.assert_mean_is(0.0, errors)
     single = _single_probe_error(law, gradient) + _one_sided_excess(law, hessian, SMOOTHING)
     oracles.assert_mean_is(single / NUM_PROBES, np.sum(errors**2, axis=1))
 
 
 def test_one_sided_coordinate_probes_are_biased_by_the_diagonal_of_the_hessian():
-    fun, x, gradient, hessian, _ = oracles.quadratic(DIM)
-    g = one_sided(fun, smoothing=SMOOTHING, law="coordinate", num_probes=NUM_PROBES, chunk_size=2)
-    errors = _estimates(g, x) - gradient
+    _, _, gradient, hessian, _ = oracles.quadratic(DIM)
+    errors = _errors_on_a_quadratic("coordinate")["one_sided"]
     length = SMOOTHING * math.sqrt(DIM)
     bias = length / 2 * np.diag(hessian)
     centre = gradient + bias
@@ -86,20 +105,13 @@ def _orthogonal_factor(num_probes):
 
 
 @pytest.mark.parametrize(
-    ("factory", "num_probes"),
-    [
-        (two_point, 1),
-        (two_point, 4),
-        (two_point, 15),
-        (forward_gradient, 4),
-        (one_sided, 4),
-        (one_sided, 15),
-    ],
+    ("factory", "num_probes"), [(f, m) for m, factories in ORTHOGONAL.items() for f in factories]
 )
 def test_orthogonal_probes_have_the_mean_and_error_of_theory(factory, num_probes):
-    fun, x, gradient, hessian, _ = oracles.quadratic(DIM)
-    options = _options(factory) | {"law": "orthogonal", "num_probes": num_probes}
-    errors = _estimates(factory(fun, **options), x) - gradient
+    _, _, gradient, hessian, _ = oracles.quadratic(DIM)
+    errors = _errors_on_a_quadratic("orthogonal", num_probes, ORTHOGONAL[num_probes])[
+        factory.__name__
+    ]
     expected = _orthogonal_factor(num_probes) * gradient @ gradient
     if factory is one_sided:
         expected += _one_sided_excess("sphere", hessian, SMOOTHING) / num_probes

@@ -58,8 +58,8 @@ def test_a_step_is_the_only_data_and_auto_is_none(factory, name):
 def test_kinds_without_steps_hold_no_data(factory):
     driver, traces = _counted_driver()
     assert jax.tree.leaves(factory(cube)) == []
-    driver(factory(cube), X)
-    driver(factory(cube), 2 * X)
+    driver.eval_shape(factory(cube), X)
+    driver.eval_shape(factory(cube), 2 * X)
     assert len(traces) == 1
 
 
@@ -70,8 +70,8 @@ def test_kinds_without_steps_hold_no_data(factory):
 def test_what_isn_t_a_step_is_static(changed, value):
     driver, traces = _counted_driver()
     options = {"smoothing": 0.5, "num_probes": 2}
-    driver(two_point(cube, **options), X)
-    driver(two_point(cube, **options | {changed: value}), X)
+    driver.eval_shape(two_point(cube, **options), X)
+    driver.eval_shape(two_point(cube, **options | {changed: value}), X)
     assert len(traces) == 2
 
 
@@ -142,7 +142,7 @@ def test_one_can_differentiate_through_the_function_s_arrays():
 def test_a_new_lambda_retraces():
     driver, traces = _counted_driver()
     for _ in range(2):
-        driver(two_point(lambda x: jnp.sum(x**2), smoothing=0.5), X)
+        driver.eval_shape(two_point(lambda x: jnp.sum(x**2), smoothing=0.5), X)
     assert len(traces) == 2
 
 
