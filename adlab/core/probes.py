@@ -7,13 +7,14 @@ dimension d. A probe on the sphere has length sqrt(d): the displacement h u is h
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, Protocol, TypeAlias, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from adlab.core import checks, trees
+from adlab.core._programs import one_program
 
 __all__ = [
     "Law",
@@ -40,7 +41,10 @@ class Law(Protocol):
         ...
 
 
-def _flat(draw: Callable[[jax.Array, int, np.dtype], jax.Array], like: PyTree, key: Any) -> PyTree:
+_Draw: TypeAlias = Callable[[jax.Array, int, np.dtype], jax.Array]
+
+
+def _flat(draw: _Draw, like: PyTree, key: Any) -> PyTree:
     dtype = trees.common_dtype(like)
     return trees.unravel(draw(key, trees.size(like), dtype), like)
 
@@ -52,35 +56,38 @@ def gaussian(like: PyTree, *, key: jax.Array) -> PyTree:
 
 def sphere(like: PyTree, *, key: jax.Array) -> PyTree:
     """Draw u uniformly from the sphere of radius sqrt(d): a Gaussian vector, rescaled."""
+    return _flat(_on_sphere, like, key)
 
-    def draw(key: jax.Array, d: int, dtype: np.dtype) -> jax.Array:
-        z = jax.random.normal(key, (d,), dtype)
-        return z * jnp.sqrt(d / jnp.vdot(z, z))
 
-    return _flat(draw, like, key)
+@one_program(1, 2)
+def _on_sphere(key: jax.Array, d: int, dtype: np.dtype) -> jax.Array:
+    z = jax.random.normal(key, (d,), dtype)
+    return z * jnp.sqrt(d / jnp.vdot(z, z))
 
 
 def rademacher(like: PyTree, *, key: jax.Array) -> PyTree:
     """Draw independent signs, +1 or -1 with probability 1/2: 32 of them from each random word."""
+    return _flat(_signs, like, key)
 
-    def draw(key: jax.Array, d: int, dtype: np.dtype) -> jax.Array:
-        words = jax.random.bits(key, (-(-d // _WORD),), jnp.uint32)
-        shifts = jnp.arange(d, dtype=jnp.uint32) % _WORD
-        sign = (jnp.repeat(words, _WORD)[:d] << shifts) & jnp.uint32(0x80000000)
-        one = jnp.uint32(0x3F800000)  # the bits of 1.0 in float32, whose first is the sign
-        return jax.lax.bitcast_convert_type(sign | one, jnp.float32).astype(dtype)
 
-    return _flat(draw, like, key)
+@one_program(1, 2)
+def _signs(key: jax.Array, d: int, dtype: np.dtype) -> jax.Array:
+    words = jax.random.bits(key, (-(-d // _WORD),), jnp.uint32)
+    shifts = jnp.arange(d, dtype=jnp.uint32) % _WORD
+    sign = (jnp.repeat(words, _WORD)[:d] << shifts) & jnp.uint32(0x80000000)
+    one = jnp.uint32(0x3F800000)  # the bits of 1.0 in float32, whose first is the sign
+    return jax.lax.bitcast_convert_type(sign | one, jnp.float32).astype(dtype)
 
 
 def coordinate(like: PyTree, *, key: jax.Array) -> PyTree:
     """Draw u = sqrt(d) e_i with i uniform on the d coordinates, with replacement."""
+    return _flat(_unit, like, key)
 
-    def draw(key: jax.Array, d: int, dtype: np.dtype) -> jax.Array:
-        index = jax.random.randint(key, (), 0, d)
-        return jnp.where(jnp.arange(d) == index, jnp.asarray(d**0.5, dtype), 0)
 
-    return _flat(draw, like, key)
+@one_program(1, 2)
+def _unit(key: jax.Array, d: int, dtype: np.dtype) -> jax.Array:
+    index = jax.random.randint(key, (), 0, d)
+    return jnp.where(jnp.arange(d) == index, jnp.asarray(d**0.5, dtype), 0)
 
 
 def orthogonal_block(like: PyTree, *, key: jax.Array, count: int) -> jax.Array:
@@ -95,7 +102,11 @@ def orthogonal_block(like: PyTree, *, key: jax.Array, count: int) -> jax.Array:
     Source: Kozak et al. (2023), doi:10.1007/s10107-022-01866-9; the signs: Mezzadri (2007),
     arXiv:math-ph/0609050.
     """
-    d, dtype = trees.size(like), trees.common_dtype(like)
+    return _orthogonal_rows(key, trees.size(like), trees.common_dtype(like), count)
+
+
+@one_program(1, 2, 3)
+def _orthogonal_rows(key: jax.Array, d: int, dtype: np.dtype, count: int) -> jax.Array:
     basis, triangle = jnp.linalg.qr(jax.random.normal(key, (d, count), dtype))
     signs = jnp.where(jnp.diagonal(triangle) < 0, -1, 1).astype(dtype)
     return (signs * jnp.asarray(d**0.5, dtype) * basis).T

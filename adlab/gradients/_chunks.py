@@ -42,9 +42,18 @@ def chunk_length(chunk_size: ChunkSize, fun: Callable[[PyTree], Any], x: PyTree,
 
 def over_coordinates(slope: Callable[[Array], Array], x: PyTree, chunk: int) -> PyTree:
     """Return the tree of slope(i) over the coordinates i of x, `chunk` of them at a time."""
-    indices = jnp.arange(trees.size(x))
-    slopes = jax.lax.map(slope, indices, batch_size=chunk if chunk > 1 else None)
-    return trees.unravel(slopes, trees.probe_like(x))
+
+    def every() -> PyTree:
+        indices = jnp.arange(trees.size(x))
+        slopes = jax.lax.map(slope, indices, batch_size=chunk if chunk > 1 else None)
+        return trees.unravel(slopes, trees.probe_like(x))
+
+    if checks.in_trace(x):
+        return every()
+    # One program, instead of one for the loop and some for what comes after whole chunks.
+    program, shapes = jax.make_jaxpr(every, return_shape=True)()
+    found = jax.jit(jaxprs.hoisted(program, "slopes"))(*program.consts)
+    return jax.tree.unflatten(jax.tree.structure(shapes), found)
 
 
 def _automatic(fun: Callable[[PyTree], Any], x: PyTree) -> int:

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from adlab.core import _layout, trees
+from adlab.core._programs import one_program
 from adlab.core.calls import Bound
 from adlab.core.types import Array, PyTree
 from adlab.gradients._holomorphic import holomorphic
@@ -32,9 +33,8 @@ def slope(fun: Bound, x: PyTree, value: Array | None, step: Any) -> Callable[[Ar
     extended = holomorphic(fun.name, fun, like)
     value = _value_if_any(fun, x) if value is None else value
     h = _steps(flat, step)
-    on_axis = extended(trees.unravel(jax.lax.complex(flat, jnp.zeros_like(flat)), like))
-    # Else fun isn't real for real x, or is so only because imaginary parts of its steps cancel.
-    h = jnp.where((jnp.imag(on_axis) == 0) & jnp.isfinite(value), h, jnp.nan)
+    on_axis = extended(trees.unravel(_complex(flat, 0.0), like))
+    h = _checked(h, on_axis, value)
 
     def along(index: Array) -> Array:
         imaginary = jnp.where(jnp.arange(flat.size) == index, h, 0)
@@ -44,10 +44,29 @@ def slope(fun: Bound, x: PyTree, value: Array | None, step: Any) -> Callable[[Ar
     return along
 
 
+@one_program(1)
+def _complex(flat: Array, imaginary: float) -> Array:
+    return jax.lax.complex(flat, jnp.full_like(flat, imaginary))
+
+
+@one_program()
+def _checked(h: Array, on_axis: Array, value: Any) -> Array:
+    """Return h, or NaN where the value on the real axis isn't real and finite.
+
+    There `fun` isn't real for real x, or only because imaginary parts of its steps cancel.
+    """
+    return jnp.where((jnp.imag(on_axis) == 0) & jnp.isfinite(value), h, jnp.nan)
+
+
 def _steps(flat: Array, step: Any) -> Array:
     """Return the step of every coordinate: short beside x_i too, but for x_i = 0."""
     if step is not None:
         return jnp.broadcast_to(valid_step(step, flat.dtype), flat.shape)
+    return _short_steps(flat)
+
+
+@one_program()
+def _short_steps(flat: Array) -> Array:
     longest, share = _STEPS[flat.dtype.name]
     beside = jnp.maximum(share * jnp.abs(jax.lax.stop_gradient(flat)), jnp.finfo(flat.dtype).tiny)
     return jnp.where(flat == 0, longest, jnp.minimum(longest, beside)).astype(flat.dtype)

@@ -6,8 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from adlab.core import checks
+from adlab.core._programs import one_program
 from adlab.core.calls import Bound
-from adlab.core.types import Array, ChunkSize, PyTree, ValueFn
+from adlab.core.types import AnyArray, Array, ChunkSize, PyTree, ValueFn
 from adlab.gradients._chunks import chunk_length
 from adlab.gradients.host import searching
 
@@ -61,15 +63,18 @@ def rungs(dtype: str) -> list[np.ndarray]:
     return found
 
 
-def largest(x: PyTree) -> Array:
+def largest(x: PyTree) -> AnyArray:
     """Return the largest |x_i|, in the coarsest dtype of 32 bits or more that x has."""
     leaves = [leaf for leaf in jax.tree.leaves(jax.lax.stop_gradient(x)) if measurable(leaf)]
     dtype = max((leaf.dtype for leaf in leaves), key=lambda dtype: jnp.finfo(dtype).eps)
+    if checks.concrete(leaves):
+        on_host = [np.max(np.abs(np.asarray(leaf)), initial=0) for leaf in leaves]
+        return np.asarray(np.max(on_host), dtype)
     sizes = [jnp.max(jnp.abs(leaf), initial=0).astype(dtype) for leaf in leaves]
     return jnp.max(jnp.stack(sizes))
 
 
-def small(size: Array) -> Array:
+def small(size: AnyArray) -> AnyArray:
     """Tell whether x, of which this is `largest`, is so small that it holds the finer ladder."""
     return size <= _SMALL
 
@@ -79,6 +84,7 @@ def measurable(x: PyTree) -> bool:
     return any(leaf.dtype.name in _EXPONENTS for leaf in jax.tree.leaves(x))
 
 
+@one_program()
 def unit(x: PyTree) -> PyTree:
     """Return the power of two in max(1, |x_i|); 0 in leaves of less than 32 bits.
 
@@ -92,6 +98,7 @@ def unit(x: PyTree) -> PyTree:
     return jax.tree.map(leaf_unit, jax.lax.stop_gradient(x))
 
 
+@one_program(1)
 def directions(x: PyTree, seed: int = 0) -> PyTree:
     """Return +-1, 1/4 and 1/2 in turn, in units of x, with signs in no order.
 

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adlab.core import _devices, checks, probes, trees
+from adlab.core._programs import one_program
 from adlab.core.calls import Bound
 from adlab.core.cost import Cost
 from adlab.core.nodes import register
@@ -90,7 +91,7 @@ class Probed(Method):
                 self.num_probes,
                 chunk,
             )
-        return jax.tree.map(lambda leaf: leaf / self.num_probes, total)
+        return _over(total, self.num_probes)
 
     def cost(self, x: PyTree, *, value: bool) -> Cost:
         return self.slope.cost(x, self.num_probes, value=value)
@@ -129,7 +130,7 @@ class Probed(Method):
         def block(index: Any, count: int) -> PyTree:
             rows = probes.orthogonal_block(like, key=jax.random.fold_in(key, index), count=count)
             return _sum_over_probes(
-                slope, lambda i: trees.unravel(rows[i], like), count, min(chunk, count)
+                slope, lambda i: trees.unravel(_row(rows, i), like), count, min(chunk, count)
             )
 
         total = _sum_over(lambda j: block(j, size), blocks)
@@ -167,9 +168,9 @@ def _sum_over_probes(
     def several(start: Any, length: int) -> PyTree:
         if length == 1:
             return _scaled(slope, probe(start))
-        u = jax.vmap(probe)(start + jnp.arange(length))
-        slopes = jax.vmap(slope)(u)
-        return jax.tree.map(lambda leaf: jnp.tensordot(slopes.astype(leaf.dtype), leaf, 1), u)
+        own = np if isinstance(start, int) else jnp
+        u = jax.vmap(probe)(start + own.arange(length))
+        return _weighted(jax.vmap(slope)(u), u)
 
     chunks, rest = divmod(count, chunk)
     total = _sum_over(lambda i: several(i * chunk, chunk), chunks)
@@ -177,8 +178,27 @@ def _sum_over_probes(
 
 
 def _scaled(slope: Directional, u: PyTree) -> PyTree:
-    along = slope(u)
+    return _times(slope(u), u)
+
+
+@one_program()
+def _row(rows: Array, index: Any) -> Array:
+    return rows[index]
+
+
+@one_program()
+def _times(along: Array, u: PyTree) -> PyTree:
     return jax.tree.map(lambda leaf: along.astype(leaf.dtype) * leaf, u)
+
+
+@one_program()
+def _weighted(slopes: Array, probes: PyTree) -> PyTree:
+    return jax.tree.map(lambda leaf: jnp.tensordot(slopes.astype(leaf.dtype), leaf, 1), probes)
+
+
+@one_program(1)
+def _over(total: PyTree, count: int) -> PyTree:
+    return jax.tree.map(lambda leaf: leaf / count, total)
 
 
 def _sum_over(term: Callable[[Any], PyTree], count: int) -> PyTree:
@@ -196,5 +216,6 @@ def _sum_over(term: Callable[[Any], PyTree], count: int) -> PyTree:
     return total
 
 
+@one_program()
 def _add(a: PyTree, b: PyTree) -> PyTree:
     return jax.tree.map(jnp.add, a, b)

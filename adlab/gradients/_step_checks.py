@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from adlab.core import trees
-from adlab.core.types import Array, ChunkSize, PyTree, ValueFn
+from adlab.core._programs import one_program
+from adlab.core.types import AnyArray, Array, ChunkSize, PyTree, ValueFn
 from adlab.gradients import _ladders
 from adlab.gradients._chunks import chunk_length
 from adlab.gradients.host import searching
@@ -75,8 +76,8 @@ def require_accuracy(
             f"{name}: fun must be finite within a step of x, got NaN or infinity at {given}; use "
             '"auto", or a shorter one'
         )
-    ladder, lengths, least = zip(*(_normalised(d, x) for d, _ in tried), strict=True)
-    widths, ahead, behind = _sampled(fun, x, ladder, chunk_size)
+    lengths, least = zip(*(_lengths(d, x) for d, _ in tried), strict=True)
+    widths, ahead, behind = _sampled(fun, x, [d for d, _ in tried], lengths, chunk_size)
     value = float(fun(x))
     sides = zip(ahead, behind, least, strict=True)
     seen = [_slope(widths, front, back, value, low) for front, back, low in sides]
@@ -111,54 +112,62 @@ def _norm(values: list[float]) -> float:
     return float(np.linalg.norm(np.asarray(values)))
 
 
-def _normalised(d: PyTree, x: PyTree) -> tuple[PyTree, float, float]:
-    """Return c d that moves no coordinate by more than max(1, |x_i|), c, and the least width.
+def _lengths(d: PyTree, x: PyTree) -> tuple[float, float]:
+    """Return c for which c d moves no coordinate by more than max(1, |x_i|), and the least width.
 
     Leaves of less than 32 bits stay where they are.
     """
     pairs = list(zip(*map(jax.tree.leaves, (d, x)), strict=True))
-    wide = [(part, leaf) for part, leaf in pairs if _ladders.measurable(leaf)]
-    parts = [jnp.max(jnp.abs(part) / jnp.maximum(jnp.abs(leaf), 1)) for part, leaf in wide]
-    scale = 1 / max(float(part) for part in parts)
-    square = sum(float(jnp.sum(jnp.square(part))) for part, _ in wide)
-    count = sum(int(jnp.sum(part != 0)) for part, _ in wide)
+    wide = [
+        (np.abs(np.asarray(part, np.float64)), np.abs(np.asarray(leaf, np.float64)), leaf.dtype)
+        for part, leaf in pairs
+        if _ladders.measurable(leaf) and leaf.size
+    ]
+    longest = max(float(np.max(part / np.maximum(leaf, 1))) for part, leaf, _ in wide)
+    count = sum(int(np.sum(part != 0)) for part, *_ in wide)
+    square = sum(float(np.sum((part / longest) ** 2)) for part, *_ in wide)
     spacing = max(
-        float(jnp.max(jnp.where(part != 0, jnp.abs(leaf), 0)) * jnp.finfo(leaf.dtype).eps)
-        for part, leaf in wide
+        float(np.max(leaf, where=part != 0, initial=0.0)) * float(jnp.finfo(dtype).eps)
+        for part, leaf, dtype in wide
     )
-    least = _MOVES * spacing / (scale * np.sqrt(square / count))
-    return jax.tree.map(lambda part: scale * part, d), scale, least
+    return 1 / longest, _MOVES * spacing / float(np.sqrt(square / count))
 
 
 def _sampled(
-    fun: ValueFn, x: PyTree, ladder: tuple[PyTree, ...], chunk_size: ChunkSize
+    fun: ValueFn,
+    x: PyTree,
+    directions: list[PyTree],
+    lengths: tuple[float, ...],
+    chunk_size: ChunkSize,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return widths, and values at (direction, width) ahead and behind, all in double precision."""
     size = _ladders.largest(x)
     rungs = _ladders.rungs(size.dtype.name)
-    widths = rungs[-1] if bool(_ladders.small(size)) else rungs[0]
+    widths = rungs[-1] if _ladders.small(size) else rungs[0]
     signs = np.concatenate([widths, -widths])
-    stacked = jax.tree.map(lambda *parts: jnp.stack(parts), *ladder)
-    index = jnp.repeat(jnp.arange(len(ladder)), len(signs))
-    ends = jnp.asarray(np.tile(signs, len(ladder)), trees.common_dtype(x))
+    index = np.repeat(np.arange(len(directions)), len(signs))
+    ends = np.tile(signs, len(directions)).astype(trees.common_dtype(x))
 
     with searching():
         run = _compiled if _ladders.is_data(fun) else _values
-        values = run(fun, x, stacked, index, ends, chunk_size=chunk_size)
-    found = np.asarray(values, np.float64).reshape(len(ladder), 2, len(widths))
+        scales = np.asarray(lengths, trees.common_dtype(x))
+        values = run(fun, x, directions, scales, index, ends, chunk_size=chunk_size)
+    found = np.asarray(values, np.float64).reshape(len(directions), 2, len(widths))
     return widths, found[:, 0], found[:, 1]
 
 
 def _values(
     fun: ValueFn,
     x: PyTree,
-    ladder: PyTree,
-    index: Array,
-    ends: Array,
+    directions: list[PyTree],
+    scales: AnyArray,
+    index: AnyArray,
+    ends: AnyArray,
     *,
     chunk_size: ChunkSize,
 ) -> Array:
-    """Return `fun` at x + t d, for every t of `ends` along the direction d of that index."""
+    """Return `fun` at x + t c d, for t of `ends`, d and its factor c of that index."""
+    ladder = _ladder(directions, scales)
     chunk = chunk_length(chunk_size, fun, x, ends.size)
 
     def value(end: tuple[Array, Array]) -> Array:
@@ -171,8 +180,19 @@ def _values(
 
         return fun(jax.tree.map(moved, x, ladder))
 
-    values: Array = jax.lax.map(value, (index, ends), batch_size=chunk if chunk > 1 else None)
+    points = jnp.asarray(index), jnp.asarray(ends)
+    values: Array = jax.lax.map(value, points, batch_size=chunk if chunk > 1 else None)
     return values
+
+
+@one_program()
+def _ladder(directions: list[PyTree], scales: AnyArray) -> PyTree:
+    """Return c d for all directions d and their factors c, one above the other."""
+    scaled = [
+        jax.tree.map(lambda part, c=c: c.astype(part.dtype) * part, d)
+        for c, d in zip(scales, directions, strict=True)
+    ]
+    return jax.tree.map(lambda *parts: jnp.stack(parts), *scaled)
 
 
 _compiled = jax.jit(_values, static_argnames="chunk_size")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from adlab.core import checks, trees
+from adlab.core._programs import one_program
 from adlab.core.calls import Bound
 from adlab.core.cost import Cost
 from adlab.core.nodes import register
@@ -75,12 +77,12 @@ class FiniteDifference(Method):
             raise ValueError(f"{fun.name}: step must be > 0, got {self.step}")
         steps = self._steps(fun, x, fun(x))
         for ahead, behind, *_ in self._ends(x, steps):
-            lost = ahead == behind
-            if jnp.any(lost):
+            lost = np.asarray(ahead) == np.asarray(behind)
+            if np.any(lost):
                 ones = jax.tree.map(jnp.ones_like, x)
                 raise ValueError(
                     f"{fun.name}: step must move every coordinate of x, got "
-                    f"{float(steps[jnp.argmax(lost)]):.3g}, at which x + h e_i rounds to x; use at "
+                    f"{float(steps[np.argmax(lost)]):.3g}, at which x + h e_i rounds to x; use at "
                     f'least {usable_step(x, ones, share=1):.2g}, or "auto"'
                 )
         if self.step is not None:
@@ -115,52 +117,37 @@ class FiniteDifference(Method):
 
         Each is moved by its own step and rounded to what its leaf's dtype holds.
         """
-        flat = trees.ravel(x)
-
-        def displaced(offset: Any) -> Array:
-            moved = trees.unravel(flat + jnp.asarray(float(offset), flat.dtype) * steps, x)
-            return trees.ravel(moved)
-
         quotients = STENCILS[self.scheme].quotients
-        return [(displaced(a), displaced(b), a, b, weight) for a, b, weight in quotients]
+        ends = _displaced(x, steps, tuple((float(a), float(b)) for a, b, _ in quotients))
+        return [(*pair, *quotient) for pair, quotient in zip(ends, quotients, strict=True)]
 
     def _steps(self, fun: Bound, x: PyTree, value: Array | None = None) -> Array:
         """Return the step of every coordinate; NaN where it isn't positive."""
         dtype = trees.common_dtype(x)
         if self.step is not None:
-            return jnp.broadcast_to(valid_step(self.step, dtype), (trees.size(x),))
+            return _repeated(valid_step(self.step, dtype), trees.size(x))
         stencil, value_dtype = STENCILS[self.scheme], jax.eval_shape(fun, x).dtype
         best = jnp.full((), jnp.nan, dtype)
         if self._measures(x):
             found = measure(fun, x, value, stencil, self.chunk_size, powers=True)
             best = found.step.astype(dtype)
-
-        def leaf_steps(leaf: Array) -> Array:
-            step = jnp.asarray(relative_step([leaf.dtype, value_dtype], stencil.order), dtype)
-            if measurable(leaf):
-                step = jnp.where(jnp.isnan(best), step, best)
-            return step * jnp.maximum(jnp.abs(jax.lax.stop_gradient(leaf)).astype(dtype), 1)
-
-        h = trees.ravel(jax.tree.map(leaf_steps, x))
-        return jnp.exp2(jnp.round(jnp.log2(h)))
+        return _rounded_steps(x, best, value_dtype, stencil.order)
 
     def _check_error(self, fun: Bound, x: PyTree, steps: Array) -> None:
         """Raise ValueError when slopes along directions of all steps at once are seen to be wrong.
 
         A direction is +-h_i in every coordinate, so that each moves by its own step.
         """
-        lengths = trees.unravel(steps, trees.probe_like(x))
         tried = []
-        for seed in range(1 if trees.size(x) == 1 else DIRECTIONS):
-            signs = jax.tree.map(jnp.sign, _ladders.directions(x, seed))
-            d = jax.tree.map(lambda s, h: s.astype(h.dtype) * h, signs, lengths)
-            total: Any = 0
-            for a, b, weight in STENCILS[self.scheme].quotients:
-                ahead, behind = (trees.add_scaled(x, float(offset), d) for offset in (a, b))
+        quotients = STENCILS[self.scheme].quotients
+        offsets = tuple((float(a), float(b)) for a, b, _ in quotients)
+        for d in _diagonals(x, steps, 1 if trees.size(x) == 1 else DIRECTIONS):
+            total = 0.0
+            for (behind, ahead), (*_, weight) in zip(_along(x, d, offsets), quotients, strict=True):
                 rise = difference(fun(ahead), fun(behind))
-                total += float(weight) * float(rise) / moved(behind, ahead, d)
-            tried.append((d, float(total)))
-        given = f"step {float(steps[0]):.3g}"
+                total += float(weight) * float(rise) / float(moved(behind, ahead, d))
+            tried.append((d, total))
+        given = f"step {float(np.asarray(steps)[0]):.3g}"
         automatic = self.step is None
         require_accuracy(fun.name, given, fun, x, tried, self.chunk_size, automatic=automatic)
 
@@ -168,15 +155,64 @@ class FiniteDifference(Method):
         """Raise ValueError when fun doesn't see the step, but does see the automatic one."""
 
         def seen(steps: Array) -> bool:
-            flat = trees.ravel(x)
-            ends = [fun(trees.unravel(flat + sign * steps, x)) for sign in (-1, 1)]
-            return bool(ends[0] != ends[1])
+            ((behind, ahead),) = _along(x, trees.unravel(steps, x), ((1.0, -1.0),))
+            return float(fun(ahead)) != float(fun(behind))
 
         if not seen(steps) and seen(replace(self, step=None, rule="relative")._steps(fun, x)):
             raise ValueError(
-                f"{fun.name}: step must change fun at x, got {float(steps[0]):.3g}, under the "
-                'round-off of its values; use "auto" or a larger one'
+                f"{fun.name}: step must change fun at x, got {float(np.asarray(steps)[0]):.3g}, "
+                'under the round-off of its values; use "auto" or a larger one'
             )
+
+
+_Offsets: TypeAlias = tuple[tuple[float, float], ...]
+
+
+@one_program(1)
+def _repeated(step: Array, count: int) -> Array:
+    return jnp.broadcast_to(step, (count,))
+
+
+@one_program(2, 3)
+def _rounded_steps(x: PyTree, best: Array, value_dtype: Any, order: int) -> Array:
+    """Return the power of two next to the best step of every coordinate, or to the relative one."""
+
+    def leaf_steps(leaf: Array) -> Array:
+        step = jnp.asarray(relative_step([leaf.dtype, value_dtype], order), best.dtype)
+        if measurable(leaf):
+            step = jnp.where(jnp.isnan(best), step, best)
+        return step * jnp.maximum(jnp.abs(jax.lax.stop_gradient(leaf)).astype(best.dtype), 1)
+
+    h = trees.ravel(jax.tree.map(leaf_steps, x))
+    return jnp.exp2(jnp.round(jnp.log2(h)))
+
+
+@one_program(2)
+def _displaced(x: PyTree, steps: Array, offsets: _Offsets) -> list[tuple[Array, Array]]:
+    """Return all coordinates of x + a h and of x + b h, for pairs (a, b)."""
+    flat = trees.ravel(x)
+
+    def displaced(offset: float) -> Array:
+        moved = trees.unravel(flat + jnp.asarray(offset, flat.dtype) * steps, x)
+        return trees.ravel(moved)
+
+    return [(displaced(a), displaced(b)) for a, b in offsets]
+
+
+@one_program(2)
+def _diagonals(x: PyTree, steps: Array, count: int) -> list[PyTree]:
+    """Return directions +-h_i in every coordinate, with signs in no order."""
+    lengths, found = trees.unravel(steps, trees.probe_like(x)), []
+    for seed in range(count):
+        signs = jax.tree.map(jnp.sign, _ladders.directions(x, seed))
+        found.append(jax.tree.map(lambda s, h: s.astype(h.dtype) * h, signs, lengths))
+    return found
+
+
+@one_program(2)
+def _along(x: PyTree, d: PyTree, offsets: _Offsets) -> list[tuple[PyTree, PyTree]]:
+    """Return x + b d and x + a d, for pairs (a, b)."""
+    return [(trees.add_scaled(x, b, d), trees.add_scaled(x, a, d)) for a, b in offsets]
 
 
 @register("step")

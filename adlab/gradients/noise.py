@@ -57,7 +57,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adlab.core import trees
+from adlab.core import checks, trees
 from adlab.core.types import Array, ChunkSize, PyTree, ValueFn
 from adlab.gradients import _ladders
 from adlab.gradients._ladders import measurable
@@ -146,44 +146,54 @@ def measure(
     """
     dim = sum(leaf.size for leaf in jax.tree.leaves(x) if measurable(leaf))
     ratio, largest = _coordinates(dim, stencil.order), _ladders.largest(x)
-    samples = _ladders.sample(fun, x, chunk_size)
-    found = _balance(*samples, value, largest, ratio, stencil=stencil, powers=powers)
+    given = (*_ladders.sample(fun, x, chunk_size), value, largest, ratio)
+    if checks.concrete(given):
+        with np.errstate(all="ignore"):
+            found = _balance(np, *jax.tree.map(np.asarray, given), stencil=stencil, powers=powers)
+        return Balance(*map(jnp.asarray, found))
+    found = _compiled(*given, stencil=stencil, powers=powers)
     return Balance(*jax.lax.stop_gradient(tuple(found)))
 
 
-@functools.partial(jax.jit, static_argnames=("stencil", "powers"))
 def _balance(
-    ahead: Array,
-    behind: Array,
+    xp: Any,
+    ahead: Any,
+    behind: Any,
     value: Any,
-    largest: Array,
+    largest: Any,
     ratio: Any,
     *,
     stencil: Stencil,
     powers: bool,
 ) -> Balance:
-    """Return what the values at a ladder of widths tell; one program serves all functions."""
+    """Return what the values at a ladder of widths tell, by NumPy or, in a trace, by jax.numpy.
+
+    On the host nothing has to be compiled; in a trace one program serves all functions.
+    """
     rounding = float(jnp.finfo(ahead.dtype).eps) * _ROUNDING
     ahead, behind = (side.astype(trees.wide_dtype(side)) for side in (ahead, behind))
-    rule = _rule_at(largest, stencil.order)
+    rule = _rule_at(xp, largest, stencil.order)
     rule = jax.tree.map(lambda part: part.astype(ahead.dtype), rule)
     value = None if value is None else value.astype(ahead.dtype)
-    errors = _errors(rule, stencil.order, ahead, behind, value)
-    floor = rounding * jnp.abs(ahead[0] + behind[0]) / 2
-    floor = jnp.maximum(floor, _grain(rule, ahead, behind))
-    ratio = jnp.asarray(ratio, ahead.dtype)
-    found = _split(errors, rule, stencil, ratio, floor)
-    found = _hushed(found, errors, rule, stencil, ratio, floor) if powers else found
+    errors = _errors(xp, rule, stencil.order, ahead, behind, value)
+    floor = rounding * xp.abs(ahead[0] + behind[0]) / 2
+    floor = xp.maximum(floor, _grain(xp, rule, ahead, behind))
+    ratio = xp.asarray(ratio, ahead.dtype)
+    found = _split(xp, errors, rule, stencil, ratio, floor)
+    found = _hushed(xp, found, errors, rule, stencil, ratio, floor) if powers else found
     # Where all cancels in odd parts and not in even ones, truncation along x_i remains unseen.
-    odd, even = jnp.abs(ahead - behind), jnp.abs(ahead + behind - (ahead[0] + behind[0]))
-    odd, even = (jnp.where(jnp.isfinite(part), part, 0) for part in (odd, even))
-    blind = (jnp.max(odd) <= 8 * floor) & (jnp.max(even) > 8 * floor)
-    seen = jnp.any(odd > 0) & ~blind
-    least = 4 * float(jnp.finfo(largest.dtype).eps) * jnp.clip(largest, _LEAST, 1)
+    odd, even = xp.abs(ahead - behind), xp.abs(ahead + behind - (ahead[0] + behind[0]))
+    odd, even = (xp.where(xp.isfinite(part), part, 0) for part in (odd, even))
+    blind = (xp.max(odd) <= 8 * floor) & (xp.max(even) > 8 * floor)
+    seen = xp.any(odd > 0) & ~blind
+    least = 4 * float(jnp.finfo(largest.dtype).eps) * xp.clip(largest, _LEAST, 1)
     least = least.astype(ahead.dtype)
-    return found._replace(
-        step=jnp.where(seen, jnp.clip(found.step, least, rule.widths[-1]), jnp.nan)
-    )
+    return found._replace(step=xp.where(seen, xp.clip(found.step, least, rule.widths[-1]), xp.nan))
+
+
+@functools.partial(jax.jit, static_argnames=("stencil", "powers"))
+def _compiled(*given: Any, stencil: Stencil, powers: bool) -> Balance:
+    return _balance(jnp, *given, stencil=stencil, powers=powers)
 
 
 def spread(u: PyTree, order: int) -> Array:
@@ -209,15 +219,15 @@ def _coordinates(dim: int, order: int) -> float:
     return total if order % 2 else math.sqrt(total)
 
 
-def _rule_at(largest: Array, order: int) -> _Rule:
+def _rule_at(xp: Any, largest: Array, order: int) -> _Rule:
     """Return the weights for the ladder that suits the size of x."""
     dtype = largest.dtype
     rules = [_rule(widths, order) for widths in _ladders.rungs(dtype.name)]
-    coarse, *finer = [_Rule(*(jnp.asarray(part, dtype) for part in rule)) for rule in rules]
+    coarse, *finer = [_Rule(*(xp.asarray(part, dtype) for part in rule)) for rule in rules]
     if not finer:
         return coarse
     small = _ladders.small(largest)
-    return _Rule(*(jnp.where(small, b, a) for a, b in zip(coarse, finer[0], strict=True)))
+    return _Rule(*(xp.where(small, b, a) for a, b in zip(coarse, finer[0], strict=True)))
 
 
 def _rule(widths: np.ndarray, order: int) -> _Rule:
@@ -231,7 +241,7 @@ def _rule(widths: np.ndarray, order: int) -> _Rule:
     return _Rule(widths, weights.T, gains, order * np.log(widths[-len(gains) :]), shares)
 
 
-def _errors(rule: _Rule, order: int, ahead: Array, behind: Array, value: Any) -> Array:
+def _errors(xp: Any, rule: _Rule, order: int, ahead: Any, behind: Any, value: Any) -> Any:
     """Return |D_j| w_j^p, where D_j estimates the derivative of order p + 1.
 
     Quotients [f(w) - f(-w)]/2w are f' + f''' w^2/6 + f^(5) w^4/120 + ..., and divided differences
@@ -240,8 +250,8 @@ def _errors(rule: _Rule, order: int, ahead: Array, behind: Array, value: Any) ->
     """
     if order == 1:
         sides = [_combined(rule.weights, (end - value) / rule.widths) for end in (ahead, behind)]
-        return jnp.hypot(*sides) / math.sqrt(2)
-    return jnp.abs(_combined(rule.weights, (ahead - behind) / (2 * rule.widths)))
+        return xp.hypot(*sides) / math.sqrt(2)
+    return xp.abs(_combined(rule.weights, (ahead - behind) / (2 * rule.widths)))
 
 
 def _weights(widths: np.ndarray, points: np.ndarray, order: int) -> tuple[np.ndarray, np.ndarray]:
@@ -266,18 +276,20 @@ def _combined(weights: Array, quotients: Array) -> Array:
     )
 
 
-def _grain(rule: _Rule, ahead: Array, behind: Array) -> Array:
+def _grain(xp: Any, rule: _Rule, ahead: Array, behind: Array) -> Array:
     """Return the noise of a function that is constant over short displacements.
 
     Its values are then rounded more coarsely than their dtype tells, to about what they change by
     between the longest such displacement and the next one.
     """
-    rises = jnp.abs(ahead - behind) / 2
+    rises = xp.abs(ahead - behind) / 2
     grains: Array = rises * rule.shares
-    return grains[jnp.argmax(rises > 0)]
+    return grains[xp.argmax(rises > 0)]
 
 
-def _split(errors: Array, rule: _Rule, stencil: Stencil, ratio: Array, floor: Array) -> Balance:
+def _split(
+    xp: Any, errors: Array, rule: _Rule, stencil: Stencil, ratio: Array, floor: Array
+) -> Balance:
     """Return the best of all splits of the widths into those of noise and those of the derivative.
 
     A split is in doubt when its noise is loud or shows at few widths, as a kink does, when noise
@@ -288,46 +300,47 @@ def _split(errors: Array, rule: _Rule, stencil: Stencil, ratio: Array, floor: Ar
     count, order, dtype = len(errors), stencil.order, errors.dtype
     splits = np.arange(count + 1)
     lower = np.arange(count) < splits[:, None]  # (split, width): is that of noise
-    log_gains, log_scales = jnp.log(rule.gains), rule.scales
-    usable = jnp.all(jnp.isfinite(errors) | ~lower[1:], axis=1)
-    top = jnp.sum(usable) - 1
-    log_floor = jnp.log(jnp.maximum(floor, jnp.finfo(dtype).tiny))
+    log_gains, log_scales = xp.log(rule.gains), rule.scales
+    usable = xp.all(xp.isfinite(errors) | ~lower[1:], axis=1)
+    top = xp.sum(usable) - 1
+    log_floor = xp.log(xp.maximum(floor, jnp.finfo(dtype).tiny))
     least = log_floor + log_gains
-    logs = jnp.log(jnp.where(usable, errors, 0))
-    shown, logs = logs > least, jnp.maximum(logs, least)
-    derivative = jnp.where(usable, logs - log_scales, -jnp.inf)
+    logs = xp.log(xp.where(usable, errors, 0))
+    shown, logs = logs > least, xp.maximum(logs, least)
+    derivative = xp.where(usable, logs - log_scales, -xp.inf)
 
     seen = lower & shown
-    noise = jnp.where(seen, logs - log_gains, -jnp.inf)
+    noise = xp.where(seen, logs - log_gains, -xp.inf)
     near = np.arange(count) >= splits[:, None] - _NEAR
-    below = jnp.maximum(jnp.max(jnp.where(near, noise, -jnp.inf), axis=1), log_floor)
-    further = jnp.append(derivative, jnp.full(2, -jnp.inf, dtype))
-    hidden = jnp.sum(jnp.where(np.arange(count) == top, log_gains - log_scales, 0))
-    above = jnp.maximum(jnp.maximum(further[:-1], further[1:]), below + hidden)
+    below = xp.maximum(xp.max(xp.where(near, noise, -xp.inf), axis=1), log_floor)
+    further = xp.append(derivative, xp.full(2, -xp.inf, dtype))
+    hidden = xp.sum(xp.where(np.arange(count) == top, log_gains - log_scales, 0))
+    above = xp.maximum(xp.maximum(further[:-1], further[1:]), below + hidden)
 
-    loud = _loud(noise, lower, shown, log_floor)
-    falling = jnp.append(jnp.diff(logs) < 0, jnp.zeros(2, bool)) & (splits < top)
-    changes = jnp.abs(jnp.diff(further)) > _AGREE
+    loud = _loud(xp, noise, lower, shown, log_floor)
+    falling = xp.append(xp.diff(logs) < 0, xp.zeros(2, bool)) & (splits < top)
+    changes = xp.abs(xp.diff(further)) > _AGREE
     varies = changes[:count] & (splits[:-1] < top) | changes[1:] & (splits[:-1] < top - 1)
-    varies = jnp.append(varies, False) & ~jnp.any(seen, axis=1)
-    rare = (below > log_floor + _FLOOR) & (2 * jnp.sum(seen, axis=1) < splits)
-    louder = jnp.max(noise, axis=1) > below + _CANCELLED
-    doubts = jnp.stack([loud, loud, falling, rare, rare, louder, louder, varies]).astype(dtype)
-    doubts = jnp.sum(doubts, axis=0) + jnp.where(splits == 0, 3, 0).astype(dtype) * doubts[-1]
+    varies = xp.append(varies, False) & ~xp.any(seen, axis=1)
+    rare = (below > log_floor + _FLOOR) & (2 * xp.sum(seen, axis=1) < splits)
+    louder = xp.max(noise, axis=1) > below + _CANCELLED
+    doubts = xp.stack([loud, loud, falling, rare, rare, louder, louder, varies]).astype(dtype)
+    doubts = xp.sum(doubts, axis=0) + xp.where(splits == 0, 3, 0).astype(dtype) * doubts[-1]
     scores = order * below + above + _DOUBT * doubts
-    best = jnp.argmin(jnp.where(jnp.append(True, usable), scores, jnp.inf))
+    best = xp.argmin(xp.where(xp.append(True, usable), scores, xp.inf))
 
-    number = jnp.maximum(jnp.sum(seen & near, axis=1), 1).astype(dtype)
-    squares = jnp.sum(jnp.where(near, jnp.exp(2 * (noise - below[:, None])), 0), axis=1)
-    typical = below + jnp.where(jnp.any(seen & near, axis=1), jnp.log(squares / number) / 2, 0)
-    log_s, log_d = jnp.stack([typical, above - jnp.log(ratio)])[:, best]
+    number = xp.maximum(xp.sum(seen & near, axis=1), 1).astype(dtype)
+    squares = xp.sum(xp.where(near, xp.exp(2 * (noise - below[:, None])), 0), axis=1)
+    typical = below + xp.where(xp.any(seen & near, axis=1), xp.log(squares / number) / 2, 0)
+    log_s, log_d = xp.stack([typical, above - xp.log(ratio)])[:, best]
     noise_gain, truncation = constants(stencil)
     log_step = math.log(noise_gain / (order * truncation)) + log_s - log_d
-    step = jnp.where(usable[0], jnp.exp(log_step / (order + 1)), jnp.nan)
-    return Balance(step, jnp.exp(log_s), jnp.exp(log_d))
+    step = xp.where(usable[0], xp.exp(log_step / (order + 1)), xp.nan)
+    return Balance(step, xp.exp(log_s), xp.exp(log_d))
 
 
 def _hushed(
+    xp: Any,
     found: Balance,
     errors: Array,
     rule: _Rule,
@@ -342,32 +355,32 @@ def _hushed(
     would have swamped the first, it is at most what they differ by. Steps shorter than the widths
     of the first may meet the noise again.
     """
-    estimates = errors / jnp.exp(rule.scales)
-    ahead = jnp.append(estimates[1:], jnp.nan)
-    differ = jnp.abs(estimates - ahead)
-    told = jnp.abs(jnp.log(estimates / (found.derivative * ratio))) < _AGREE
+    estimates = errors / xp.exp(rule.scales)
+    ahead = xp.append(estimates[1:], xp.full(1, xp.nan, estimates.dtype))
+    differ = xp.abs(estimates - ahead)
+    told = xp.abs(xp.log(estimates / (found.derivative * ratio))) < _AGREE
     swamped = found.noise * rule.gains > _SWAMPED * errors
     quiet = told & swamped & (differ <= _SAME * ahead)
-    first = jnp.argmax(quiet)
-    noise = jnp.maximum((differ * jnp.exp(rule.scales) / rule.gains)[first], floor)
+    first = xp.argmax(quiet)
+    noise = xp.maximum((differ * xp.exp(rule.scales) / rule.gains)[first], floor)
     step = found.step * (noise / found.noise) ** (1 / (stencil.order + 1))
-    step = jnp.clip(step, jnp.minimum(rule.widths[first], found.step), found.step)
-    use = jnp.any(quiet)
+    step = xp.clip(step, xp.minimum(rule.widths[first], found.step), found.step)
+    use = xp.any(quiet)
     return Balance(
-        jnp.where(use, step, found.step), jnp.where(use, noise, found.noise), found.derivative
+        xp.where(use, step, found.step), xp.where(use, noise, found.noise), found.derivative
     )
 
 
-def _loud(noise: Array, lower: np.ndarray, shown: Array, log_floor: Any) -> Array:
+def _loud(xp: Any, noise: Any, lower: np.ndarray, shown: Any, log_floor: Any) -> Any:
     """Tell for which splits noise is much quieter before its loudest width than there.
 
     What varies over a short scale looks so: like noise, but only at displacements beyond it.
     """
-    peak = jnp.max(noise, axis=1, keepdims=True)
-    before = lower & (np.arange(len(shown)) < jnp.argmax(noise, axis=1)[:, None])
-    quiet = before & (jnp.maximum(noise, log_floor) < peak - _QUIET)
-    hushed = before & shown & (jnp.cumsum(shown) <= 3) & (noise < peak - _HUSHED)
-    return (jnp.sum(quiet, axis=1) > 1) | (jnp.sum(hushed, axis=1) == 3)
+    peak = xp.max(noise, axis=1, keepdims=True)
+    before = lower & (np.arange(len(shown)) < xp.argmax(noise, axis=1)[:, None])
+    quiet = before & (xp.maximum(noise, log_floor) < peak - _QUIET)
+    hushed = before & shown & (xp.cumsum(shown) <= 3) & (noise < peak - _HUSHED)
+    return (xp.sum(quiet, axis=1) > 1) | (xp.sum(hushed, axis=1) == 3)
 
 
 def constants(stencil: Stencil) -> tuple[float, float]:

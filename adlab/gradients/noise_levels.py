@@ -112,10 +112,15 @@ def noise_level(fun: ValueFn, x: PyTree, *, num_evaluations: int = 40) -> NoiseL
 def _values(fun: ValueFn, x: PyTree, u: PyTree, ends: np.ndarray) -> np.ndarray:
     def at(t: float) -> float:
         with searching():
-            value = fun(jax.tree.map(lambda a, b: a + jnp.asarray(t, a.dtype) * b, x, u))
+            value = fun(_moved(x, t, u))
         return float(real_scalar("noise_level", value, x))
 
     return np.array([at(float(t)) for t in ends])
+
+
+@jax.jit
+def _moved(x: PyTree, t: float, u: PyTree) -> PyTree:
+    return jax.tree.map(lambda a, b: a + jnp.asarray(t, a.dtype) * b, x, u)
 
 
 def _level(values: np.ndarray) -> tuple[float, float, float] | None:

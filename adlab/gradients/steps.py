@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adlab.core import checks, trees
+from adlab.core._programs import one_program
 from adlab.core.types import Array, PyTree, ValueFn
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "usable_step",
     "valid_step",
 ]
+
 
 StepRule = Literal["auto", "relative"]
 
@@ -45,7 +47,11 @@ def step_or_rule(name: str, step: Any) -> tuple[Any, StepRule]:
 
 def valid_step(step: Any, dtype: Any) -> Array:
     """Return the step in `dtype`; NaN where it isn't positive and finite."""
-    h = jnp.asarray(step, dtype)
+    return _or_nan(jnp.asarray(step, dtype))
+
+
+@one_program()
+def _or_nan(h: Array) -> Array:
     return jnp.where((h > 0) & jnp.isfinite(h), h, jnp.nan)
 
 
@@ -72,10 +78,17 @@ def displacement(fun: ValueFn, x: PyTree, order: int) -> Array:
     the root has no derivative at 0.
     """
     dtypes = [leaf.dtype for leaf in jax.tree.leaves(x)] + [jax.eval_shape(fun, x).dtype]
+    return _root_mean_square(x, relative_step(dtypes, order))
+
+
+@one_program(1)
+def _root_mean_square(x: PyTree, factor: float) -> Array:
+    """Return that of x, but at least 1, times a factor."""
     scale = jnp.sqrt(trees.vdot(x, x) / trees.size(x))
-    return jax.lax.stop_gradient(relative_step(dtypes, order) * jnp.maximum(scale, 1))
+    return jax.lax.stop_gradient(factor * jnp.maximum(scale, 1))
 
 
+@one_program()
 def moved(start: PyTree, end: PyTree, u: PyTree) -> Array:
     """Return t such that end - start is about t u: how far a step really went.
 
@@ -94,6 +107,7 @@ def moved(start: PyTree, end: PyTree, u: PyTree) -> Array:
     return jnp.where(balance > 0, jnp.nan, along / square)
 
 
+@one_program()
 def quotient(ahead: Array, behind: Array, run: Array) -> Array:
     """Return (ahead - behind) / run for two values of one function, in the widest of the dtypes."""
     rise = difference(ahead, behind)
@@ -110,14 +124,20 @@ def check_leaf_scales(name: str, x: PyTree, h: Array, u: PyTree) -> None:
     for (path, leaf), part in zip(
         jax.tree_util.tree_leaves_with_path(x), jax.tree.leaves(u), strict=True
     ):
-        length = float(h) * float(jnp.sqrt(jnp.mean(part.astype(h.dtype) ** 2)))
-        scale = float(jnp.sqrt(jnp.mean(leaf.astype(h.dtype) ** 2)))
+        length, scale = float(h) * _typical(part), _typical(leaf)
         if length > 0.5 * max(scale, 1.0):
             raise ValueError(
                 f"{name}: an automatic smoothing must suit every leaf of x, but its step of "
                 f"{length:.2g} is long for {jax.tree_util.keystr(path) or 'x'}, of size "
                 f"{scale:.2g}: bring the leaves to one scale, or pass a smoothing"
             )
+
+
+def _typical(leaf: Array) -> float:
+    """Return the root mean square of a leaf, whose squares may be too large for its dtype."""
+    sizes = np.abs(np.asarray(leaf, np.float64))
+    largest = float(np.max(sizes, initial=0.0))
+    return largest * float(np.sqrt(np.mean((sizes / largest) ** 2))) if largest > 0 else 0.0
 
 
 def usable_step(x: PyTree, u: PyTree, share: float = 0.5) -> float:

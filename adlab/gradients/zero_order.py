@@ -8,8 +8,10 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from adlab.core import trees
+from adlab.core._programs import one_program
 from adlab.core.calls import Bound
 from adlab.core.cost import Cost
 from adlab.core.nodes import register
@@ -82,7 +84,7 @@ class Quotient(Slope):
             for probe in probes
         ]
         slope = self._quotients(fun, x, value, step)
-        tried = [(probe, float(slope(probe))) for probe in kept if float(_longest(probe)) > 0]
+        tried = [(probe, float(slope(probe))) for probe in kept if _moves(probe)]
         if tried:
             given, automatic = f"smoothing {float(h):.3g}", self.smoothing is None
             require_accuracy(fun.name, given, fun, x, tried, chunk_size, automatic=automatic)
@@ -102,8 +104,9 @@ class Quotient(Slope):
 
     def _ends(self, x: PyTree, h: Array, u: PyTree) -> tuple[PyTree, PyTree]:
         """Return the two points whose values are compared, the one behind first."""
-        behind = trees.add_scaled(x, -h, u) if self.scheme == "central" else x
-        return behind, trees.add_scaled(x, h, u)
+        if self.scheme == "central":
+            return _both_ends(x, h, u)
+        return x, _one_end(x, h, u)
 
     def _measures(self, x: PyTree) -> bool:
         # Leaves of 16 bits wouldn't be moved by a step that suits the others.
@@ -123,25 +126,15 @@ class Quotient(Slope):
         stencil = STENCILS[self.scheme]
         relative = displacement(fun, x, stencil.order)
         if not self._measures(x):
-            return lambda u: valid_step(relative, trees.common_dtype(u)) / _longest(u)
+            return lambda u: _over_longest(relative, u)
         best = measure(fun, x, value, stencil, chunk_size).step
         units = _ladders.unit(x)
 
-        def step(u: PyTree) -> Array:
-            dtype = trees.common_dtype(u)
-            scaled = jax.tree.map(_over, u, units)
-            longest = _longest(scaled)
-            shape = jax.tree.map(lambda v: v / longest.astype(v.dtype), scaled)
-            wider = spread(shape, stencil.order).astype(dtype) ** (1 / (stencil.order + 1))
-            along = best.astype(dtype) / (longest.astype(dtype) * wider)
-            blind = valid_step(relative, dtype) / _longest(u)
-            return jnp.where(jnp.isnan(along), blind, valid_step(along, dtype))
-
-        return step
+        return lambda u: _measured_step(best, relative, units, u, stencil.order)
 
     def _check_length(self, fun: Bound, x: PyTree, h: Array, u: PyTree) -> None:
         """Raise ValueError unless the smoothing is a number that moves x, and that `fun` sees."""
-        if not h > 0:
+        if not float(h) > 0:
             given = self.smoothing
             if given is None:
                 given = f"{self.rule}, which overflows at this x"
@@ -149,21 +142,51 @@ class Quotient(Slope):
         if not self._measures(x) and self.smoothing is None:
             check_leaf_scales(fun.name, x, h, u)
         behind, ahead = self._ends(x, h, u)
-        asked = h * (2 if self.scheme == "central" else 1)
-        if not abs(moved(behind, ahead, u) / asked - 1) < ROUNDING:
+        asked = float(h) * (2 if self.scheme == "central" else 1)
+        if not abs(float(moved(behind, ahead, u)) / asked - 1) < ROUNDING:
             raise ValueError(
                 f"{fun.name}: smoothing must move most coordinates of x by what it says, got "
                 f"{float(h):.3g}, at which x + h u is mostly rounding; use at least "
                 f'{usable_step(x, u, 0.9):.2g}, or "auto"'
             )
-        if self.smoothing is not None and fun(ahead) == fun(behind):
+        if self.smoothing is not None and float(fun(ahead)) == float(fun(behind)):
             relative = replace(self, smoothing=None, rule="relative")._step(fun, x, None, 1)
             behind, ahead = self._ends(x, relative(u), u)
-            if fun(ahead) != fun(behind):
+            if float(fun(ahead)) != float(fun(behind)):
                 raise ValueError(
                     f"{fun.name}: smoothing must change fun at x, got {float(h):.3g}, under "
                     'the round-off of its values; use "auto" or a larger one'
                 )
+
+
+# Ends come out of a program of their own: `moved` compares them as they are stored.
+_one_end = one_program()(trees.add_scaled)
+
+
+@one_program()
+def _both_ends(x: PyTree, h: Array, u: PyTree) -> tuple[PyTree, PyTree]:
+    return trees.add_scaled(x, -h, u), trees.add_scaled(x, h, u)
+
+
+@one_program()
+def _over_longest(relative: Array, u: PyTree) -> Array:
+    return valid_step(relative, trees.common_dtype(u)) / _longest(u)
+
+
+@one_program(4)
+def _measured_step(best: Array, relative: Array, units: PyTree, u: PyTree, order: int) -> Array:
+    """Return the step along u that is as good as `best` is along one coordinate."""
+    dtype = trees.common_dtype(u)
+    scaled = jax.tree.map(_over, u, units)
+    longest = _longest(scaled)
+    shape = jax.tree.map(lambda v: v / longest.astype(v.dtype), scaled)
+    wider = spread(shape, order).astype(dtype) ** (1 / (order + 1))
+    along = best.astype(dtype) / (longest.astype(dtype) * wider)
+    return jnp.where(jnp.isnan(along), _over_longest(relative, u), valid_step(along, dtype))
+
+
+def _moves(u: PyTree) -> bool:
+    return any(np.any(np.asarray(leaf) != 0) for leaf in jax.tree.leaves(u))
 
 
 def _longest(u: PyTree) -> Array:

@@ -14,8 +14,8 @@ MIXED = {"a": jnp.ones((2, 3), jnp.bfloat16), "b": [jnp.float32(2.0), jnp.zeros(
 shapes = st.lists(st.integers(0, 3), max_size=3).map(tuple)
 leaves = st.tuples(shapes, st.sampled_from(DTYPES), st.integers(0, 99)).map(
     lambda leaf: jnp.asarray(
-        np.random.default_rng(leaf[2]).standard_normal(leaf[0]), jnp.float32
-    ).astype(leaf[1])
+        np.random.default_rng(leaf[2]).standard_normal(leaf[0], np.float32).astype(leaf[1])
+    )
 )
 forests = st.recursive(
     leaves,
@@ -27,12 +27,17 @@ forests = st.recursive(
 )
 
 
+@jax.jit
+def _there_and_back(tree):
+    vector = trees.ravel(tree)
+    return vector, trees.unravel(vector, tree)
+
+
 @settings(max_examples=25)
 @given(forests)
 def test_unravel_undoes_ravel_whatever_the_shapes_and_dtypes(tree):
-    vector = trees.ravel(tree)
+    vector, back = _there_and_back(tree)
     assert (vector.ndim, vector.size, vector.dtype) == (1, trees.size(tree), jnp.float32)
-    back = trees.unravel(vector, tree)
     assert jax.tree.structure(back) == jax.tree.structure(tree)
     for a, b in zip(jax.tree.leaves(back), jax.tree.leaves(tree), strict=True):
         assert (a.shape, a.dtype) == (b.shape, b.dtype)

@@ -14,6 +14,11 @@ SCHEMES = ["forward", "central", "richardson", "complex"]
 ORDERS = {"forward": 1, "central": 2, "richardson": 4, "complex": 2}
 
 
+@jax.jit
+def _exponentials(x):
+    return jnp.sum(jnp.exp(x))
+
+
 def _moment(stencil, power):
     """The stencil applied to t^power at 0 with step 1, in exact rationals."""
     return sum(w * (a**power - b**power) / (a - b) for a, b, w in stencil.quotients)
@@ -44,22 +49,23 @@ def test_stencils_have_the_truncation_constant_of_their_docstring(name, constant
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_the_truncation_error_is_the_one_stated(scheme, x64):
     del x64
-    x, h = jnp.array([0.7, 1.3]), 2.0**-6
-    estimate = finite_difference(lambda x: jnp.sum(jnp.exp(x)), scheme=scheme, step=h)(x)
+    x, h = np.array([0.7, 1.3]), 2.0**-6
+    estimate = np.asarray(finite_difference(_exponentials, scheme=scheme, step=h)(x))
     constant = {"forward": h / 2, "central": h**2 / 6, "richardson": -(h**4) / 480}
     expected = constant.get(scheme, -(h**2) / 6)
     # the next term of the series: h/3, h^2/20 and less
-    np.testing.assert_allclose((estimate - jnp.exp(x)) / jnp.exp(x), expected, rtol=h / 2)
+    np.testing.assert_allclose(estimate / np.exp(x) - 1, expected, rtol=h / 2)
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_polynomials_up_to_the_order_are_differentiated_to_round_off(scheme, x64):
     del x64
     degree = 2 if scheme == "complex" else ORDERS[scheme]
-    weights, x = jnp.arange(1.0, degree + 2), jnp.array([-1.5, 0.25, 2.0])
+    weights, x = range(1, degree + 2), np.array([-1.5, 0.25, 2.0])
 
+    @jax.jit
     def fun(x):
-        return sum(weights[k].astype(x.dtype) * jnp.sum(x**k) for k in range(degree + 1))
+        return sum(weights[k] * jnp.sum(x**k) for k in range(degree + 1))
 
     exact = sum(k * weights[k] * x ** (k - 1) for k in range(1, degree + 1))
     estimate = finite_difference(fun, scheme=scheme, step=0.5)(x)
@@ -75,7 +81,7 @@ def _rms_errors(scheme, steps):
         estimate = finite_difference(fun, scheme=scheme, step=h)(x)
         return jnp.sqrt(jnp.mean((estimate - gradient) ** 2))
 
-    return np.array([error(h) for h in steps])
+    return np.array([error(float(h)) for h in steps])
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
@@ -103,10 +109,11 @@ def test_the_complex_step_has_no_round_off_however_small(x64):
 
 
 def test_quotients_divide_by_the_displacement_that_x_can_hold():
-    x = jnp.full(3, 1e6, jnp.float32)  # spacing 1/16: a step of 0.1 becomes 0.125 or 0.0625
-    slope = jnp.array([1.0, 2.0, -3.0], jnp.float32)
+    x = np.full(3, 1e6, np.float32)  # spacing 1/16: a step of 0.1 becomes 0.125 or 0.0625
+    slope = np.array([1.0, 2.0, -3.0], np.float32)
+    fun = jax.jit(lambda x: (x - 1e6) @ slope)
     for scheme in ("forward", "central", "richardson"):
-        g = finite_difference(lambda x: (x - 1e6) @ slope, scheme=scheme, step=0.3)
+        g = finite_difference(fun, scheme=scheme, step=0.3)
         np.testing.assert_allclose(g(x), slope, rtol=1e-6)  # exact, but for Richardson's weights
 
 
@@ -127,19 +134,19 @@ def test_quotients_divide_by_the_displacement_that_x_can_hold():
 )
 def test_automatic_steps_reach_the_accuracy_of_the_dtype(dtype, scheme, bound, x64):
     del x64
-    x = jnp.linspace(0.5, 1.5, 7).astype(dtype)
+    x = np.linspace(0.5, 1.5, 7).astype(dtype)
     exact = np.exp(np.asarray(x, np.float64))
-    g = finite_difference(lambda x: jnp.sum(jnp.exp(x)), scheme=scheme)
-    error = np.abs(np.asarray(g(x), np.float64) - exact) / exact
-    assert g(x).dtype == dtype
+    estimate = finite_difference(_exponentials, scheme=scheme)(x)
+    error = np.abs(np.asarray(estimate, np.float64) - exact) / exact
+    assert estimate.dtype == dtype
     assert error.max() <= bound
 
 
 @pytest.mark.parametrize("scheme", ["forward", "central", "richardson"])
 def test_automatic_steps_fit_coordinates_of_very_different_size(scheme):
-    x = jnp.array([1e-6, 1.0, 1e6], jnp.float32)
-    scale = jnp.maximum(jnp.abs(x), 1)
-    g = finite_difference(lambda x: jnp.sum(jnp.sin(x / scale + 1)), scheme=scheme)
+    x = np.array([1e-6, 1.0, 1e6], np.float32)
+    scale = np.maximum(np.abs(x), 1)
+    g = finite_difference(jax.jit(lambda x: jnp.sum(jnp.sin(x / scale + 1))), scheme=scheme)
     exact = np.cos(np.asarray(x / scale, np.float64) + 1) / np.asarray(scale, np.float64)
     # forward: 2 sqrt(eps |f f''|) / f' with f of about 3
     np.testing.assert_allclose(g(x), exact, rtol=5e-3)
@@ -155,9 +162,10 @@ def test_automatic_steps_are_powers_of_two(rule):
         return jnp.sum(x)
 
     g = finite_difference(fun, step=rule, chunk_size=1)
-    g(jnp.array([3.0], jnp.float32))
+    x = np.array([3.0], np.float32)
+    g(x)
     jax.effects_barrier()
-    assert len(seen) == g.cost(jnp.ones(1)).evaluations
+    assert len(seen) == g.cost(x).evaluations
     displacements = {abs(value - 3.0) for value in seen[-2:]}  # the rest is the measurement
     assert len(displacements) == 1
     step = displacements.pop()
@@ -165,10 +173,10 @@ def test_automatic_steps_are_powers_of_two(rule):
 
 
 def test_a_step_may_be_traced_and_mapped():
-    fun = oracles.wave(4).fun
-    x = jnp.linspace(0.5, 1.5, 4)
-    steps = jnp.array([0.5, 0.25])
-    mapped = jax.vmap(lambda h: finite_difference(fun, step=h)(x))(steps)
+    fun = jax.jit(oracles.wave(4).fun)
+    x = np.linspace(0.5, 1.5, 4, dtype=np.float32)
+    steps = np.array([0.5, 0.25], np.float32)
+    mapped = jax.jit(jax.vmap(lambda h: finite_difference(fun, step=h)(x)))(steps)
     one_by_one = [finite_difference(fun, step=float(h))(x) for h in steps]
     # float32 rounding of 12 over a step of 1/4
     np.testing.assert_allclose(mapped, np.stack(one_by_one), atol=1e-5)

@@ -1,5 +1,6 @@
 """Means and mean squared errors against closed forms: sample size fixed beforehand, |z| <= 5."""
 
+import functools
 import math
 
 import jax
@@ -15,11 +16,35 @@ pytestmark = pytest.mark.usefixtures("x64")
 DIM, NUM_PROBES, SMOOTHING, SAMPLES = 6, 3, 0.3, 20_000
 IID = ["sphere", "gaussian", "rademacher", "coordinate"]
 SYMMETRIC = [two_point, forward_gradient]
+ALL = (two_point, forward_gradient, one_sided)
+ORTHOGONAL = {1: (two_point,), 4: ALL, 15: (two_point, one_sided)}
 
 
 def _estimates(g, x, samples=SAMPLES):
-    keys = jax.random.split(jax.random.key(11), samples)
-    return np.asarray(oracles.quickly_compiled(jax.vmap(lambda key: g(x, key=key)))(keys))
+    return _estimates_of_all({"one": g}, x, samples)["one"]
+
+
+def _estimates_of_all(kinds, x, samples=SAMPLES):
+    """Return samples of several estimators from the same keys, by one program."""
+
+    @oracles.quickly_compiled
+    def estimates(key):
+        keys = jax.random.split(key, samples)
+        return {name: jax.vmap(lambda key: g(x, key=key))(keys) for name, g in kinds.items()}  # noqa: B023
+
+    return jax.tree.map(np.asarray, estimates(jax.random.key(11)))
+
+
+@functools.cache
+def _errors_on_a_quadratic(law, num_probes=NUM_PROBES, factories=ALL):
+    """Return the errors of samples of several estimators with such probes, by their names."""
+    fun, x, gradient, *_ = oracles.quadratic(DIM)
+    options = {"law": law, "num_probes": num_probes}
+    kinds = {
+        factory.__name__: factory(fun, **options, **_options(factory), chunk_size=2)
+        for factory in factories
+    }
+    return {name: g - gradient for name, g in _estimates_of_all(kinds, x).items()}
 
 
 def _options(factory):
@@ -46,9 +71,8 @@ def _one_sided_excess(law, hessian, h):
 @pytest.mark.parametrize("law", IID)
 @pytest.mark.parametrize("factory", SYMMETRIC)
 def test_independent_probes_have_the_mean_and_error_of_theory(factory, law):
-    fun, x, gradient, *_ = oracles.quadratic(DIM)
-    options = _options(factory) | {"law": law, "num_probes": NUM_PROBES, "chunk_size": 2}
-    errors = _estimates(factory(fun, **options), x) - gradient
+    gradient = oracles.quadratic(DIM).gradient
+    errors = _errors_on_a_quadratic(law)[factory.__name__]
     oracles.assert_mean_is(0.0, errors)
     expected = _single_probe_error(law, gradient) / NUM_PROBES
     oracles.assert_mean_is(expected, np.sum(errors**2, axis=1))
@@ -56,18 +80,16 @@ def test_independent_probes_have_the_mean_and_error_of_theory(factory, law):
 
 @pytest.mark.parametrize("law", ["sphere", "gaussian", "rademacher"])
 def test_one_sided_probes_have_the_mean_and_error_of_theory(law):
-    fun, x, gradient, hessian, _ = oracles.quadratic(DIM)
-    g = one_sided(fun, smoothing=SMOOTHING, law=law, num_probes=NUM_PROBES, chunk_size=2)
-    errors = _estimates(g, x) - gradient
+    _, _, gradient, hessian, _ = oracles.quadratic(DIM)
+    errors = _errors_on_a_quadratic(law)["one_sided"]
     oracles.assert_mean_is(0.0, errors)
     single = _single_probe_error(law, gradient) + _one_sided_excess(law, hessian, SMOOTHING)
     oracles.assert_mean_is(single / NUM_PROBES, np.sum(errors**2, axis=1))
 
 
 def test_one_sided_coordinate_probes_are_biased_by_the_diagonal_of_the_hessian():
-    fun, x, gradient, hessian, _ = oracles.quadratic(DIM)
-    g = one_sided(fun, smoothing=SMOOTHING, law="coordinate", num_probes=NUM_PROBES, chunk_size=2)
-    errors = _estimates(g, x) - gradient
+    _, _, gradient, hessian, _ = oracles.quadratic(DIM)
+    errors = _errors_on_a_quadratic("coordinate")["one_sided"]
     length = SMOOTHING * math.sqrt(DIM)
     bias = length / 2 * np.diag(hessian)
     centre = gradient + bias
@@ -83,20 +105,13 @@ def _orthogonal_factor(num_probes):
 
 
 @pytest.mark.parametrize(
-    ("factory", "num_probes"),
-    [
-        (two_point, 1),
-        (two_point, 4),
-        (two_point, 15),
-        (forward_gradient, 4),
-        (one_sided, 4),
-        (one_sided, 15),
-    ],
+    ("factory", "num_probes"), [(f, m) for m, factories in ORTHOGONAL.items() for f in factories]
 )
 def test_orthogonal_probes_have_the_mean_and_error_of_theory(factory, num_probes):
-    fun, x, gradient, hessian, _ = oracles.quadratic(DIM)
-    options = _options(factory) | {"law": "orthogonal", "num_probes": num_probes}
-    errors = _estimates(factory(fun, **options), x) - gradient
+    _, _, gradient, hessian, _ = oracles.quadratic(DIM)
+    errors = _errors_on_a_quadratic("orthogonal", num_probes, ORTHOGONAL[num_probes])[
+        factory.__name__
+    ]
     expected = _orthogonal_factor(num_probes) * gradient @ gradient
     if factory is one_sided:
         expected += _one_sided_excess("sphere", hessian, SMOOTHING) / num_probes
@@ -133,42 +148,41 @@ def test_symmetric_differences_of_a_cubic_are_biased_by_the_smoothing(law):
 
 def test_the_forward_gradient_of_a_cubic_is_unbiased():
     fun, _, _, _, third = oracles.cubic(3)
-    x = jnp.array([1.0, -2.0, 0.5])
+    x = jnp.asarray(np.array([1.0, -2.0, 0.5]))
     gradient = np.einsum("ijk,j,k->i", third, x, x) / 2
     oracles.assert_mean_is(gradient, _estimates(forward_gradient(fun, law="gaussian"), x))
 
 
-@pytest.mark.parametrize(
-    ("factory", "law"),
-    [(two_point, law) for law in [*IID, "orthogonal"]]
-    + [(one_sided, "gaussian"), (forward_gradient, "gaussian")],
-)
-def test_second_moment_is_the_measured_one_on_a_linear_function(factory, law):
-    slope = jnp.array([1.0, -2.0, 0.5, 3.0])
-    g = factory(lambda x: x @ slope, law=law, num_probes=3)
-    squares = np.sum(_estimates(g, jnp.zeros(4)) ** 2, axis=1)
-    # automatic steps of one-sided differences round at 1e-8
-    oracles.assert_mean_is(g.second_moment(jnp.zeros(4)) * slope @ slope, squares, round_off=1e-5)
+@pytest.mark.parametrize("law", [*IID, "orthogonal"])
+def test_second_moment_is_the_measured_one_on_a_linear_function(law):
+    slope, x = np.array([1.0, -2.0, 0.5, 3.0]), jnp.asarray(np.zeros(4))
+    kinds = {
+        factory.__name__: factory(lambda x: x @ slope, law=law, num_probes=3, **_options(factory))
+        for factory in (ALL if law == "gaussian" else (two_point,))
+    }
+    for name, estimates in _estimates_of_all(kinds, x).items():
+        squares = np.sum(estimates**2, axis=1)
+        oracles.assert_mean_is(kinds[name].second_moment(x) * slope @ slope, squares)
 
 
-@pytest.mark.parametrize(
-    ("factory", "law"),
-    [(two_point, law) for law in IID] + [(one_sided, "sphere"), (forward_gradient, "sphere")],
-)
-def test_probe_i_is_drawn_from_the_key_folded_with_i(factory, law):
-    fun, x, gradient, *_ = oracles.quadratic(DIM)
-    key, h, m, draw = jax.random.key(5), SMOOTHING, 5, probes.resolve(law)
-    slope = {
-        forward_gradient: lambda u: u @ gradient,
-        two_point: lambda u: (fun(x + h * u) - fun(x - h * u)) / (2 * h),
-        one_sided: lambda u: (fun(x + h * u) - fun(x)) / h,
-    }[factory]
+@pytest.mark.parametrize("law", IID)
+def test_probe_i_is_drawn_from_the_key_folded_with_i(law):
+    fun, x, gradient, hessian, _ = oracles.quadratic(DIM)
+    m, draw = 5, probes.resolve(law)
+    kinds = {
+        factory: factory(fun, law=law, num_probes=m, chunk_size=2, **_options(factory))
+        for factory in (ALL if law == "sphere" else (two_point,))
+    }
 
-    def term(i):
-        u = draw(x, key=jax.random.fold_in(key, i))
-        return slope(u) * u
+    @oracles.quickly_compiled
+    def both(key):
+        drawn = jax.vmap(lambda i: draw(x, key=jax.random.fold_in(key, i)))(jnp.arange(m))
+        return [g(x, key=key) for g in kinds.values()], drawn
 
-    g = factory(fun, law=law, num_probes=m, chunk_size=2, **_options(factory))
-    expected = jnp.mean(oracles.quickly_compiled(jax.vmap(term))(jnp.arange(m)), axis=0)
-    # float64 rounding of values about 10, divided by a smoothing of 0.3
-    np.testing.assert_allclose(oracles.quickly_compiled(g)(x, key=key), expected, atol=1e-12)
+    estimates, u = jax.tree.map(np.asarray, both(jax.random.key(5)))
+    for factory, estimate in zip(kinds, estimates, strict=True):
+        slopes = u @ gradient
+        if factory is one_sided:
+            slopes += SMOOTHING / 2 * np.einsum("mi,ij,mj->m", u, hessian, u)
+        # float64 rounding of values about 10, divided by a smoothing of 0.3
+        np.testing.assert_allclose(estimate, slopes @ u / m, atol=1e-12)
