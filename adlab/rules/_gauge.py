@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adlab.rules import eigenvalues, singular_values
-from adlab.rules._matrices import adjoint, clusters, spread
+from adlab.rules._matrices import clusters, spread
 
 __all__ = ["Eigen", "Gauge", "Singular"]
 
@@ -350,7 +350,7 @@ _moved_svd = jax.jit(singular_values.factor_tangents)
 @jax.jit
 def _eigen(a: jax.Array) -> tuple[jax.Array, eigenvalues.Eigh, jax.Array]:
     """Return the Hermitian part, its eigenvectors, and how far equal values may be apart."""
-    a = (a + adjoint(a)) * jnp.asarray(0.5, a.dtype)
+    a = eigenvalues.hermitian(a)
     factors = eigenvalues.eigh(a)
     return a, factors, spread(factors.eigenvalues, a.shape)[0]
 
