@@ -22,14 +22,14 @@ SKEWED = MATRIX + np.triu(RANDOM.standard_normal((DIM, DIM)), 1)  # square, not 
 
 
 def as_float32(matrix):
-    return jnp.asarray(matrix, jnp.float32)
+    return jnp.asarray(np.asarray(matrix, np.float32))
 
 
 def probes_of(law, count, dim, key=KEY):
     """Probe i comes from fold_in(key, i)."""
     like = jax.ShapeDtypeStruct((dim,), jnp.float32)
-    rows = [law(like, key=jax.random.fold_in(key, i)) for i in range(count)]
-    return np.asarray(jnp.stack(rows), np.float64)
+    rows = jax.jit(jax.vmap(lambda i: law(like, key=jax.random.fold_in(key, i))))
+    return np.asarray(rows(np.arange(count)), np.float64)
 
 
 def one_probe_variance(law, a):
