@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any, Literal, get_args
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from adlab.core import checks, probes, trees
@@ -315,9 +314,11 @@ def diagonal(
         if engine is FUSED:
             require_finite(found.value)
         value, error = (
-            trees.unravel(jnp.asarray(row), trees.probe_like(like))
+            trees.unravel(row, trees.probe_like(like))
             for row in (found.value, found.standard_error)
         )
+        if engine is HOST:
+            value, error = jax.device_put((value, error))
         return replace(found, value=value, standard_error=error)
 
     return drive(host, loop, run)
