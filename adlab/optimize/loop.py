@@ -208,6 +208,8 @@ def _hold(leaf: Any) -> Any:
 
 def _strong(leaf: Any) -> jax.Array:
     """Return the leaf as an array that keeps its dtype whatever it meets."""
+    if not isinstance(leaf, jax.Array):
+        return jax.device_put(np.asarray(leaf, jnp.result_type(leaf)))
     array = jnp.asarray(leaf)
     if jnp.issubdtype(array.dtype, jax.dtypes.extended):
         return array
