@@ -231,7 +231,7 @@ def _sketch(
     engine: Engine, matvec: FlatMatvec, key: Key, *, law: Any, method: Callable[..., Any],
     budget: tuple[int, int], rotated: bool, chunk_size: ChunkSize,
 ) -> Estimate:  # fmt: skip
-    """Return the estimate of a sketching method of `budget[0]` products, which takes `budget[1]`."""
+    """Return the estimate of a sketching method; `budget` is its size, and what it spends."""
 
     def chunked(function: Callable[[Any], Any], rows: Any) -> Any:
         if engine is FUSED:

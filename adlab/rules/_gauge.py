@@ -246,7 +246,7 @@ class Singular(Gauge):
     def through(self) -> np.ndarray:
         """Return the gradient of the loss through the rule of svd."""
         _, ds, (du, dv) = self.pulled(self.bases)
-        return np.asarray(_through_svd(self.a, singular_values.SVD(du.conj(), ds, dv.T)))
+        return np.asarray(_through_svd(self.a, du.conj(), ds, dv.T))
 
     def pulled(self, bases: Bases) -> tuple[float, np.ndarray, Bases]:
         """Return the loss and its gradients in these factors, padded to square u and v."""
@@ -307,7 +307,7 @@ class Eigen(Gauge):
     def through(self) -> np.ndarray:
         """Return the gradient of the loss through the rule of eigh."""
         _, dw, (dv,) = self.pulled(self.bases)
-        return np.asarray(_through_eigh(self.a, eigenvalues.Eigh(dw, dv.conj())))
+        return np.asarray(_through_eigh(self.a, dw, dv.conj()))
 
     def pulled(self, bases: Bases) -> tuple[float, np.ndarray, Bases]:
         """Return the loss and its gradients in these factors."""
@@ -340,8 +340,9 @@ def _singular(a: jax.Array) -> tuple[singular_values.SVD, jax.Array]:
 
 
 @jax.jit
-def _through_svd(a: jax.Array, gradients: singular_values.SVD) -> jax.Array:
-    return jax.vjp(singular_values.svd, a)[1](gradients)[0]
+def _through_svd(a: jax.Array, du: Any, ds: Any, dvh: Any) -> jax.Array:
+    found: jax.Array = jax.vjp(singular_values.svd, a)[1](singular_values.SVD(du, ds, dvh))[0]
+    return found
 
 
 _moved_svd = jax.jit(singular_values.factor_tangents)
@@ -356,8 +357,9 @@ def _eigen(a: jax.Array) -> tuple[jax.Array, eigenvalues.Eigh, jax.Array]:
 
 
 @jax.jit
-def _through_eigh(a: jax.Array, gradients: eigenvalues.Eigh) -> jax.Array:
-    return jax.vjp(eigenvalues.eigh, a)[1](gradients)[0]
+def _through_eigh(a: jax.Array, dw: Any, dv: Any) -> jax.Array:
+    found: jax.Array = jax.vjp(eigenvalues.eigh, a)[1](eigenvalues.Eigh(dw, dv))[0]
+    return found
 
 
 @jax.jit

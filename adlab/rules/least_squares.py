@@ -65,7 +65,7 @@ def lstsq(
     a, b = jnp.asarray(a, jnp.result_type(a, b)), jnp.asarray(b, jnp.result_type(a, b))
     factors = _factorise("lstsq", a, rcond)
     columns = b if b.ndim == 2 else b[:, None]
-    x = _solve(factors, a, columns)
+    x: jax.Array = _solve(factors, a, columns)
     if unique:
         rank = jnp.sum(factors[1] != 0)
         _require_unique(rank, a.shape)
@@ -108,7 +108,8 @@ def _factorise(function: str, a: jax.Array, rcond: Any) -> Factors:
             raise TypeError(f"{function}: rcond must be a number in [0, 1), got {rcond!r}")
         if not 0 <= rcond < 1:
             raise ValueError(f"{function}: rcond must be in [0, 1), got {rcond!r}")
-    return _decomposed(jax.lax.stop_gradient(a), rcond)
+    factors: Factors = _decomposed(jax.lax.stop_gradient(a), rcond)
+    return factors
 
 
 @jax.jit
@@ -140,7 +141,8 @@ def _solve_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
 
 def _pseudoinverse(factors: Factors, a: jax.Array) -> jax.Array:
     if a.shape[-2] >= a.shape[-1]:
-        return _tall(factors, a)
+        found: jax.Array = _tall(factors, a)
+        return found
     u, scale, v = factors
     return adjoint(_tall((v, scale, u), adjoint(a)))
 

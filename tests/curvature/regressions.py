@@ -77,7 +77,9 @@ def logistic(examples=EXAMPLES, seed=1):
     def loss(outputs, y):
         return jnp.mean(jnp.logaddexp(0.0, -y * outputs))
 
-    return Regression(lambda w, x: x @ w, loss, jax.device_put(w), x, y, gradients, hessian, hessian)
+    return Regression(
+        lambda w, x: x @ w, loss, jax.device_put(w), x, y, gradients, hessian, hessian
+    )
 
 
 def affine(params, x):
@@ -169,7 +171,10 @@ def softmax_of(logits):
 def rounded(tree, dtype):
     """The same tree with real leaves of another dtype."""
     return jax.tree.map(
-        lambda leaf: jax.device_put(np.asarray(leaf, dtype)) if np.asarray(leaf).dtype.kind == "f" else leaf, tree
+        lambda leaf: (
+            jax.device_put(np.asarray(leaf, dtype)) if np.asarray(leaf).dtype.kind == "f" else leaf
+        ),
+        tree,
     )
 
 

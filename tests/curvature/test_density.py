@@ -186,9 +186,7 @@ def test_a_law_of_coordinates_gives_diagonal_entries():
 
 def test_moments_are_unbiased():
     """The starts are uniform on the sphere: E q.A^2 q = tr A^2 / d, at any number of steps."""
-    found = spectral_density(
-        as_float32(SMALL), key=KEY, num_matvecs=2, num_probes=2000, grid=2
-    )
+    found = spectral_density(as_float32(SMALL), key=KEY, num_matvecs=2, num_probes=2000, grid=2)
     for order in (1, 2, 3):
         exact = np.trace(np.linalg.matrix_power(SMALL, order)) / 30
         oracles.assert_mean_is(exact, found.moment(order).samples)

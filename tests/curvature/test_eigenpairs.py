@@ -180,10 +180,8 @@ def test_no_random_spectrum_with_copies_converges_wrongly():
         basis, _ = np.linalg.qr(rng.standard_normal((dim, dim)))
         k = int(rng.integers(1, min(dim, 6) + 1))
         which = ("largest", "smallest")[index % 2]
-        found = eigenpairs(
-            jax.device_put((basis * eigenvalues) @ basis.T), key=jax.random.fold_in(KEY, index), k=k,
-            which=which,
-        )  # fmt: skip
+        matrix = jax.device_put((basis * eigenvalues) @ basis.T)
+        found = eigenpairs(matrix, key=jax.random.fold_in(KEY, index), k=k, which=which)
         true = np.sort(eigenvalues)[::-1]
         expected = true[:k] if which == "largest" else true[-k:]
         assert np.all(found.converged)

@@ -416,7 +416,9 @@ def test_estimates_print_with_their_errors():
 @pytest.mark.parametrize("estimator", ["hutchinson", "hutch++", "xtrace"])
 def test_float64(estimator):
     low = np.outer(np.arange(1.0, 8), np.arange(1.0, 8))
-    found = trace(jax.device_put(low), key=KEY, num_matvecs=6, estimator=estimator, law="coordinate")
+    found = trace(
+        jax.device_put(low), key=KEY, num_matvecs=6, estimator=estimator, law="coordinate"
+    )
     assert np.asarray(found.samples).dtype == np.float64
     if estimator == "hutch++":
         np.testing.assert_allclose(found.value, np.trace(low), rtol=1e-13)

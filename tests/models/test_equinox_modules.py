@@ -53,7 +53,9 @@ def _network(seed=0, training=True, width=4):
     model, state = eqx.nn.make_with_state(Network)(seed, width)
     if not training:  # running averages other than those at the start
         index = model.norm.batch_state_index
-        state = state.set(index, tuple(jax.device_put(np.full(width, v, np.float32)) for v in (0.2, 1.7)))
+        state = state.set(
+            index, tuple(jax.device_put(np.full(width, v, np.float32)) for v in (0.2, 1.7))
+        )
         state = state.set(model.norm.batch_counter, jnp.array(1))
     return eqx.nn.inference_mode(eqx.Partial(model, state=state), value=not training)
 
