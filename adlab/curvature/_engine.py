@@ -102,7 +102,7 @@ class Engine:
     def draw(self, law: Any, operator: Operator, key: Key, indices: Any) -> Any:
         """Return the probes of these indices as rows (k, d), see `draw`."""
         leaves, structure = jax.tree.flatten(operator.like)
-        return np.asarray(_draw(law, tuple(leaves), structure, key, jnp.asarray(indices)))
+        return np.asarray(_draw(law, tuple(leaves), structure, key, np.asarray(indices)))
 
     def directions(self, key: Key, shape: tuple[int, ...], dtype: DTypeLike) -> Callable[..., Any]:
         """Return a function of an index that draws normal vectors of this shape."""

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from adlab.core import checks, probes, trees
@@ -15,7 +14,7 @@ from adlab.core.nodes import register
 from adlab.core.types import AnyArray, Array, Key, Loop, OnProgress, PyTree
 from adlab.curvature import lanczos
 from adlab.curvature._derivatives import without_derivative
-from adlab.curvature._engine import FUSED, Engine
+from adlab.curvature._engine import FUSED, HOST, Engine
 from adlab.curvature._lengths import lengths
 from adlab.curvature._search import Which, places, search
 from adlab.curvature.density import announce, check_steps
@@ -172,7 +171,13 @@ def _pairs(
     quotients, residuals = engine.each(pair, values, vectors)
     values = values + (quotients - engine.constant(quotients))
     converged = (residuals <= xp.asarray(rtol, state.scale.dtype) * state.scale) & state.cleared
-    vectors = without_derivative(jnp.asarray(vectors), jnp.asarray(values))
-    tree = jax.vmap(lambda vector: trees.unravel(vector, like))(vectors)
+
+    def unravelled(vector: Any) -> Any:
+        return trees.unravel(vector, like)
+
+    if engine is HOST:
+        tree = jax.device_put(engine.each(unravelled, vectors))
+    else:
+        tree = jax.vmap(unravelled)(without_derivative(vectors, values))
     spent = run.taken + sum(ends)
     return Eigenpairs(values, tree, residuals, converged, spent), lanczos.tridiagonal(run)

@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any, Literal, get_args
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from adlab.core import checks, probes, trees
@@ -141,13 +140,13 @@ def trace(
     rotated = law in _ROTATION_INVARIANT
 
     def run(engine: Engine) -> Estimate:
-        samples, known = call(
+        found = call(
             engine, _sketch, CountedMatvec(operator, spent, on_progress), key, law=law,
-            method=method, num_matvecs=num_matvecs, rotated=rotated, chunk_size=chunk_size,
+            method=method, budget=(num_matvecs, spent), rotated=rotated, chunk_size=chunk_size,
         )  # fmt: skip
         if engine is FUSED:
-            require_finite(samples)
-        return _sketched(samples, known, method, spent)
+            require_finite(found.samples)
+        return found
 
     return drive(host, loop, run)
 
@@ -205,32 +204,34 @@ def _hutchinson(
         return bool(found.standard_error <= rtol * abs(found.value))
 
     stopped = enough if engine is HOST and rtol is not None else None
-    done, samples = call(engine, _samples, matvec, key, law=law, sizes=sizes, enough=stopped)
+    found = call(engine, _samples, matvec, key, law=law, sizes=sizes, enough=stopped)
     if engine is FUSED:
-        require_finite(samples)
-        return _summary(samples, sizes[0])
-    found: Estimate = jax.tree.map(matvec.dtype.type, _summary(samples[:done], done))
+        require_finite(found.samples)
     return found
 
 
 def _samples(
     engine: Engine, matvec: FlatMatvec, key: Key, *, law: Any, sizes: tuple[int, int], enough: Any
-) -> tuple[Any, Any]:
-    """Return the number of probes u and the samples u . A u."""
+) -> Estimate:
+    """Return the estimate from the samples u . A u of the probes u."""
 
     def step(done: Any, samples: Any, vectors: Any, products: Any) -> Any:
         found = inner_products(vectors, products, engine.xp)
         return engine.fill(samples, done, found)
 
     none = engine.xp.zeros(sizes[0], engine.wide(matvec.dtype))
-    return over_probes(engine, matvec, key, law, sizes, step, none, enough)
+    done, samples = over_probes(engine, matvec, key, law, sizes, step, none, enough)
+    if engine is FUSED:
+        return _summary(samples, sizes[0])
+    found: Estimate = jax.tree.map(matvec.dtype.type, _summary(samples[:done], done))
+    return found
 
 
 def _sketch(
     engine: Engine, matvec: FlatMatvec, key: Key, *, law: Any, method: Callable[..., Any],
-    num_matvecs: int, rotated: bool, chunk_size: ChunkSize,
-) -> tuple[Any, Any]:  # fmt: skip
-    """Return the samples of a sketching estimator, and whether they are exact where they agree."""
+    budget: tuple[int, int], rotated: bool, chunk_size: ChunkSize,
+) -> Estimate:  # fmt: skip
+    """Return the estimate of a sketching method; `budget` is its size, and what it spends."""
 
     def chunked(function: Callable[[Any], Any], rows: Any) -> Any:
         if engine is FUSED:
@@ -247,8 +248,9 @@ def _sketch(
     def products(vectors: Any) -> Any:
         return chunked(lambda part: matvec(part)[0], vectors)
 
-    found: tuple[Any, Any] = method(products, starts, num_matvecs, matvec.dim, rotated, engine.xp)
-    return found
+    num_matvecs, spent = budget
+    samples, known = method(products, starts, num_matvecs, matvec.dim, rotated, engine.xp)
+    return _sketched(samples, known, method, spent)
 
 
 def diagonal(
@@ -308,15 +310,16 @@ def diagonal(
 
     def run(engine: Engine) -> Estimate:
         stopped = enough if engine is HOST and rtol is not None else None
-        count, (mean, root) = call(engine, _welford, matvec, key, sizes=sizes, enough=stopped)
+        found = call(engine, _welford, matvec, key, sizes=sizes, enough=stopped)
         if engine is FUSED:
-            count = num_matvecs
-            require_finite((mean, root))
-        error = _standard_error(root, count, engine.xp)
-        mean, error = (
-            trees.unravel(jnp.asarray(row), trees.probe_like(like)) for row in (mean, error)
+            require_finite(found.value)
+        value, error = (
+            trees.unravel(row, trees.probe_like(like))
+            for row in (found.value, found.standard_error)
         )
-        return Estimate(mean, error, count, None, count - 1)
+        if engine is HOST:
+            value, error = jax.device_put((value, error))
+        return replace(found, value=value, standard_error=error)
 
     return drive(host, loop, run)
 
@@ -333,8 +336,8 @@ def _standard_error(root: Any, count: int, xp: Any) -> Any:
 
 def _welford(
     engine: Engine, matvec: FlatMatvec, key: Key, *, sizes: tuple[int, int], enough: Any
-) -> tuple[Any, tuple[Any, Any]]:
-    """Return the number of probes u, the mean of u * (A u), and the root of the summed squares."""
+) -> Estimate:
+    """Return the mean of u * (A u) over the probes u, and its error, as rows."""
 
     def step(done: Any, state: Any, vectors: Any, products: Any) -> Any:
         def add(index: Any, state: tuple[Any, Any]) -> tuple[Any, Any]:
@@ -346,7 +349,11 @@ def _welford(
         return engine.repeat(0, len(vectors), add, state)
 
     zeros = engine.xp.zeros(matvec.dim, matvec.dtype)
-    return over_probes(engine, matvec, key, probes.rademacher, sizes, step, (zeros, zeros), enough)
+    count, (mean, root) = over_probes(
+        engine, matvec, key, probes.rademacher, sizes, step, (zeros, zeros), enough
+    )
+    count = sizes[0] if engine is FUSED else count
+    return Estimate(mean, _standard_error(root, count, engine.xp), count, None, count - 1)
 
 
 def _add(root: Any, change: Any, count: Any, xp: Any) -> Any:

@@ -1,6 +1,7 @@
 """The choices that a matrix leaves to its factors, and how a loss of them takes these choices.
 
-NumPy throughout, but for the loss, its gradient, and the rules that are asked about.
+NumPy throughout, but for the loss, its gradient, and the rules that are asked about: each of these
+is one compiled program.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adlab.rules import eigenvalues, singular_values
-from adlab.rules._matrices import adjoint, clusters, spread
+from adlab.rules._matrices import clusters, spread
 
 __all__ = ["Eigen", "Gauge", "Singular"]
 
@@ -29,13 +30,13 @@ class Gauge(abc.ABC):
     s: np.ndarray
 
     def __init__(
-        self, loss: Callable[..., jax.Array], a: jax.Array, values: jax.Array, arguments: int
+        self, loss: Callable[..., jax.Array], a: jax.Array, values: jax.Array, tol: jax.Array
     ) -> None:
         self.rounding = float(jnp.finfo(a.dtype).eps) ** 0.5
         self.a, self._loss = a, loss
-        self._gradient = jax.grad(loss, argnums=tuple(range(arguments)))
+        self._differentiated: Callable[..., Any] | None = None
         self.s, self.k = np.asarray(values), values.shape[-1]
-        self.tol = float(spread(values, a.shape)[0])
+        self.tol = float(tol)
         self.top = float(np.max(abs(self.s))) or 1.0
         steps = abs(np.diff(self.s)) > self.tol
         self.clusters = np.split(np.arange(self.k), 1 + np.flatnonzero(steps))
@@ -53,8 +54,8 @@ class Gauge(abc.ABC):
         """Return what the loss takes."""
 
     @abc.abstractmethod
-    def pulled(self, bases: Bases) -> tuple[np.ndarray, Bases]:
-        """Return the gradients of the loss in the values and in these bases."""
+    def pulled(self, bases: Bases) -> tuple[float, np.ndarray, Bases]:
+        """Return the loss, and its gradients in the values and in these bases."""
 
     @abc.abstractmethod
     def through(self) -> np.ndarray:
@@ -74,6 +75,19 @@ class Gauge(abc.ABC):
     ) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
         """Return the rates of a cluster's values along a direction, and its factors' turning."""
 
+    def differentiated(self, values: np.ndarray, bases: Bases) -> tuple[float, Bases]:
+        """Return the loss and its gradients in what it takes."""
+        factors = self.factors(values, bases)
+        eager = jax.value_and_grad(self._loss, argnums=tuple(range(len(factors))))
+        if self._differentiated is None:
+            self._differentiated = jax.jit(eager)
+            try:
+                self._differentiated(*factors)
+            except (jax.errors.JAXTypeError, jax.errors.JAXIndexError):
+                self._differentiated = eager  # a loss may branch on the values of its factors
+        value, gradients = self._differentiated(*factors)
+        return float(value), tuple(map(np.asarray, gradients))
+
     def residual(self) -> float:
         """Return the derivative along turning coinciding factors, over the whole gradient.
 
@@ -83,7 +97,7 @@ class Gauge(abc.ABC):
         return max(self._residual(self.bases), self._residual(turned))
 
     def _residual(self, bases: Bases) -> float:
-        _, gradients = self.pulled(bases)
+        *_, gradients = self.pulled(bases)
         turned = 0.0
         for cluster in self.clusters:
             skew = []
@@ -129,7 +143,7 @@ class Gauge(abc.ABC):
 
     def _between(self, bases: Bases, direction: np.ndarray) -> tuple[float, float]:
         """Return the derivative along a direction through these factors, and its terms' size."""
-        _, gradients = self.pulled(bases)
+        *_, gradients = self.pulled(bases)
         slope = size = 0.0
         for gradient, moved in zip(gradients, self.moved(direction, bases), strict=True):
             slope += float(np.sum((gradient.conj() * moved).real))
@@ -163,12 +177,12 @@ class Gauge(abc.ABC):
         lengths counts, less what rounding may do.
         """
         bases, rates = self._adapted(direction)
-        ds, _ = self.pulled(bases)
+        start, ds, _ = self.pulled(bases)
         slope, kinks = float(ds @ rates), []
         for part in (1, 1 / 4):
             t = part * self.top * self.rounding ** (2 / 3)
-            shifts = (self.s + k * t * rates for k in range(3))
-            start, near, far = (float(self._loss(*self.factors(s, bases))) for s in shifts)
+            shifts = (self.s + k * t * rates for k in (1, 2))
+            near, far = (self.differentiated(s, bases)[0] for s in shifts)
             slack = 16 * self.rounding**2 * max(abs(start), abs(near), abs(far)) / t
             kinks.append(abs((4 * near - 3 * start - far) / (2 * t) - slope) - slack)
         return slope, min(kinks), float(np.linalg.norm(ds) * np.linalg.norm(rates))
@@ -199,8 +213,8 @@ class Singular(Gauge):
     """Singular factors: the cluster of 0, perhaps empty, has the null spaces as well."""
 
     def __init__(self, loss: Callable[..., jax.Array], a: jax.Array, full_matrices: bool) -> None:
-        (u, s, vh), self._pull = jax.vjp(singular_values.svd, a)
-        super().__init__(loss, a, s, 3)
+        (u, s, vh), tol = _singular(a)
+        super().__init__(loss, a, s, tol)
         self.full = full_matrices
         self.bases = np.asarray(u), np.asarray(vh).conj().T
         if not self.zero(self.clusters[-1]):
@@ -231,23 +245,21 @@ class Singular(Gauge):
 
     def through(self) -> np.ndarray:
         """Return the gradient of the loss through the rule of svd."""
-        ds, (du, dv) = self.pulled(self.bases)
-        grads = singular_values.SVD(jnp.asarray(du.conj()), jnp.asarray(ds), jnp.asarray(dv.T))
-        return np.asarray(self._pull(grads)[0])
+        _, ds, (du, dv) = self.pulled(self.bases)
+        return np.asarray(_through_svd(self.a, du.conj(), ds, dv.T))
 
-    def pulled(self, bases: Bases) -> tuple[np.ndarray, Bases]:
-        """Return the gradients of the loss in these factors, padded to square u and v."""
-        du, ds, dvh = map(np.asarray, self._gradient(*self.factors(self.s, bases)))
+    def pulled(self, bases: Bases) -> tuple[float, np.ndarray, Bases]:
+        """Return the loss and its gradients in these factors, padded to square u and v."""
+        value, (du, ds, dvh) = self.differentiated(self.s, bases)
         wide_u, wide_v = map(np.zeros_like, bases)
         wide_u[:, : du.shape[1]] = du.conj()
         wide_v[:, : len(dvh)] = dvh.T
-        return ds, (wide_u, wide_v)
+        return value, ds, (wide_u, wide_v)
 
     def moved(self, direction: np.ndarray, bases: Bases) -> Bases:
         """Return the tangents of u and v."""
-        u, v = (jnp.asarray(basis, self.a.dtype) for basis in bases)
-        along = jnp.asarray(direction, self.a.dtype)
-        du, _, dv = singular_values.factor_tangents(self.a, along, u, jnp.asarray(self.s), v)
+        u, v = bases
+        du, _, dv = _moved_svd(self.a, direction.astype(self.a.dtype), u, self.s, v)
         return np.asarray(du), np.asarray(dv)
 
     def diagonal(
@@ -271,9 +283,8 @@ class Eigen(Gauge):
     """Eigenvalues and eigenvectors of the Hermitian part of a matrix."""
 
     def __init__(self, loss: Callable[..., jax.Array], a: jax.Array) -> None:
-        a = (a + adjoint(a)) * jnp.asarray(0.5, a.dtype)
-        (w, v), self._pull = jax.vjp(eigenvalues.eigh, a)
-        super().__init__(loss, a, w, 2)
+        a, (w, v), tol = _eigen(a)
+        super().__init__(loss, a, w, tol)
         self.bases = (np.asarray(v),)
 
     def zero(self, cluster: np.ndarray) -> bool:
@@ -295,21 +306,18 @@ class Eigen(Gauge):
 
     def through(self) -> np.ndarray:
         """Return the gradient of the loss through the rule of eigh."""
-        dw, (dv,) = self.pulled(self.bases)
-        grads = eigenvalues.Eigh(jnp.asarray(dw), jnp.asarray(dv.conj()))
-        return np.asarray(self._pull(grads)[0])
+        _, dw, (dv,) = self.pulled(self.bases)
+        return np.asarray(_through_eigh(self.a, dw, dv.conj()))
 
-    def pulled(self, bases: Bases) -> tuple[np.ndarray, Bases]:
-        """Return the gradients of the loss in these factors."""
-        dw, dv = map(np.asarray, self._gradient(*self.factors(self.s, bases)))
-        return dw, (dv.conj(),)
+    def pulled(self, bases: Bases) -> tuple[float, np.ndarray, Bases]:
+        """Return the loss and its gradients in these factors."""
+        value, (dw, dv) = self.differentiated(self.s, bases)
+        return value, dw, (dv.conj(),)
 
     def moved(self, direction: np.ndarray, bases: Bases) -> Bases:
         """Return the tangents of the eigenvectors."""
-        v = jnp.asarray(bases[0], self.a.dtype)
-        along, w = jnp.asarray(direction, self.a.dtype), jnp.asarray(self.s)
-        linked = clusters(w, jnp.asarray([self.tol], w.dtype))
-        return (np.asarray(eigenvalues.factor_tangents(along, w, v, linked)[1]),)
+        along = direction.astype(self.a.dtype)
+        return (np.asarray(_moved_eigh(along, self.s, bases[0], self.s.dtype.type(self.tol))),)
 
     def diagonal(
         self, cluster: np.ndarray, direction: np.ndarray
@@ -322,6 +330,41 @@ class Eigen(Gauge):
 
     def _symmetric(self, direction: np.ndarray) -> np.ndarray:
         return np.asarray((direction + direction.conj().T) / 2)
+
+
+@jax.jit
+def _singular(a: jax.Array) -> tuple[singular_values.SVD, jax.Array]:
+    """Return singular factors, and how far values that should be equal may be apart."""
+    factors = singular_values.svd(a)
+    return factors, spread(factors.s, a.shape)[0]
+
+
+@jax.jit
+def _through_svd(a: jax.Array, du: Any, ds: Any, dvh: Any) -> jax.Array:
+    found: jax.Array = jax.vjp(singular_values.svd, a)[1](singular_values.SVD(du, ds, dvh))[0]
+    return found
+
+
+_moved_svd = jax.jit(singular_values.factor_tangents)
+
+
+@jax.jit
+def _eigen(a: jax.Array) -> tuple[jax.Array, eigenvalues.Eigh, jax.Array]:
+    """Return the Hermitian part, its eigenvectors, and how far equal values may be apart."""
+    a = eigenvalues.hermitian(a)
+    factors = eigenvalues.eigh(a)
+    return a, factors, spread(factors.eigenvalues, a.shape)[0]
+
+
+@jax.jit
+def _through_eigh(a: jax.Array, dw: Any, dv: Any) -> jax.Array:
+    found: jax.Array = jax.vjp(eigenvalues.eigh, a)[1](eigenvalues.Eigh(dw, dv))[0]
+    return found
+
+
+@jax.jit
+def _moved_eigh(along: jax.Array, w: jax.Array, v: jax.Array, tol: jax.Array) -> jax.Array:
+    return eigenvalues.factor_tangents(along, w, v, clusters(w, tol[None]))[1]
 
 
 def _generic(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> np.ndarray:

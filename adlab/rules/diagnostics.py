@@ -115,8 +115,8 @@ def svd_diagnostics(
     derivative along directions between clusters must not depend on that choice, and along those
     within a cluster it must be linear in the direction: there it is taken exactly, in the factors
     that suit each direction, and compared with the one through `svd`.
-    Costs some twenty values and gradients of the loss and a few decompositions; eager, for concrete
-    matrices.
+    Costs some twenty-five values of the loss with its gradient, compiled unless it branches on the
+    factors' values, and a few decompositions; for concrete matrices.
 
     >>> print(svd_diagnostics(lambda u, s, vh: s.sum(), jnp.eye(3)))
     differentiable, and exact through svd (gap 0 s_1)

@@ -85,7 +85,13 @@ def eigh(a: ArrayLike) -> Eigh:
     """
     a = as_matrix("eigh", "a", a)
     require_square("eigh", "a", a)
-    return Eigh(*_eigh((a + adjoint(a)) * jnp.asarray(0.5, a.dtype)))
+    return Eigh(*_eigh(hermitian(a)))
+
+
+@jax.jit
+def hermitian(a: jax.Array) -> jax.Array:
+    """Return the Hermitian part of matrices (..., n, n)."""
+    return (a + adjoint(a)) * jnp.asarray(0.5, a.dtype)
 
 
 @jax.custom_jvp
@@ -94,6 +100,7 @@ def _eigh(a: jax.Array) -> tuple[jax.Array, ...]:
 
 
 @_eigh.defjvp
+@jax.jit
 def _eigh_jvp(primals: Any, tangents: Any) -> tuple[Any, Any]:
     (a,), (da,) = primals, tangents
     w, v = _eigh(a)

@@ -65,7 +65,7 @@ def lstsq(
     a, b = jnp.asarray(a, jnp.result_type(a, b)), jnp.asarray(b, jnp.result_type(a, b))
     factors = _factorise("lstsq", a, rcond)
     columns = b if b.ndim == 2 else b[:, None]
-    x = _solve(factors, a, columns)
+    x: jax.Array = _solve(factors, a, columns)
     if unique:
         rank = jnp.sum(factors[1] != 0)
         _require_unique(rank, a.shape)
@@ -108,12 +108,19 @@ def _factorise(function: str, a: jax.Array, rcond: Any) -> Factors:
             raise TypeError(f"{function}: rcond must be a number in [0, 1), got {rcond!r}")
         if not 0 <= rcond < 1:
             raise ValueError(f"{function}: rcond must be in [0, 1), got {rcond!r}")
-    u, s, vh = jnp.linalg.svd(jax.lax.stop_gradient(a), full_matrices=False)
+    factors: Factors = _decomposed(jax.lax.stop_gradient(a), rcond)
+    return factors
+
+
+@jax.jit
+def _decomposed(a: jax.Array, rcond: Any) -> Factors:
+    u, s, vh = jnp.linalg.svd(a, full_matrices=False)
     scale = inverse(s, s > tolerance(s, a.shape, rcond))
     return u, scale.astype(a.dtype), adjoint(vh)
 
 
 @jax.custom_jvp
+@jax.jit
 def _solve(factors: Factors, a: jax.Array, b: jax.Array) -> jax.Array:
     """Return pinv(a) b for columns b; `factors` are those of `a`."""
     del a
@@ -122,6 +129,7 @@ def _solve(factors: Factors, a: jax.Array, b: jax.Array) -> jax.Array:
 
 
 @_solve.defjvp
+@jax.jit
 def _solve_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
     """See `lstsq`. The tangents meet matrices alone, whose own derivatives have rules."""
     (factors, a, b), (_, da, db) = primals, tangents
@@ -133,12 +141,14 @@ def _solve_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
 
 def _pseudoinverse(factors: Factors, a: jax.Array) -> jax.Array:
     if a.shape[-2] >= a.shape[-1]:
-        return _tall(factors, a)
+        found: jax.Array = _tall(factors, a)
+        return found
     u, scale, v = factors
     return adjoint(_tall((v, scale, u), adjoint(a)))
 
 
 @jax.custom_jvp
+@jax.jit
 def _tall(factors: Factors, a: jax.Array) -> jax.Array:
     """Return pinv(a) for m >= n; `factors` are those of `a`."""
     del a
@@ -147,6 +157,7 @@ def _tall(factors: Factors, a: jax.Array) -> jax.Array:
 
 
 @_tall.defjvp
+@jax.jit
 def _tall_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
     """See `pinv`; no product here is larger than n x m."""
     (factors, a), (_, da) = primals, tangents

@@ -101,6 +101,7 @@ def _svd(a: jax.Array, full_matrices: bool) -> tuple[jax.Array, ...]:
 
 
 @_svd.defjvp
+@functools.partial(jax.jit, static_argnums=0)
 def _svd_jvp(full_matrices: bool, primals: Any, tangents: Any) -> tuple[Any, Any]:
     (a,), (da,) = primals, tangents
     u, s, vh = _svd(a, full_matrices)

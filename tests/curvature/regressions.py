@@ -61,7 +61,7 @@ def least_squares(examples=EXAMPLES, seed=0):
     gradients = (x @ w - y)[:, None] * x
     hessian = x.T @ x / examples
     return Regression(
-        lambda w, x: x @ w, half_mean_square, jnp.asarray(w), x, y, gradients, hessian, hessian
+        lambda w, x: x @ w, half_mean_square, jax.device_put(w), x, y, gradients, hessian, hessian
     )
 
 
@@ -77,7 +77,9 @@ def logistic(examples=EXAMPLES, seed=1):
     def loss(outputs, y):
         return jnp.mean(jnp.logaddexp(0.0, -y * outputs))
 
-    return Regression(lambda w, x: x @ w, loss, jnp.asarray(w), x, y, gradients, hessian, hessian)
+    return Regression(
+        lambda w, x: x @ w, loss, jax.device_put(w), x, y, gradients, hessian, hessian
+    )
 
 
 def affine(params, x):
@@ -94,7 +96,7 @@ def softmax(examples=EXAMPLES, features=2, classes=3, seed=2):
     covariances = p[:, :, None] * np.eye(classes) - p[:, :, None] * p[:, None, :]
     gradients = np.einsum("nai,na->ni", jacobians, p - np.eye(classes)[labels])
     hessian = weighted_gram(jacobians, covariances)
-    params = {"bias": jnp.asarray(bias), "kernel": jnp.asarray(kernel)}
+    params = {"bias": jax.device_put(bias), "kernel": jax.device_put(kernel)}
     return Regression(affine, mean_cross_entropy, params, x, labels, gradients, hessian, hessian)
 
 
@@ -107,7 +109,7 @@ def bernoulli(examples=EXAMPLES, features=2, outputs=3, seed=5):
     p = 1 / (1 + np.exp(-x @ kernel - bias))
     gradients = np.einsum("nai,na->ni", jacobians, p - y)
     hessian = weighted_gram(jacobians, (p * (1 - p))[:, :, None] * np.eye(outputs))
-    params = {"bias": jnp.asarray(bias), "kernel": jnp.asarray(kernel)}
+    params = {"bias": jax.device_put(bias), "kernel": jax.device_put(kernel)}
     return Regression(affine, mean_binary_entropy, params, x, y, gradients, hessian, hessian)
 
 
@@ -121,7 +123,7 @@ def gaussian(examples=EXAMPLES, features=2, outputs=3, seed=3):
     hessian = weighted_gram(
         jacobians, np.broadcast_to(np.eye(outputs), (examples, outputs, outputs))
     )
-    params = {"bias": jnp.asarray(bias), "kernel": jnp.asarray(kernel)}
+    params = {"bias": jax.device_put(bias), "kernel": jax.device_put(kernel)}
     return Regression(affine, half_mean_square, params, x, y, gradients, hessian, hessian)
 
 
@@ -148,7 +150,7 @@ def two_layers(examples=EXAMPLES, features=2, hidden=3, seed=4):
     second[:, size:, :size] = second[:, :size, size:].transpose(0, 2, 1)
     gram = weighted_gram(jacobians, np.ones((examples, 1, 1)))
     hessian = gram + np.einsum("n,nij->ij", residual, second) / examples
-    params = {"first": jnp.asarray(a), "second": jnp.asarray(b)}
+    params = {"first": jax.device_put(a), "second": jax.device_put(b)}
     return Regression(
         lambda p, x: jnp.tanh(x @ p["first"]) @ p["second"],
         half_mean_square, params, x, y, residual[:, None] * jacobians[:, 0], hessian, gram,
@@ -169,7 +171,10 @@ def softmax_of(logits):
 def rounded(tree, dtype):
     """The same tree with real leaves of another dtype."""
     return jax.tree.map(
-        lambda leaf: jnp.asarray(leaf, dtype) if np.asarray(leaf).dtype.kind == "f" else leaf, tree
+        lambda leaf: (
+            jax.device_put(np.asarray(leaf, dtype)) if np.asarray(leaf).dtype.kind == "f" else leaf
+        ),
+        tree,
     )
 
 

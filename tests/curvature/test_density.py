@@ -1,5 +1,6 @@
 """Spectral densities of matrices whose eigenvalues are known."""
 
+import functools
 import logging
 import math
 
@@ -30,7 +31,11 @@ def with_spectrum(eigenvalues, seed=0):
     return (matrix + matrix.T) / 2
 
 
-BULK = jnp.asarray(with_spectrum(EIGENVALUES), jnp.float32)
+def as_float32(matrix):
+    return jax.device_put(np.asarray(matrix, np.float32))
+
+
+BULK = as_float32(with_spectrum(EIGENVALUES))
 SMALL = with_spectrum(np.linspace(-1, 2, 30) ** 3)
 
 
@@ -127,7 +132,7 @@ def test_every_residual_bounds_the_distance_to_an_eigenvalue(found):
 @pytest.mark.usefixtures("x64")
 def test_residuals_are_the_lengths_they_claim_to_be():
     """|A y - theta y| of the Ritz vectors, from a basis made by QR of the Krylov matrix."""
-    density = spectral_density(jnp.asarray(SMALL), key=KEY, num_matvecs=5)
+    density = spectral_density(jax.device_put(SMALL), key=KEY, num_matvecs=5)
     q = np.asarray(start(0, jnp.float64))
     krylov = np.stack([np.linalg.matrix_power(SMALL, k) @ q for k in range(5)], axis=1)
     basis, _ = np.linalg.qr(krylov)
@@ -138,9 +143,15 @@ def test_residuals_are_the_lengths_they_claim_to_be():
     np.testing.assert_allclose(density.residuals[0], expected, rtol=1e-8, atol=1e-10)
 
 
-def start(index, dtype, law=probes.sphere, key=KEY, dim=30):
-    probe = law(jax.ShapeDtypeStruct((dim,), dtype), key=jax.random.fold_in(key, index))
-    return probe / jnp.linalg.norm(probe)
+@functools.cache
+def probe_of(law, dtype, dim):
+    like = jax.ShapeDtypeStruct((dim,), dtype)
+    return jax.jit(lambda key, index: law(like, key=jax.random.fold_in(key, index)))
+
+
+def start(index, dtype, law=probes.sphere, dim=30):
+    probe = np.asarray(probe_of(law, dtype, dim)(KEY, index))
+    return probe / np.linalg.norm(probe)
 
 
 @pytest.mark.usefixtures("x64")
@@ -151,7 +162,7 @@ def start(index, dtype, law=probes.sphere, key=KEY, dim=30):
 def test_the_quadrature_is_exact_below_order_2m_and_no_further(law, loop):
     steps = 4
     density = spectral_density(
-        jnp.asarray(SMALL), key=KEY, num_matvecs=steps, num_probes=2, law=law, loop=loop
+        jax.device_put(SMALL), key=KEY, num_matvecs=steps, num_probes=2, law=law, loop=loop
     )
     nodes, weights = np.asarray(density.nodes), np.asarray(density.weights)
     assert nodes.dtype == np.float64
@@ -167,7 +178,7 @@ def test_the_quadrature_is_exact_below_order_2m_and_no_further(law, loop):
 
 def test_a_law_of_coordinates_gives_diagonal_entries():
     """One step from e_i: the node is a_ii."""
-    matrix = jnp.asarray(SMALL, jnp.float32)
+    matrix = as_float32(SMALL)
     found = spectral_density(matrix, key=KEY, num_matvecs=1, num_probes=5, law="coordinate")
     indices = [int(np.argmax(start(i, jnp.float32, probes.coordinate))) for i in range(5)]
     np.testing.assert_allclose(found.nodes[:, 0], np.diag(SMALL)[indices], rtol=1e-5, atol=1e-6)
@@ -175,9 +186,7 @@ def test_a_law_of_coordinates_gives_diagonal_entries():
 
 def test_moments_are_unbiased():
     """The starts are uniform on the sphere: E q.A^2 q = tr A^2 / d, at any number of steps."""
-    found = spectral_density(
-        jnp.asarray(SMALL, jnp.float32), key=KEY, num_matvecs=2, num_probes=2000, grid=2
-    )
+    found = spectral_density(as_float32(SMALL), key=KEY, num_matvecs=2, num_probes=2000, grid=2)
     for order in (1, 2, 3):
         exact = np.trace(np.linalg.matrix_power(SMALL, order)) / 30
         oracles.assert_mean_is(exact, found.moment(order).samples)
@@ -188,7 +197,7 @@ def test_marchenko_pastur():
     dim, count = 400, 800
     ratio = dim / count
     data = np.random.default_rng(5).standard_normal((count, dim)).astype(np.float32)
-    matrix = jnp.asarray(data.T @ data / count)
+    matrix = jax.device_put(data.T @ data / count)
     found = spectral_density(matrix, key=KEY, num_matvecs=40, num_probes=10)
     finite = 4 / dim  # how far a sample of this size is from its limit, in units of the values
     laws = [
@@ -229,7 +238,7 @@ DEGENERATE = {
 def test_multiple_eigenvalues_end_the_recurrence_without_harm(name, loop):
     eigenvalues = np.sort(DEGENERATE[name])
     matrix = np.diag(eigenvalues) if name == "multiples" else with_spectrum(eigenvalues)
-    matrix = jnp.asarray(matrix, jnp.float32)
+    matrix = as_float32(matrix)
     found = spectral_density(matrix, key=KEY, num_matvecs=12, num_probes=3, loop=loop)
     # All steps together see the whole space, so that every copy is found.
     for nodes in found.nodes:
@@ -247,7 +256,7 @@ def test_multiple_eigenvalues_end_the_recurrence_without_harm(name, loop):
 
 
 def test_fewer_steps_than_distinct_eigenvalues_end_early_too():
-    matrix = jnp.asarray(np.diag(DEGENERATE["multiples"]), jnp.float32)
+    matrix = as_float32(np.diag(DEGENERATE["multiples"]))
     found = spectral_density(matrix, key=KEY, num_matvecs=5, num_probes=2)
     distance = np.abs(np.asarray(found.nodes)[..., None] - [-1.0, 2.0, 2.5]).min(axis=-1)
     assert np.all(distance[np.asarray(found.weights) > 1e-6] < 1e-5)
@@ -276,7 +285,7 @@ def test_the_basis_stays_orthonormal(loop):
 def test_density_is_the_smoothed_quadrature():
     grid = np.linspace(-2, 9, 7)
     found = spectral_density(
-        jnp.asarray(SMALL, jnp.float32), key=KEY, num_matvecs=6, num_probes=3,
+        as_float32(SMALL), key=KEY, num_matvecs=6, num_probes=3,
         broadening=0.5, grid=grid,
     )  # fmt: skip
     gaussians = np.exp(-((grid[:, None, None] - found.nodes) ** 2) / (2 * 0.5**2))
@@ -304,13 +313,13 @@ def test_density_integrates_to_one(found):
 
 @pytest.mark.parametrize("shift", [0.0, 100.0])
 def test_automatic_broadening_is_a_hundredth_of_the_range(shift):
-    matrix = jnp.asarray(SMALL + shift * np.eye(30), jnp.float32)
+    matrix = as_float32(SMALL + shift * np.eye(30))
     found = spectral_density(matrix, key=KEY, num_matvecs=30)
     np.testing.assert_allclose(found.broadening, 9 / 100, rtol=1e-3)  # eigenvalues -1 .. 8
 
 
 def test_one_probe_has_no_error():
-    found = spectral_density(jnp.asarray(SMALL, jnp.float32), key=KEY, num_matvecs=3)
+    found = spectral_density(as_float32(SMALL), key=KEY, num_matvecs=3)
     assert found.nodes.shape == found.weights.shape == found.residuals.shape == (1, 3)
     assert np.isnan(found.trace().standard_error)
     assert np.all(np.isnan(found.standard_error))
@@ -320,7 +329,7 @@ def test_one_probe_has_no_error():
 def test_intervals_of_few_probes_cover_as_often_as_they_say():
     """Student's t with 7 degrees of freedom, at 95 %, over 1000 keys; at 2 steps of 8 probes."""
     count, dense = 1000, with_spectrum(np.linspace(-1, 2, 30))  # sums of many terms
-    matrix = jnp.asarray(dense, jnp.float32)
+    matrix = as_float32(dense)
 
     def once(key):
         found = spectral_density(matrix, key=key, num_matvecs=2, num_probes=8, grid=2)
@@ -339,9 +348,9 @@ def test_intervals_of_few_probes_cover_as_often_as_they_say():
 def test_densities_scale_with_the_operator(loop):
     """By powers of 2 near 1e-22 and 1e18, whose squares float32 can't hold or can only just."""
     options = {"key": KEY, "num_matvecs": 4, "num_probes": 4, "grid": 16, "loop": loop}
-    plain = spectral_density(jnp.asarray(SMALL, jnp.float32), **options)
+    plain = spectral_density(as_float32(SMALL), **options)
     for scale in (2.0**-73, 2.0**60):
-        found = spectral_density(jnp.asarray(SMALL * scale, jnp.float32), **options)
+        found = spectral_density(as_float32(SMALL * scale), **options)
         for name, unit in (("nodes", scale), ("residuals", scale), ("density", 1 / scale)):
             ours = np.float64(getattr(found, name)) / unit
             np.testing.assert_allclose(ours, getattr(plain, name), rtol=1e-3, atol=1e-4)
@@ -357,7 +366,7 @@ def test_densities_scale_with_the_operator(loop):
 
 def test_gradients_are_those_of_the_quadrature():
     """The first moment is q.Aq in any number of steps: its gradient is the mean of q q^T."""
-    matrix, like = jnp.asarray(SMALL, jnp.float32), jax.ShapeDtypeStruct((30,), jnp.float32)
+    matrix, like = as_float32(SMALL), jax.ShapeDtypeStruct((30,), jnp.float32)
 
     @jax.jit
     @jax.grad
@@ -382,15 +391,15 @@ def test_two_samples_that_agree_state_no_error():
 @LOOPS
 def test_chunk_size_changes_nothing(loop):
     options = {"key": KEY, "num_matvecs": 4, "num_probes": 4, "loop": loop}
-    whole = spectral_density(jnp.asarray(SMALL), **options)
+    whole = spectral_density(jax.device_put(SMALL), **options)
     for chunk_size in (2,) if loop == "fused" else (1, 2, 3, 9):
-        part = spectral_density(jnp.asarray(SMALL), **options, chunk_size=chunk_size)
+        part = spectral_density(jax.device_put(SMALL), **options, chunk_size=chunk_size)
         np.testing.assert_allclose(part.nodes, whole.nodes, rtol=1e-12, atol=1e-12)  # round-off
         np.testing.assert_allclose(part.density, whole.density, rtol=1e-9, atol=1e-12)
 
 
 def test_fewer_probes_are_the_first_of_more():
-    matrix = jnp.asarray(SMALL, jnp.float32)
+    matrix = as_float32(SMALL)
     few, many = (
         spectral_density(matrix, key=KEY, num_matvecs=4, num_probes=p).nodes for p in (2, 5)
     )
@@ -399,7 +408,7 @@ def test_fewer_probes_are_the_first_of_more():
 
 
 def test_fused_inside_jit_and_vmap_and_from_the_host_agree():
-    matrix = jnp.asarray(SMALL, jnp.float32)
+    matrix = as_float32(SMALL)
     options = {"num_matvecs": 4, "num_probes": 2, "grid": 16}
     host = spectral_density(matrix, key=KEY, loop="host", **options)
 
@@ -422,7 +431,7 @@ def test_fused_inside_jit_and_vmap_and_from_the_host_agree():
 
 
 def test_vmap_over_the_key_alone():
-    matrix, keys = jnp.asarray(SMALL, jnp.float32), jax.random.split(KEY, 3)
+    matrix, keys = as_float32(SMALL), jax.random.split(KEY, 3)
 
     def nodes(key):
         return spectral_density(matrix, key=key, num_matvecs=2, grid=2).nodes[0]
@@ -433,9 +442,9 @@ def test_vmap_over_the_key_alone():
 
 
 def test_bfloat16_vectors_are_treated_in_float32():
-    values = jnp.repeat(jnp.array([-1.0, 0.5, 4.0]), 20)
+    values = jax.device_put(np.repeat([-1.0, 0.5, 4.0], 20).astype(jnp.bfloat16))
     operator = Linear(
-        jax.tree_util.Partial(jnp.multiply, values.astype(jnp.bfloat16)),
+        jax.tree_util.Partial(jnp.multiply, values),
         jax.ShapeDtypeStruct((60,), jnp.bfloat16),
     )
     found = spectral_density(operator, key=KEY, num_matvecs=4, num_probes=4)
@@ -446,8 +455,8 @@ def test_bfloat16_vectors_are_treated_in_float32():
 
 
 def test_trees_are_laid_out_as_one_vector():
-    like = {"a": jnp.zeros((2, 3)), "b": jnp.zeros(4), "c": jnp.zeros(())}
-    scales = {"a": jnp.full((2, 3), 1.0), "b": jnp.full(4, -2.0), "c": jnp.float32(5.0)}
+    scales = {"a": np.full((2, 3), 1.0), "b": np.full(4, -2.0), "c": np.float64(5.0)}
+    scales = like = jax.tree.map(as_float32, scales)
     operator = Linear(lambda v: jax.tree.map(jnp.multiply, scales, v), like)
     found = spectral_density(operator, key=KEY, num_matvecs=11, num_probes=2)
     for nodes in found.nodes:
@@ -456,7 +465,7 @@ def test_trees_are_laid_out_as_one_vector():
 
 
 def test_rtol_stops_once_the_error_is_below():
-    matrix = jnp.asarray(SMALL, jnp.float32)
+    matrix = as_float32(SMALL)
     options = {"key": KEY, "num_matvecs": 5, "num_probes": 64}
 
     def error(found):
@@ -515,7 +524,7 @@ def test_an_interrupted_run_resumes_bit_for_bit(tmp_path):
 
 def test_a_file_of_another_run_is_refused(tmp_path):
     path = tmp_path / "runs.npz"
-    matrix = jnp.asarray(SMALL, jnp.float32)
+    matrix = as_float32(SMALL)
     options = {"key": KEY, "num_matvecs": 4, "num_probes": 2, "resume": path}
     spectral_density(matrix, **options)
     for change, name in [
@@ -548,7 +557,7 @@ def test_a_file_of_another_operator_is_refused_in_high_dimension(tmp_path):
 def test_a_file_that_lacks_an_entry_is_refused_and_a_failed_one_is_not_left(tmp_path, monkeypatch):
     path = tmp_path / "runs.npz"
     options = {"key": KEY, "num_matvecs": 4, "num_probes": 2, "resume": path}
-    matrix = jnp.asarray(SMALL, jnp.float32)
+    matrix = as_float32(SMALL)
     spectral_density(matrix, **options)
     with pytest.raises(ValueError, match="very operator"):
         spectral_density(1.001 * matrix, **options)  # 1e3 units of round-off are 1.2e-4
@@ -573,16 +582,16 @@ def test_a_file_that_lacks_an_entry_is_refused_and_a_failed_one_is_not_left(tmp_
 def test_terms_that_cancel_are_not_asymmetric(loop):
     """The difference of two forms of one matrix is round-off, and no symmetric one."""
     like = jax.ShapeDtypeStruct((30,), jnp.float32)
-    matrix = jnp.asarray(1e3 * SMALL, jnp.float32)
-    factor = jnp.asarray(np.eye(30) + np.diag(np.full(29, 0.7), 1), jnp.float32)
-    other = jnp.asarray(np.linalg.solve(np.float64(factor), np.float64(matrix)), jnp.float32)
+    matrix = as_float32(1e3 * SMALL)
+    factor = as_float32(np.eye(30) + np.diag(np.full(29, 0.7), 1))
+    other = as_float32(np.linalg.solve(np.float64(factor), np.float64(matrix)))
     same = Linear(lambda v: factor @ (other @ v), like)
     found = spectral_density(Matrix(matrix) - same, key=KEY, num_matvecs=4, loop=loop)
     assert np.max(np.abs(found.nodes)) < 0.1  # of terms of 8000
 
 
 def test_residuals_are_no_smaller_than_the_round_off_of_products():
-    found = spectral_density(jnp.asarray(SMALL, jnp.float32), key=KEY, num_matvecs=30)
+    found = spectral_density(as_float32(SMALL), key=KEY, num_matvecs=30)
     assert np.min(found.residuals) >= np.finfo(np.float32).eps * np.max(found.nodes)
 
 
@@ -608,7 +617,7 @@ def test_memory_is_announced_and_known_beforehand(caplog):
 
 
 def test_densities_and_operators_are_printed_in_one_line():
-    matrix = Matrix(jnp.asarray(SMALL, jnp.float32))
+    matrix = Matrix(as_float32(SMALL))
     assert repr(matrix) == "Matrix(dim=30, float32)"
     assert repr(2.0 * matrix + matrix) == "Sum(dim=30, float32)"
     found = spectral_density(matrix, key=KEY, num_matvecs=30)

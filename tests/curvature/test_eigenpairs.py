@@ -12,7 +12,13 @@ KEY = jax.random.key(2)
 LOOPS = pytest.mark.parametrize("loop", ["host", "fused"])
 EIGENVALUES = np.sort(np.concatenate([np.linspace(-1, 1, 94), [-6, -4, -3, 3, 5, 9]]))
 BASIS, _ = np.linalg.qr(np.random.default_rng(0).standard_normal((100, 100)))
-MATRIX = jnp.asarray((BASIS * EIGENVALUES) @ BASIS.T, jnp.float32)
+
+
+def as_float32(matrix):
+    return jax.device_put(np.asarray(matrix, np.float32))
+
+
+MATRIX = as_float32((BASIS * EIGENVALUES) @ BASIS.T)
 MATRIX = (MATRIX + MATRIX.T) / 2
 ROUND_OFF = 1e-5  # float32, |A| = 9
 
@@ -121,7 +127,7 @@ def test_all_pairs_of_a_small_matrix():
 def test_rank_deficiency_and_multiplicity(loop):
     """The Krylov space ends after two steps; the rest is filled with directions outside of it."""
     direction = np.arange(1.0, 13)
-    rank_one = jnp.asarray(np.outer(direction, direction) / direction.dot(direction), jnp.float32)
+    rank_one = as_float32(np.outer(direction, direction) / direction.dot(direction))
     found = eigenpairs(rank_one, key=KEY, k=2, num_matvecs=12, loop=loop)
     np.testing.assert_allclose(found.values, [1, 0, 0, 0], atol=1e-5)
     assert np.all(found.converged)
@@ -139,7 +145,7 @@ COPIES = np.repeat([5.0, 1.0], [10, 40])
 
 @LOOPS
 def test_every_copy_is_found_before_pairs_have_converged(loop):
-    matrix = jnp.asarray(np.diag(COPIES), jnp.float32)
+    matrix = as_float32(np.diag(COPIES))
     found = eigenpairs(matrix, key=KEY, k=6, num_matvecs=49, loop=loop)
     np.testing.assert_allclose(found.values, [5] * 6 + [1] * 6, atol=ROUND_OFF)
     assert np.all(found.converged)
@@ -154,7 +160,7 @@ def test_a_regression_with_ten_outputs_has_every_eigenvalue_ten_times():
     x = (rng.standard_normal((200, 8)) * np.logspace(0, -1, 8)).astype(np.float32)
     operator = GaussNewton(
         lambda weights, x: x @ weights, regressions.half_mean_square,
-        jnp.zeros((8, 10)), jnp.asarray(x), jnp.zeros((200, 10)),
+        jnp.zeros((8, 10)), jax.device_put(x), jnp.zeros((200, 10)),
     )  # fmt: skip
     found = eigenpairs(operator, key=KEY, k=12, which="largest")
     single = np.linalg.eigvalsh(np.float64(x).T @ np.float64(x) / 200)[::-1]
@@ -174,10 +180,8 @@ def test_no_random_spectrum_with_copies_converges_wrongly():
         basis, _ = np.linalg.qr(rng.standard_normal((dim, dim)))
         k = int(rng.integers(1, min(dim, 6) + 1))
         which = ("largest", "smallest")[index % 2]
-        found = eigenpairs(
-            jnp.asarray((basis * eigenvalues) @ basis.T), key=jax.random.fold_in(KEY, index), k=k,
-            which=which,
-        )  # fmt: skip
+        matrix = jax.device_put((basis * eigenvalues) @ basis.T)
+        found = eigenpairs(matrix, key=jax.random.fold_in(KEY, index), k=k, which=which)
         true = np.sort(eigenvalues)[::-1]
         expected = true[:k] if which == "largest" else true[-k:]
         assert np.all(found.converged)
@@ -252,7 +256,7 @@ def test_inside_jit_and_vmap_over_the_key():
 
 @pytest.mark.usefixtures("x64")
 def test_float64():
-    matrix = jnp.asarray((BASIS * EIGENVALUES) @ BASIS.T)
+    matrix = jax.device_put((BASIS * EIGENVALUES) @ BASIS.T)
     found = eigenpairs(matrix, key=KEY, k=2, num_matvecs=90, rtol=1e-12)
     assert found.values.dtype == found.vectors.dtype == np.float64
     np.testing.assert_allclose(found.values, [9, 5, -4, -6], rtol=1e-13)

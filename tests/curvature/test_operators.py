@@ -13,7 +13,7 @@ from adlab.curvature.matrices import as_operator
 
 A = np.array([[2.0, 1.0, 0.0], [1.0, -1.0, 3.0], [0.0, 3.0, 0.5]], np.float32)
 B = np.array([[1.0, 0.0, 2.0], [0.0, 4.0, 1.0], [2.0, 1.0, -3.0]], np.float32)
-V = jnp.array([1.0, -2.0, 3.0])
+V = jax.device_put(np.float32([1, -2, 3]))
 ROUND_OFF = 1e-13  # of float64, a few dozen operations on numbers of order 1 to 10
 KINDS = ["hessian", "gauss_newton"]
 
@@ -257,13 +257,13 @@ class TestHessianAndGaussNewton:
     @pytest.mark.parametrize("kind", KINDS)
     @pytest.mark.parametrize("name", list(regressions.ALL))
     def test_matrices_in_closed_form(self, name, kind):
-        case = regressions.ALL[name]()
+        case = _case(regressions.ALL[name])
         found = _dense(_operator(kind, case, *case.data))
         assert np.abs(found - getattr(case, kind)).max() <= ROUND_OFF
 
     @pytest.mark.parametrize("name", regressions.LINEAR)
     def test_gauss_newton_of_a_linear_model_is_the_hessian(self, name):
-        case = regressions.ALL[name]()
+        case = _case(regressions.ALL[name])
         found = [_dense(_operator(kind, case, *case.data)) for kind in KINDS]
         assert np.abs(found[0] - found[1]).max() <= ROUND_OFF
 

@@ -53,7 +53,9 @@ def _network(seed=0, training=True, width=4):
     model, state = eqx.nn.make_with_state(Network)(seed, width)
     if not training:  # running averages other than those at the start
         index = model.norm.batch_state_index
-        state = state.set(index, tuple(jnp.full(width, v, np.float32) for v in (0.2, 1.7)))
+        state = state.set(
+            index, tuple(jax.device_put(np.full(width, v, np.float32)) for v in (0.2, 1.7))
+        )
         state = state.set(model.norm.batch_counter, jnp.array(1))
     return eqx.nn.inference_mode(eqx.Partial(model, state=state), value=not training)
 
@@ -80,7 +82,7 @@ def test_value_and_gradient_are_those_of_equinox(training):
         lambda arrays: eqx.filter_value_and_grad(_loss)(eqx.combine(arrays, static), *batch)
     )(arrays)
     assert value == pytest.approx(float(expected), rel=1e-6)  # float32
-    ours, theirs = _located(gradient["func"]), _located(theirs.func)
+    ours, theirs = jax.device_get((_located(gradient["func"]), _located(theirs.func)))
     theirs = {re.sub(r"\.(\w+)", r"['\1']", path): leaf for path, leaf in theirs.items()}
     assert set(ours) == set(theirs)
     scale = max(np.abs(a).max() for a in theirs.values())

@@ -43,7 +43,7 @@ def test_value_and_gradient_are_those_of_the_sweep_by_hand(activation):
     model = models.mlp(inputs=3, hidden=[5, 4], outputs=2, activation=activation)
     params = model.init(jax.random.key(0), np.float64)
     rng = np.random.default_rng(0)
-    params = jax.tree.map(lambda p: p + 0.1 * rng.standard_normal(p.shape), params)
+    params = jax.tree.map(lambda p: np.asarray(p) + 0.1 * rng.standard_normal(p.shape), params)
     x, target = rng.standard_normal((7, 3)), rng.standard_normal((7, 2))
 
     def fun(params):

@@ -46,6 +46,7 @@ def _loss(model, x, y):
 
 def _assert_close(found, expected, rtol=1e-6):
     assert jax.tree.structure(found) == jax.tree.structure(expected)
+    found, expected = jax.device_get((found, expected))
     scale = max(np.abs(a).max() for a in jax.tree.leaves(expected))
     same = jax.tree.map(lambda a, b: np.abs(a - b).max() <= rtol * scale, found, expected)
     assert all(jax.tree.leaves(same)), same
@@ -121,13 +122,15 @@ def test_hessian_products_and_vmap_work_through_it():
     """Of tanh(w x)^2 summed: the gradient is 2 t (1 - t^2) x, the second derivative by hand."""
     layer = nnx.Linear(1, 1, use_bias=False, rngs=nnx.Rngs(0))
     fun, _ = models.from_nnx(layer, lambda model, x: jnp.sum(jnp.tanh(model(x)) ** 2))
-    x = jnp.asarray([[0.5], [-1.0], [2.0]])
-    w = jnp.asarray([[[0.3]], [[-0.7]]])
-    product = jax.vmap(
-        lambda w: jax.jvp(
-            lambda p: jax.grad(fun)(p, x), ({"kernel": w},), ({"kernel": jnp.ones((1, 1))},)
-        )
-    )
+    x = np.float32([[0.5], [-1.0], [2.0]])
+    w = np.float32([[[0.3]], [[-0.7]]])
+
+    @jax.jit
+    @jax.vmap
+    def product(w):
+        along = {"kernel": jnp.ones((1, 1))}
+        return jax.jvp(lambda p: jax.grad(fun)(p, x), ({"kernel": w},), (along,))
+
     gradient, second = (np.ravel(out["kernel"]) for out in product(w))
     inputs, t = np.asarray(x).ravel(), np.tanh(np.outer(np.ravel(w), x))
     slope = 1 - t**2

@@ -21,15 +21,18 @@ def _run(gradient=None, x0=PROBLEM.x0, *args, **options):
 
 
 def _by_hand(gradient, optimizer, key, num_steps):
-    x = jnp.asarray(PROBLEM.x0)
-    state, path = optimizer.init(x), [x]
-    gradient = jax.jit(gradient)
-    for k in range(num_steps):
+    @jax.jit
+    def step(x, state, k):
         g = gradient(x, key=jax.random.fold_in(key, k))
         updates, state = optimizer.update(g, state, x)
-        x = optax.apply_updates(x, updates)
-        path.append(x)
-    return jnp.stack(path)
+        return optax.apply_updates(x, updates), state
+
+    x = PROBLEM.x0
+    state, path = optimizer.init(jax.device_put(x)), [x]
+    for k in range(num_steps):
+        x, state = step(x, state, k)
+        path.append(np.asarray(x))
+    return np.stack(path)
 
 
 def _identity(x, *, key):
@@ -64,7 +67,7 @@ def test_it_is_the_loop_written_out(optimizer, loop, law):
         g = gradients.two_point(PROBLEM.fun, law=law, smoothing="relative")
         path = _by_hand(g, optimizer, KEY, 20)
         run = _run(g, optimizer=optimizer, loop=loop, record_at=range(21), average=("value",))
-        values = np.asarray(jax.vmap(PROBLEM.fun)(path))
+        values = np.asarray(jax.jit(jax.vmap(PROBLEM.fun))(path))
     # fused arithmetic rounds otherwise, and the difference quotient multiplies that by 1/smoothing
     np.testing.assert_allclose(run.values["value"], values, rtol=1e-8)
     np.testing.assert_allclose(run.x, path[-1], rtol=1e-8)
@@ -125,12 +128,12 @@ def test_new_values_compile_nothing(loop, caplog):
     optimizer = optax.inject_hyperparams(optax.sgd)(learning_rate=0.1)
 
     def descend(rate, smoothing, start, weight, steps):
-        x0 = jnp.full(3, start)
+        x0 = np.full(5, start, np.float32)
         state = optimizer.init(x0)
-        state.hyperparams["learning_rate"] = jnp.asarray(rate)
+        state.hyperparams["learning_rate"] = np.float32(rate)
         g = gradients.two_point(fun, smoothing=smoothing)
         return _run(
-            g, x0, jnp.asarray(weight), optimizer=optimizer, opt_state=state, num_steps=steps,
+            g, x0, np.float32(weight), optimizer=optimizer, opt_state=state, num_steps=steps,
             key=jax.random.key(steps), loop=loop,
         )  # fmt: skip
 
@@ -146,8 +149,8 @@ def test_new_values_compile_nothing(loop, caplog):
 
 def test_problems_of_one_kind_and_size_share_what_was_compiled(caplog):
     def descend(power):
-        problem = problems.nonconvex_tail(dim=7, power=power)
-        return _run(gradients.two_point(problem.fun), np.ones(7))
+        problem = problems.nonconvex_tail(dim=5, power=power)
+        return _run(gradients.two_point(problem.fun), np.ones(5))
 
     first, before = _compiled(caplog, lambda: descend(0.2))
     second, after = _compiled(caplog, lambda: descend(0.4))
@@ -167,7 +170,7 @@ def test_under_jit_and_vmap_it_is_the_same():
     for name in ("values", "averages"):
         a, b = (getattr(run, name)["value"] for run in (plain, jitted))
         np.testing.assert_allclose(a, b, rtol=1e-4)  # float32 round-off times 1/smoothing
-    starts = jnp.stack([jnp.ones(5), 2 * jnp.ones(5)])
+    starts = np.float32([[1] * 5, [2] * 5])
     mapped = jax.vmap(end, in_axes=(0, None))(starts, KEY)
     # the same
     np.testing.assert_allclose(mapped.values["value"][0], plain.values["value"], rtol=1e-4)
@@ -184,9 +187,9 @@ def test_trees_and_auxiliary_outputs():
         rest = jnp.sum((params["a"] - target) ** 2) + params["b"] ** 2
         return rest, {"target": target}
 
-    x0 = {"a": jnp.zeros((2, 2)), "b": 1.0}
+    x0 = {"a": np.zeros((2, 2), np.float32), "b": 1.0}
     g = gradients.reverse_mode(fun, has_aux=True)
-    run = _run(g, x0, jnp.full((2, 2), 3.0), num_steps=200, optimizer=optax.sgd(0.1))
+    run = _run(g, x0, np.full((2, 2), np.float32(3)), num_steps=200, optimizer=optax.sgd(0.1))
     np.testing.assert_allclose(run.x["a"], 3, rtol=1e-5)  # 0.8^200, float32 round-off
     assert run.values["value"][0] == 37
 
@@ -198,8 +201,8 @@ def test_host_functions_descend_too():
 
     with jax.enable_x64(True):
         g = gradients.two_point(gradients.from_host(simulator), smoothing=1e-3)
-        run = _run(g, np.ones(3), num_steps=30, num_seeds=2, record_at=[0, 30])
-        traced = _run(gradients.two_point(lambda x: jnp.sum(x**2) / 2, smoothing=1e-3), np.ones(3),
+        run = _run(g, np.ones(5), num_steps=30, num_seeds=2, record_at=[0, 30])
+        traced = _run(gradients.two_point(lambda x: jnp.sum(x**2) / 2, smoothing=1e-3), np.ones(5),
                       num_steps=30, num_seeds=2, record_at=[0, 30])  # fmt: skip
     # float64 round-off times 1/smoothing
     np.testing.assert_allclose(run.values["value"], traced.values["value"], rtol=1e-9)
@@ -218,7 +221,7 @@ def test_on_a_cpu_convolutions_are_driven_from_the_host(monkeypatch):
     monkeypatch.setattr(
         loop._Calls, "step", lambda calls, state, k: steps.append(k) or step(calls, state, k)
     )
-    kernel, image = jnp.ones((1, 1, 3, 3)), jnp.ones((1, 1, 6, 6))
+    kernel, image = np.ones((1, 1, 3, 3), np.float32), np.ones((1, 1, 6, 6), np.float32)
     hosted = _run(gradients.reverse_mode(_conv_loss), kernel, image, num_steps=4)
     assert steps == [0, 1, 2, 3]
     fused = _run(gradients.reverse_mode(_conv_loss), kernel, image, num_steps=4, loop="fused")
@@ -308,7 +311,7 @@ def test_an_optimiser_that_asks_for_more_than_gradients_is_refused_by_name():
 def test_running_means_of_bfloat16_metrics_do_not_stall():
     run = _run(
         gradients.reverse_mode(lambda x: jnp.sum((x - 1) ** 2)),
-        jnp.full(1, 2, jnp.bfloat16),
+        np.full(1, 2, jnp.bfloat16),
         optimizer=optax.sgd(0.5),  # from 2 to 1 in one step
         num_steps=5000,
         metrics={"first": lambda x: x[0]},
