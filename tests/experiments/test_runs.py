@@ -19,15 +19,17 @@ ROOT = Path(__file__).parents[2]
 FIELDS = {"claim", "measured", "low", "high", "expected", "tolerance", "outcome"}
 
 
-def test_a_run_leaves_everything_that_its_folder_should_hold(smoke):
+def test_a_run_leaves_everything_that_its_folder_should_hold(smoke, formats):
     _, folder = smoke
     names = {path.name for path in folder.iterdir()}
     wanted = {"config.toml", "run.json", "data.npz", "verdicts.json", "figures", "log.txt", "DONE"}
     assert wanted <= names
     with np.load(folder / "data.npz", allow_pickle=False) as data:
         assert all(data[name].dtype != object for name in data.files)
-    suffixes = {path.suffix for path in (folder / "figures").iterdir()}
-    assert suffixes == {".svg", ".pdf", ".png"}
+    figures = [path.name for path in (folder / "figures").iterdir()]
+    stems = {name.partition(".")[0] for name in figures}
+    assert stems
+    assert sorted(figures) == sorted(f"{stem}.{kind}" for stem in stems for kind in formats)
 
 
 def test_verdicts_are_strict_json_with_all_fields(smoke):
