@@ -71,29 +71,29 @@ def used_keys(owner):
                 yield "".join(parts), f"{path.name}:{node.lineno}"
 
 
-USED = {
-    owner: list(used_keys(owner))
-    for owner in ("", *(path.name for path in (ROOT / "experiments").iterdir() if path.is_dir()))
-}
+@pytest.fixture(scope="module")
+def used():
+    folders = (path.name for path in (ROOT / "experiments").iterdir() if path.is_dir())
+    return {owner: list(used_keys(owner)) for owner in ("", *folders)}
 
 
-def test_every_key_that_the_code_names_is_the_librarys_or_its_own():
+def test_every_key_that_the_code_names_is_the_librarys_or_its_own(used):
     missing = [
         (key, place)
-        for owner, used in USED.items()
-        for key, place in used
+        for owner, keys in used.items()
+        for key, place in keys
         if not any(re.fullmatch(key, known) for known in (TABLES[""] | TABLES.get(owner, {})))
     ]
     assert missing == []
 
 
-def test_no_label_is_left_over():
-    everywhere = {key for used in USED.values() for key, _ in used}
+def test_no_label_is_left_over(used):
+    everywhere = {key for keys in used.values() for key, _ in keys}
     unused = [
         key
         for owner, table in TABLES.items()
         for key in table
-        if not any(re.fullmatch(p, key) for p in (dict(USED[owner]) if owner else everywhere))
+        if not any(re.fullmatch(p, key) for p in (dict(used[owner]) if owner else everywhere))
         and not COMPOSED.fullmatch(key)
     ]
     assert unused == []
