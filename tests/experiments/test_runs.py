@@ -158,6 +158,7 @@ def pair(fun, *, smoothing: float = 1e-3):
 def test_an_estimator_of_the_users_own_takes_part(name, changes, tmp_path, monkeypatch):
     (tmp_path / "my_estimator.py").write_text(PLUGIN)
     monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(style, "FORMATS", ("svg",))
     folder = lab.run(
         ROOT / "configs" / f"{name}.toml", profile="smoke", out=tmp_path,
         overrides=changes | {"estimators": [{"kind": "my_estimator:pair"}]},
