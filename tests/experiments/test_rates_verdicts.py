@@ -116,11 +116,12 @@ GOOD = {
 
 
 def outcomes(job, **changed):
-    """Return claim -> outcomes, with some cells' data in the place of the good ones."""
-    cells = {name: make() for name, make in GOOD.items()} | changed
+    """Return claim -> outcomes for these cells' data, or for all the good ones."""
+    cells = changed or {name: make() for name, make in GOOD.items()}
+    config = job.config.model_copy(update={"parts": tuple(cells)})
     data = {f"{cell}_{k}": v for cell, arrays in cells.items() for k, v in arrays.items()}
     found = {}
-    for verdict in job.module.verdicts(data, job.config):
+    for verdict in job.module.verdicts(data, config):
         key = verdict.claim.key.rpartition(".")[2]
         found.setdefault(key, []).append(verdict.outcome)
     return found
