@@ -408,9 +408,7 @@ def test_samples_of_two_values_that_agree_state_no_error(count, loop):
 def test_estimates_print_with_their_errors():
     identity = as_float32(np.eye(DIM))
     assert str(trace(identity, key=KEY, num_matvecs=1)) == "20 ± nan (1 product)"
-    assert str(diagonal(identity, key=KEY, num_matvecs=2)) == (
-        "a tree of 1 arrays (2 products)"
-    )
+    assert str(diagonal(identity, key=KEY, num_matvecs=2)) == ("a tree of 1 arrays (2 products)")
 
 
 @pytest.mark.usefixtures("x64")
