@@ -179,8 +179,8 @@ def test_the_quadrature_is_exact_below_order_2m_and_no_further(law, loop):
 def test_a_law_of_coordinates_gives_diagonal_entries():
     """One step from e_i: the node is a_ii."""
     matrix = as_float32(SMALL)
-    found = spectral_density(matrix, key=KEY, num_matvecs=1, num_probes=5, law="coordinate")
-    indices = [int(np.argmax(start(i, jnp.float32, probes.coordinate))) for i in range(5)]
+    found = spectral_density(matrix, key=KEY, num_matvecs=1, num_probes=4, law="coordinate")
+    indices = [int(np.argmax(start(i, jnp.float32, probes.coordinate))) for i in range(4)]
     np.testing.assert_allclose(found.nodes[:, 0], np.diag(SMALL)[indices], rtol=1e-5, atol=1e-6)
 
 
@@ -275,8 +275,11 @@ def test_the_basis_stays_orthonormal(loop):
     engine = HOST if host else FUSED
     matvec = CountedMatvec(Matrix(BULK), steps) if host else FlatMatvec(Matrix(BULK))
     fresh = engine.directions(KEY, (1, DIM), np.float32)  # which isn't called: no space ends
-    start_rows = engine.xp.asarray(vector[None])
-    basis = np.asarray(lanczos.recur(engine, matvec, start_rows, steps, fresh).vectors[0])
+
+    def vectors(rows):
+        return lanczos.recur(engine, matvec, rows, steps, fresh).vectors[0]
+
+    basis = np.asarray((vectors if host else jax.jit(vectors))(vector[None]))
     assert basis.shape == (steps, DIM)
     # Twice is enough: a few units of round-off, where one pass leaves 1e-5 and none 1.
     assert np.abs(basis @ basis.T - np.eye(steps)).max() <= 1e-6
@@ -285,7 +288,7 @@ def test_the_basis_stays_orthonormal(loop):
 def test_density_is_the_smoothed_quadrature():
     grid = np.linspace(-2, 9, 7)
     found = spectral_density(
-        as_float32(SMALL), key=KEY, num_matvecs=6, num_probes=3,
+        as_float32(SMALL), key=KEY, num_matvecs=6, num_probes=4,
         broadening=0.5, grid=grid,
     )  # fmt: skip
     gaussians = np.exp(-((grid[:, None, None] - found.nodes) ** 2) / (2 * 0.5**2))
@@ -297,7 +300,7 @@ def test_density_is_the_smoothed_quadrature():
     np.testing.assert_allclose(
         wider.samples.T, wide.sum(axis=2) / math.sqrt(2 * math.pi), rtol=1e-12
     )
-    expected = samples.std(axis=1, ddof=1) / math.sqrt(3)
+    expected = samples.std(axis=1, ddof=1) / math.sqrt(4)
     np.testing.assert_allclose(found.standard_error, expected, rtol=1e-9)
 
 
@@ -381,8 +384,8 @@ def test_gradients_are_those_of_the_quadrature():
 
 
 def test_two_samples_that_agree_state_no_error():
-    found = spectral_density(jnp.eye(6), key=KEY, num_matvecs=1, num_probes=2)
-    np.testing.assert_allclose(found.trace().value, 6, rtol=1e-6)
+    found = spectral_density(as_float32(np.eye(30)), key=KEY, num_matvecs=1, num_probes=2)
+    np.testing.assert_allclose(found.trace().value, 30, rtol=1e-6)
     assert np.isnan(found.trace().standard_error)
     assert np.all(np.isnan(found.trace().interval()))
 
@@ -401,10 +404,10 @@ def test_chunk_size_changes_nothing(loop):
 def test_fewer_probes_are_the_first_of_more():
     matrix = as_float32(SMALL)
     few, many = (
-        spectral_density(matrix, key=KEY, num_matvecs=4, num_probes=p).nodes for p in (2, 5)
+        spectral_density(matrix, key=KEY, num_matvecs=4, num_probes=p).nodes for p in (2, 4)
     )
     np.testing.assert_allclose(few, many[:2], atol=1e-5)  # blocks of another size
-    assert len(np.unique(np.round(many[:, 0], 4))) == 5  # and no probe comes twice
+    assert len(np.unique(np.round(many[:, 0], 4))) == 4  # and no probe comes twice
 
 
 def test_fused_inside_jit_and_vmap_and_from_the_host_agree():
@@ -412,19 +415,25 @@ def test_fused_inside_jit_and_vmap_and_from_the_host_agree():
     options = {"num_matvecs": 4, "num_probes": 2, "grid": 16}
     host = spectral_density(matrix, key=KEY, loop="host", **options)
 
-    def fused(matrix, key):
-        return spectral_density(matrix, key=key, **options)
+    def summed(found):
+        return {"trace": found.trace(), "negative_energy": found.negative_energy()}
 
-    inside = jax.jit(fused)(matrix, KEY)
-    for found in (spectral_density(matrix, key=KEY, loop="fused", **options), inside):
+    @jax.jit
+    def fused(matrix, key):
+        found = spectral_density(matrix, key=key, **options)
+        return found, summed(found)
+
+    expected = summed(host)
+    outside = jax.tree.map(np.asarray, spectral_density(matrix, key=KEY, loop="fused", **options))
+    for found, sums in ((outside, summed(outside)), fused(matrix, KEY)):
         np.testing.assert_allclose(found.nodes, host.nodes, atol=2e-5)  # float32, |A| = 8
         np.testing.assert_allclose(found.weights, host.weights, atol=1e-4)
         np.testing.assert_allclose(found.residuals, host.residuals, atol=1e-3)
         np.testing.assert_allclose(found.density, host.density, atol=1e-3)
         np.testing.assert_allclose(found.standard_error, host.standard_error, atol=1e-3)
         np.testing.assert_allclose(found.broadening, host.broadening, rtol=1e-4)
-        for name in ("trace", "negative_energy"):
-            ours, theirs = getattr(found, name)(), getattr(host, name)()
+        for name, theirs in expected.items():
+            ours = sums[name]
             np.testing.assert_allclose(ours.value, theirs.value, rtol=1e-4)
             np.testing.assert_allclose(ours.standard_error, theirs.standard_error, rtol=1e-3)
         assert (found.dim, found.num_matvecs) == (host.dim, host.num_matvecs) == (30, 8)
@@ -535,9 +544,9 @@ def test_a_file_of_another_run_is_refused(tmp_path):
         with pytest.raises(ValueError, match=f"resume must name a file of this very run.*{name}"):
             spectral_density(matrix, **(options | change))
     with pytest.raises(ValueError, match=r"very run.*dimension = 30 instead of 29"):
-        spectral_density(matrix[1:, 1:], **options)
+        spectral_density(as_float32(SMALL[1:, 1:]), **options)
     with pytest.raises(ValueError, match="resume must name a file of this very operator"):
-        spectral_density(1.1 * matrix, **options)
+        spectral_density(as_float32(1.1 * SMALL), **options)
 
 
 def test_a_file_of_another_operator_is_refused_in_high_dimension(tmp_path):
@@ -546,7 +555,7 @@ def test_a_file_of_another_operator_is_refused_in_high_dimension(tmp_path):
     signs = probes.rademacher(like, key=KEY)
     first, second = (
         Linear(jax.tree_util.Partial(jnp.multiply, diagonal), like)
-        for diagonal in (signs, jnp.roll(signs, 1))
+        for diagonal in (signs, jax.device_put(np.roll(signs, 1)))
     )
     options = {"key": KEY, "num_matvecs": 1, "resume": tmp_path / "runs.npz"}
     spectral_density(first, **options)
@@ -560,7 +569,7 @@ def test_a_file_that_lacks_an_entry_is_refused_and_a_failed_one_is_not_left(tmp_
     matrix = as_float32(SMALL)
     spectral_density(matrix, **options)
     with pytest.raises(ValueError, match="very operator"):
-        spectral_density(1.001 * matrix, **options)  # 1e3 units of round-off are 1.2e-4
+        spectral_density(as_float32(1.001 * SMALL), **options)  # 1e3 units of round-off are 1.2e-4
     with np.load(path) as file:
         entries = dict(file)
     for name in ("mark", "asymmetry"):
@@ -606,7 +615,7 @@ def test_memory_is_announced_and_known_beforehand(caplog):
     assert lanczos_bytes(large, num_matvecs=20, num_probes=9) == 20 * 10**7 * 4  # one at a time
     many = Linear(lambda v: v, jax.ShapeDtypeStruct((10**6,), jnp.float32))
     assert lanczos_bytes(many, num_matvecs=20, num_probes=99) <= 2**30
-    assert lanczos_bytes(jnp.eye(3), num_matvecs=2) == 2 * 3 * 4
+    assert lanczos_bytes(as_float32(np.eye(3)), num_matvecs=2) == 2 * 3 * 4
     with caplog.at_level(logging.INFO, logger="adlab.curvature"):
         spectral_density(operator, key=KEY, num_matvecs=20, num_probes=2, chunk_size=1)
     (record,) = caplog.records

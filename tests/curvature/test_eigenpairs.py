@@ -18,8 +18,9 @@ def as_float32(matrix):
     return jax.device_put(np.asarray(matrix, np.float32))
 
 
-MATRIX = as_float32((BASIS * EIGENVALUES) @ BASIS.T)
-MATRIX = (MATRIX + MATRIX.T) / 2
+DENSE = (BASIS * EIGENVALUES) @ BASIS.T
+DENSE = (DENSE + DENSE.T) / 2
+MATRIX, SMALL = as_float32(DENSE), as_float32(DENSE[:12, :12])
 ROUND_OFF = 1e-5  # float32, |A| = 9
 
 
@@ -100,7 +101,7 @@ def test_auto_takes_at_most_40_steps_and_20_per_pair_or_the_dimension():
     totals = []
     options = {"key": KEY, "rtol": 1e-12, "on_progress": lambda _, total: totals.append(total)}
     eigenpairs(MATRIX, k=2, **options)
-    eigenpairs(MATRIX[:9, :9], k=2, **options)
+    eigenpairs(as_float32(DENSE[:9, :9]), k=2, **options)
     assert totals[0] == 40 + 40 + 4
     assert totals[-1] == 9 + 4
 
@@ -116,11 +117,10 @@ def test_host_and_fused_loops_agree():
 
 
 def test_all_pairs_of_a_small_matrix():
-    found = eigenpairs(MATRIX[:6, :6], key=KEY, k=3)
-    np.testing.assert_allclose(
-        found.values, np.linalg.eigvalsh(np.float64(MATRIX[:6, :6]))[::-1], atol=1e-5
-    )
-    check_pairs(found, MATRIX[:6, :6])
+    matrix = as_float32(DENSE[:6, :6])
+    found = eigenpairs(matrix, key=KEY, k=3)
+    np.testing.assert_allclose(found.values, np.linalg.eigvalsh(DENSE[:6, :6])[::-1], atol=1e-5)
+    check_pairs(found, matrix)
 
 
 @LOOPS
@@ -132,10 +132,11 @@ def test_rank_deficiency_and_multiplicity(loop):
     np.testing.assert_allclose(found.values, [1, 0, 0, 0], atol=1e-5)
     assert np.all(found.converged)
     check_pairs(found, rank_one)
-    identity = eigenpairs(jnp.eye(12), key=KEY, k=2, num_matvecs=12, loop=loop)
+    unit = as_float32(np.eye(12))
+    identity = eigenpairs(unit, key=KEY, k=2, num_matvecs=12, loop=loop)
     np.testing.assert_allclose(identity.values, [1, 1, 1, 1], atol=1e-5)
-    check_pairs(identity, jnp.eye(12))
-    zero = eigenpairs(jnp.zeros((12, 12)), key=KEY, k=2, num_matvecs=12, loop=loop)
+    check_pairs(identity, unit)
+    zero = eigenpairs(as_float32(np.zeros((12, 12))), key=KEY, k=2, num_matvecs=12, loop=loop)
     np.testing.assert_array_equal(zero.values, 0)
     assert np.all(zero.converged)
 
@@ -160,7 +161,7 @@ def test_a_regression_with_ten_outputs_has_every_eigenvalue_ten_times():
     x = (rng.standard_normal((200, 8)) * np.logspace(0, -1, 8)).astype(np.float32)
     operator = GaussNewton(
         lambda weights, x: x @ weights, regressions.half_mean_square,
-        jnp.zeros((8, 10)), jax.device_put(x), jnp.zeros((200, 10)),
+        as_float32(np.zeros((8, 10))), jax.device_put(x), as_float32(np.zeros((200, 10))),
     )  # fmt: skip
     found = eigenpairs(operator, key=KEY, k=12, which="largest")
     single = np.linalg.eigvalsh(np.float64(x).T @ np.float64(x) / 200)[::-1]
@@ -191,11 +192,11 @@ def test_no_random_spectrum_with_copies_converges_wrongly():
 
 def test_pairs_beyond_the_dimension_come_once():
     for k in (1, 5):
-        found = eigenpairs(jnp.full((1, 1), 3.0), key=KEY, k=k)
+        found = eigenpairs(as_float32([[3.0]]), key=KEY, k=k)
         np.testing.assert_array_equal(found.values, [3])
         assert np.all(found.converged)
-    all_of_them = eigenpairs(MATRIX[:5, :5], key=KEY, k=4)
-    expected = np.linalg.eigvalsh(np.float64(MATRIX[:5, :5]))[::-1]
+    all_of_them = eigenpairs(as_float32(DENSE[:5, :5]), key=KEY, k=4)
+    expected = np.linalg.eigvalsh(DENSE[:5, :5])[::-1]
     np.testing.assert_allclose(all_of_them.values, expected, atol=1e-5)
 
 
@@ -203,7 +204,7 @@ def test_pairs_beyond_the_dimension_come_once():
 def test_pairs_scale_with_the_operator(loop):
     """By powers of 2 near 1e-22 and 1e18, whose squares float32 can't hold or can only just."""
     plain, *others = (
-        eigenpairs(MATRIX[:12, :12] * scale, key=KEY, rtol=1e-4, loop=loop)
+        eigenpairs(as_float32(DENSE[:12, :12] * scale), key=KEY, rtol=1e-4, loop=loop)
         for scale in (1.0, 2.0**-73, 2.0**60)
     )
     for found, scale in zip(others, (2.0**-73, 2.0**60), strict=True):
@@ -215,22 +216,30 @@ def test_pairs_scale_with_the_operator(loop):
 
 def test_values_have_derivatives_and_vectors_say_that_they_have_none():
     """d value = v . dA v: v v^T in A. That of a vector is NaN, also where values are used too."""
-    matrix, like = MATRIX[:12, :12], jax.ShapeDtypeStruct((12,), jnp.float32)
-    _, vectors = np.linalg.eigh(np.float64(matrix))
+    matrix, like = SMALL, jax.ShapeDtypeStruct((12,), jnp.float32)
+    exact, vectors = np.linalg.eigh(np.float64(matrix))
 
     def both(a):
         found = eigenpairs(Linear(lambda v: a @ v, like), key=KEY)
-        return jnp.append(found.values, found.vectors[0, 0])
+        return jnp.append(found.values, found.vectors[0, 0]), found.converged
 
-    pull = jax.jit(lambda cotangent: jax.vjp(both, matrix)[1](cotangent))
-    for index, vector in ((0, vectors[:, -1]), (1, vectors[:, 0])):
-        (found,) = pull(jnp.zeros(3).at[index].set(1.0))
+    @jax.jit
+    def pull(*cotangent):
+        (row, converged), back = jax.vjp(both, matrix)
+        none = np.zeros(converged.shape, jax.dtypes.float0)
+        return row[:2], converged, back((jnp.stack(cotangent), none))[0]
+
+    one, zero = np.float32(1), np.float32(0)
+    for cotangent, vector in (((one, zero), vectors[:, -1]), ((zero, one), vectors[:, 0])):
+        values, converged, found = pull(*cotangent, zero)
+        np.testing.assert_allclose(values, exact[[-1, 0]], atol=ROUND_OFF)
+        assert np.all(converged)
         np.testing.assert_allclose(found, np.outer(vector, vector), atol=1e-4)  # float32, by gaps
-    assert np.all(np.isnan(pull(jnp.array([1.0, 0.0, 1.0]))[0]))
+    assert np.all(np.isnan(pull(one, zero, one)[2]))
 
 
 def test_vectors_are_trees():
-    scales = {"a": jnp.full((2, 3), 1.0), "b": jnp.array([-2.0, 0.0]), "c": jnp.float32(5.0)}
+    scales = {"a": as_float32(np.ones((2, 3))), "b": as_float32([-2.0, 0.0]), "c": as_float32(5.0)}
     operator = Linear(lambda v: jax.tree.map(jnp.multiply, scales, v), scales)
     found = eigenpairs(operator, key=KEY, num_matvecs=9)
     assert jax.tree.structure(found.vectors) == jax.tree.structure(scales)
@@ -241,22 +250,17 @@ def test_vectors_are_trees():
 
 
 def test_inside_jit_and_vmap_over_the_key():
-    small = MATRIX[:12, :12]
-
     def values(matrix, key):
         return eigenpairs(matrix, key=key, k=1, num_matvecs=12)
 
-    jitted = jax.jit(values)(small, KEY)
-    host = values(small, KEY)
-    np.testing.assert_allclose(jitted.values, host.values, atol=1e-5)
-    assert np.all(jitted.converged)
-    mapped = jax.jit(jax.vmap(lambda key: values(small, key).values))(jax.random.split(KEY, 2))
-    np.testing.assert_allclose(mapped, np.stack([host.values] * 2), atol=1e-5)
+    mapped = jax.jit(jax.vmap(values, (None, 0)))(SMALL, jax.random.split(KEY, 2))
+    np.testing.assert_allclose(mapped.values, [values(SMALL, KEY).values] * 2, atol=1e-5)
+    assert np.all(mapped.converged)
 
 
 @pytest.mark.usefixtures("x64")
 def test_float64():
-    matrix = jax.device_put((BASIS * EIGENVALUES) @ BASIS.T)
+    matrix = jax.device_put(DENSE)
     found = eigenpairs(matrix, key=KEY, k=2, num_matvecs=90, rtol=1e-12)
     assert found.values.dtype == found.vectors.dtype == np.float64
     np.testing.assert_allclose(found.values, [9, 5, -4, -6], rtol=1e-13)
@@ -265,7 +269,8 @@ def test_float64():
 
 
 def test_pairs_are_printed_as_a_table():
-    found = eigenpairs(jnp.diag(jnp.arange(1.0, 61.0)), key=KEY, k=30, num_matvecs=60)
+    matrix = as_float32(np.diag(np.arange(1.0, 61.0)))
+    found = eigenpairs(matrix, key=KEY, k=30, num_matvecs=60)
     header, *rows, products = repr(found).splitlines()
     assert header.split() == ["value", "residual", "converged"]
     assert len(rows) == 21  # ten at each end, and what says that others are left out
@@ -277,6 +282,6 @@ def test_pairs_are_printed_as_a_table():
     markup = found._repr_html_()
     assert markup.count("<tr>") == 22
     assert "<td>60</td>" in markup
-    few = eigenpairs(jnp.diag(jnp.arange(1.0, 61.0)), key=KEY, num_matvecs=4)
+    few = eigenpairs(matrix, key=KEY, num_matvecs=4)
     assert all(row.endswith("not converged") for row in str(few).splitlines()[1:3])
     assert "traced" in repr(jax.tree.map(lambda leaf: np.asarray(leaf)[None], found))

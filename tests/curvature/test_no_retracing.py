@@ -49,18 +49,18 @@ def _batches(seed):
 
 def _hessian(model, seed, *data):
     """A new loss whose array is data, at new parameters."""
-    loss = jax.tree_util.Partial(_loss, jax.tree_util.Partial(model), jnp.float32(1 + seed))
-    return Hessian(loss, jnp.asarray(_numbers(seed, DIM)), *data)
+    loss = jax.tree_util.Partial(_loss, jax.tree_util.Partial(model), np.float32(1 + seed))
+    return Hessian(loss, jax.device_put(_numbers(seed, DIM)), *data)
 
 
 def _gauss_newton(model, seed, *data):
-    loss = jax.tree_util.Partial(_outputs_loss, jnp.float32(1 + seed))
-    return GaussNewton(model, loss, jnp.asarray(_numbers(seed, DIM)), *data)
+    loss = jax.tree_util.Partial(_outputs_loss, np.float32(1 + seed))
+    return GaussNewton(model, loss, jax.device_put(_numbers(seed, DIM)), *data)
 
 
 def _fisher(model, seed, *data):
     options = {"kind": "monte_carlo", "key": jax.random.key(seed)}
-    return Fisher(model, "gaussian", jnp.asarray(_numbers(seed, DIM)), *data, **options)
+    return Fisher(model, "gaussian", jax.device_put(_numbers(seed, DIM)), *data, **options)
 
 
 BUILDERS = {"hessian": _hessian, "gauss-newton": _gauss_newton, "fisher": _fisher}
@@ -75,7 +75,7 @@ def test_fifty_operators_of_new_losses_parameters_and_data_compile_once(kind):
         programs.append(1)
         return operator.matvec(v)
 
-    v, found, traces = jnp.ones(DIM), [], []
+    v, found, traces = np.ones(DIM, np.float32), [], []
     for seed in range(50):
         x, y = _numbers((seed, 0), 3, DIM), _numbers((seed, 1), 3)
         found.append(np.asarray(product(BUILDERS[kind](model, seed, x, y), v)))
@@ -127,7 +127,7 @@ def test_a_new_plain_function_traces_anew_as_documented():
         programs.append(1)
         return operator.matvec(v)
 
-    x = jnp.ones(2)
+    x = jax.device_put(np.ones(2, np.float32))
     for factor in (1.0, 2.0):
         product(Hessian(lambda x, factor=factor: factor * jnp.sum(x**2), x), x)
     assert len(programs) == 2

@@ -1,5 +1,7 @@
 """svd and eigh: derivatives where values coincide or vanish, and where jnp.linalg gives none."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -104,6 +106,17 @@ def test_complex_factors_agree_with_differences(shape):
     np.testing.assert_allclose(found, expected, rtol=1e-8)
 
 
+@functools.partial(jax.jit, static_argnums=3)
+def projected(a, da, mask, full_matrices):
+    """The projector on the left vectors that a mask of 0 and 1 selects, and its derivative."""
+
+    def projector(a):
+        left = svd(a, full_matrices=full_matrices).u * mask
+        return left @ left.T
+
+    return jax.jvp(projector, (a,), (da,))
+
+
 @pytest.mark.parametrize(
     ("s", "rows", "group"),
     [
@@ -117,12 +130,8 @@ def test_complex_factors_agree_with_differences(shape):
 @pytest.mark.parametrize("full_matrices", [False, True])
 def test_projectors_of_whole_clusters_are_exact(s, rows, group, full_matrices):
     a, u, v, da = prescribed(s, rows)
-
-    def projector(a):
-        left = svd(a, full_matrices=full_matrices).u[:, np.array(group)]
-        return left @ left.T
-
-    value, found = jax.jit(lambda a, da: jax.jvp(projector, (a,), (da,)))(a, da)
+    mask = np.isin(np.arange(rows if full_matrices else len(s)), group).astype(float)
+    value, found = projected(a, da, mask, full_matrices)
     np.testing.assert_allclose(value, u[:, group] @ u[:, group].T, atol=1e-13)
     expected = projector_derivative(u, s, v, da, group)
     np.testing.assert_allclose(found, expected, atol=3e-13 * max(1, np.abs(expected).max()))
@@ -130,7 +139,7 @@ def test_projectors_of_whole_clusters_are_exact(s, rows, group, full_matrices):
 
 @pytest.mark.parametrize("size", [3, 5])
 def test_the_polar_factor_of_the_identity_moves_by_the_skew_part_and_fails_in_jax(size):
-    da = jnp.asarray(np.random.default_rng(4).normal(size=(size, size)))
+    da = np.random.default_rng(4).normal(size=(size, size))
 
     def polar(decompose):
         def run(a):
@@ -139,9 +148,15 @@ def test_the_polar_factor_of_the_identity_moves_by_the_skew_part_and_fails_in_ja
 
         return run
 
-    found = jax.jit(lambda da: jax.jvp(polar(svd), (jnp.eye(size),), (da,))[1])(da)
+    @jax.jit
+    def run(da):
+        return [
+            jax.jvp(polar(decompose), (np.eye(size),), (da,))[1]
+            for decompose in (svd, jnp.linalg.svd)
+        ]
+
+    found, theirs = run(da)
     np.testing.assert_allclose(found, (da - da.T) / 2, atol=1e-15)
-    theirs = jax.jit(lambda da: jax.jvp(polar(jnp.linalg.svd), (jnp.eye(size),), (da,))[1])(da)
     assert np.any(np.isnan(theirs))
 
 
@@ -212,7 +227,7 @@ def test_the_leading_triple_of_a_matrix_of_ones_is_exact():
         u, s, vh = svd(a)
         return jnp.sum(WEIGHTS[:5, :5] * (s[0] * jnp.outer(u[:, 0], vh[0])))
 
-    found = jax.jit(lambda a, da: jax.jvp(leading, (a,), (da,))[1])(jnp.ones((5, 5)), da)
+    found = jax.jit(lambda a, da: jax.jvp(leading, (a,), (da,))[1])(np.ones((5, 5)), da)
     # a = 5 e e^T: the leading part moves by da less what stays in the null spaces, for a small da.
     inside = np.eye(5) - np.ones((5, 5)) / 5
     expected = np.sum(WEIGHTS[:5, :5] * (da - inside @ da @ inside))
@@ -339,6 +354,16 @@ def test_jit_and_vmap_change_nothing():
     np.testing.assert_allclose(batched(stack), together, atol=1e-12)
 
 
+@jax.jit
+def projected_and_summed(a, da, mask):
+    def projector(a):
+        vectors = eigh(a).eigenvectors * mask
+        return vectors @ vectors.T
+
+    summed = jax.grad(lambda a: jnp.sum(jnp.exp(eigh(a).eigenvalues)))(a)
+    return jax.jvp(projector, (a,), (da,))[1], summed
+
+
 @pytest.mark.parametrize("values", [[1.0, 1.0, 2.0, 3.0], [2.0] * 4, [-1.0, 0.0, 0.0, 4.0]])
 def test_eigenprojectors_are_exact_where_eigenvalues_coincide(values):
     rng = np.random.default_rng(9)
@@ -346,11 +371,6 @@ def test_eigenprojectors_are_exact_where_eigenvalues_coincide(values):
     v, da = orthonormal(rng, 4, 4), rng.normal(size=(4, 4))
     a, da = v * values @ v.T, da + da.T
     group = np.flatnonzero(values == np.unique(values)[0])
-
-    def projector(a):
-        vectors = eigh(a).eigenvectors[:, group]
-        return vectors @ vectors.T
-
     c = v.T @ da @ v
     turn = np.zeros((4, 4))
     for i in range(4):
@@ -358,13 +378,7 @@ def test_eigenprojectors_are_exact_where_eigenvalues_coincide(values):
             if i not in group:
                 turn[i, j] = c[i, j] / (values[j] - values[i])
     expected = v @ (turn + turn.T) @ v.T
-
-    @jax.jit
-    def run(a, da):
-        summed = jax.grad(lambda a: jnp.sum(jnp.exp(eigh(a).eigenvalues)))(a)
-        return jax.jvp(projector, (a,), (da,))[1], summed
-
-    found, summed = run(jnp.asarray(a), jnp.asarray(da))
+    found, summed = projected_and_summed(a, da, np.isin(np.arange(4), group).astype(float))
     np.testing.assert_allclose(found, expected, atol=1e-13)
     np.testing.assert_allclose(summed, v * np.exp(values) @ v.T, atol=1e-12)
 
