@@ -24,7 +24,7 @@ from adlab.checkpointing.actions import (
 )
 from adlab.checkpointing.scan import refuse_forward_mode
 from adlab.checkpointing.schedules import Schedule, as_schedule
-from adlab.core import _layout, checks, jaxprs, trees
+from adlab.core import _shardings, checks, jaxprs, trees
 from adlab.core.types import PyTree
 
 __all__ = ["checkpointed_chain"]
@@ -200,7 +200,7 @@ def _anew(state: Leaves, state_bar: Leaves) -> Leaves:
 
 def _number(leaf: jax.Array) -> jax.Array:
     """Return one number that isn't known before the leaf; the first may lie on one device."""
-    return leaf.ravel()[0] if _layout.explicit(leaf) is None else jnp.sum(leaf)
+    return leaf.ravel()[0] if _shardings.explicit(leaf) is None else jnp.sum(leaf)
 
 
 _run.defvjp(_forward, _backward)

@@ -17,7 +17,7 @@ import jax
 from jax.extend import core as jex
 
 from adlab.core import jaxprs
-from adlab.core._layout import varying
+from adlab.core._shardings import varying
 from adlab.core.types import Key, PyTree
 
 __all__ = ["checked_axes", "require_one_derivative", "require_shared"]

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adlab.core import _layout, checks
+from adlab.core import _shardings, checks
 from adlab.core.nodes import register
 from adlab.core.types import Argnums, Array, PyTree, TreeFn
 
@@ -157,7 +157,7 @@ def calling(name: str, x: PyTree) -> Iterator[None]:
       ValueError: an array was read after a jitted function had got it as its own.
     """
     try:
-        with _layout.on_mesh(x):
+        with _shardings.on_mesh(x):
             yield
     except (RuntimeError, ValueError) as error:
         if not any(words in str(error) for words in _GONE):

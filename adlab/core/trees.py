@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adlab.core import _layout
+from adlab.core import _shardings
 from adlab.core.types import Array, PyTree
 
 __all__ = [
@@ -59,7 +59,7 @@ def probe_like(tree: PyTree) -> PyTree:
 
     On a mesh with explicit axes they hold its shardings, too.
     """
-    return jax.tree.map(lambda leaf: _layout.struct(leaf, wide_dtype(leaf)), tree)
+    return jax.tree.map(lambda leaf: _shardings.struct(leaf, wide_dtype(leaf)), tree)
 
 
 def vdot(a: PyTree, b: PyTree) -> Array:
@@ -72,7 +72,7 @@ def vdot(a: PyTree, b: PyTree) -> Array:
 
 
 def _leaf_vdot(u: Array, v: Array) -> Array:
-    if _layout.explicit(u) is None and _layout.explicit(v) is None:
+    if _shardings.explicit(u) is None and _shardings.explicit(v) is None:
         return jnp.vdot(u, v)
     return jnp.sum(u * v)  # a product of what is sharded would have to be told where it goes
 
@@ -92,7 +92,7 @@ def cast_like(tree: PyTree, like: PyTree) -> PyTree:
     """Round every leaf of `tree` to the dtype of its counterpart in `like`, and lay it out so."""
 
     def leaf_like(leaf: Array, other: Any) -> Array:
-        return _layout.like_type(leaf.astype(jnp.result_type(other)), other)
+        return _shardings.like_type(leaf.astype(jnp.result_type(other)), other)
 
     return jax.tree.map(leaf_like, tree, like)
 
@@ -100,7 +100,8 @@ def cast_like(tree: PyTree, like: PyTree) -> PyTree:
 def zeros_like(like: PyTree) -> PyTree:
     """Return zeros of the shapes, dtypes and layout of `like`, a tree of arrays or shapes."""
     return jax.tree.map(
-        lambda leaf: _layout.like_type(jnp.zeros(np.shape(leaf), jnp.result_type(leaf)), leaf), like
+        lambda leaf: _shardings.like_type(jnp.zeros(np.shape(leaf), jnp.result_type(leaf)), leaf),
+        like,
     )
 
 
@@ -110,7 +111,7 @@ def ravel(tree: PyTree) -> Array:
     On a mesh with explicit axes every device then holds the whole vector.
     """
     dtype = common_dtype(tree)
-    leaves = [_layout.gathered(jnp.asarray(leaf, dtype)) for leaf in jax.tree.leaves(tree)]
+    leaves = [_shardings.gathered(jnp.asarray(leaf, dtype)) for leaf in jax.tree.leaves(tree)]
     if len(leaves) == 1:
         return leaves[0].reshape(-1)
     return jnp.concatenate([leaf.reshape(-1) for leaf in leaves])
@@ -124,6 +125,6 @@ def unravel(vector: Array, like: PyTree) -> PyTree:
         shape = np.shape(leaf)
         stop = start + math.prod(shape)
         part = vector if stop - start == vector.shape[0] else vector[start:stop]
-        parts.append(_layout.like_type(part.reshape(shape).astype(jnp.result_type(leaf)), leaf))
+        parts.append(_shardings.like_type(part.reshape(shape).astype(jnp.result_type(leaf)), leaf))
         start = stop
     return jax.tree.unflatten(structure, parts)

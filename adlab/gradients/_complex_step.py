@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from adlab.core import _layout, trees
+from adlab.core import _shardings, trees
 from adlab.core._programs import one_program
 from adlab.core.calls import Bound
 from adlab.core.types import Array, PyTree
@@ -85,6 +85,6 @@ def complex_like(x: PyTree) -> PyTree:
 
     def leaf_like(leaf: Array) -> jax.ShapeDtypeStruct:
         wide = leaf.dtype == jnp.float64
-        return _layout.struct(leaf, jnp.complex128 if wide else jnp.complex64)
+        return _shardings.struct(leaf, jnp.complex128 if wide else jnp.complex64)
 
     return jax.tree.map(leaf_like, x)

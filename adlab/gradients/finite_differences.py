@@ -20,8 +20,8 @@ from adlab.gradients import _complex_step, _ladders
 from adlab.gradients._chunks import check_chunk_size, chunk_length, over_coordinates
 from adlab.gradients._step_checks import DIRECTIONS, require_accuracy
 from adlab.gradients.gradient_fn import GradientFn, gradient_fn
+from adlab.gradients.measured_steps import EVALUATIONS, measurable, measure
 from adlab.gradients.method import Method
-from adlab.gradients.noise import EVALUATIONS, measurable, measure
 from adlab.gradients.stencils import STENCILS, SchemeName
 from adlab.gradients.steps import (
     StepRule,

@@ -21,7 +21,7 @@ from adlab.gradients import _ladders
 from adlab.gradients._probed import Directional, Slope, probed
 from adlab.gradients._step_checks import DIRECTIONS, require_accuracy
 from adlab.gradients.gradient_fn import GradientFn
-from adlab.gradients.noise import EVALUATIONS, measurable, measure, spread
+from adlab.gradients.measured_steps import EVALUATIONS, measurable, measure, spread
 from adlab.gradients.stencils import STENCILS
 from adlab.gradients.steps import (
     ROUNDING,

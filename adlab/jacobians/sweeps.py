@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adlab.core import _layout
+from adlab.core import _shardings
 from adlab.core.types import PyTree
 from adlab.jacobians.selection import Selection
 
@@ -94,7 +94,7 @@ def _unit(index: jax.Array, like: PyTree) -> PyTree:
         shape = np.shape(leaf)
         places = start + jnp.arange(math.prod(shape), dtype=index.dtype)
         unit = (places == index).reshape(shape).astype(jnp.result_type(leaf))
-        units.append(_layout.like_type(unit, leaf))
+        units.append(_shardings.like_type(unit, leaf))
         start += math.prod(shape)
     return jax.tree.unflatten(structure, units)
 

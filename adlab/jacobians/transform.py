@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 
 import jax
 
-from adlab.core import _devices, _layout, checks
+from adlab.core import _devices, _shardings, checks
 from adlab.core.calls import calling, check_arguments
 from adlab.jacobians import sweeps
 from adlab.jacobians.costs import ChunkSize, cost_table, sweep_chunk
@@ -89,7 +89,7 @@ def jacobian(
     def jacobian_of_fun(*args: PyTree, **kwargs: Any) -> Any:
         with calling("jacobian", args):
             if mode in ("mixed", "sparse"):
-                args, kwargs = _layout.all_gathered((args, kwargs))
+                args, kwargs = _shardings.all_gathered((args, kwargs))
             chosen = select(fun, argnums, has_aux, args, kwargs)
             _check_devices(chosen, mode)
             if mode == "sparse":
@@ -135,7 +135,7 @@ def _remembered(
 def _on_devices(x: PyTree) -> bool:
     """Tell whether types say where x is, which graphs of a function don't keep."""
     leaves = jax.tree.leaves(x)
-    return bool(_devices.checked_axes()) or any(map(_layout.explicit, leaves))
+    return bool(_devices.checked_axes()) or any(map(_shardings.explicit, leaves))
 
 
 def _plan(chosen: Selection, mode: Any, chunk_size: ChunkSize) -> tuple[str, int]:

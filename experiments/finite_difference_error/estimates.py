@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from adlab.gradients import finite_difference
-from adlab.gradients.noise import measure
+from adlab.gradients.measured_steps import measure
 from adlab.gradients.stencils import STENCILS
 
 LEAST = {"float32": -22, "float64": -50}  # binary logarithm of the least step, over the scale of x

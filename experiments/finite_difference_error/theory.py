@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from adlab.gradients.noise import constants
+from adlab.gradients.measured_steps import constants
 from adlab.gradients.stencils import STENCILS
 
 from .wave import ROOT, wave_derivative

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from adlab.gradients.noise import EVALUATIONS
+from adlab.gradients.measured_steps import EVALUATIONS
 from adlab.lab import Text, Verdict
 
 from .config import Config

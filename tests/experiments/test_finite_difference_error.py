@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from adlab.gradients.noise import EVALUATIONS
+from adlab.gradients.measured_steps import EVALUATIONS
 from adlab.lab import config as configs
 
 ROOT = Path(__file__).parents[2]

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from adlab.gradients.noise import constants
+from adlab.gradients.measured_steps import constants
 from adlab.gradients.stencils import STENCILS
 from adlab.lab import config as configs
 

@@ -8,7 +8,7 @@ import pytest
 
 from adlab.core.cost import Cost
 from adlab.gradients import finite_difference, from_host, one_sided, two_point
-from adlab.gradients.noise import EVALUATIONS
+from adlab.gradients.measured_steps import EVALUATIONS
 
 KEY = jax.random.key(0)
 MAKERS = [two_point, one_sided]

@@ -11,7 +11,7 @@ import pytest
 
 from adlab.core.cost import Cost
 from adlab.gradients import finite_difference, from_host
-from adlab.gradients.noise import EVALUATIONS, constants, measure
+from adlab.gradients.measured_steps import EVALUATIONS, constants, measure
 from adlab.gradients.stencils import STENCILS
 
 SCHEMES = ["forward", "central", "richardson"]
