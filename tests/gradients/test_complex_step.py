@@ -1,5 +1,6 @@
 """The complex step: right to round-off, or refused; never a finite wrong number."""
 
+import functools
 import inspect
 
 import jax
@@ -400,14 +401,23 @@ def _scalar(fun):
     return of
 
 
+POINT = np.array([0.7, -0.4, 1.3])
+
+
+@functools.cache
+def _gradients_of_others():
+    """Return what reverse mode gives in float64 at POINT, once for both precisions."""
+    funs = [_scalar(fun) for fun in OTHERS.values()]
+    expected = jax.jit(jax.jacrev(lambda x: jnp.stack([fun(x) for fun in funs])))(POINT)
+    assert expected.dtype == np.float64
+    return np.asarray(expected)
+
+
 @pytest.mark.parametrize(("dtype", "rtol"), [("float64", 1e-12), ("float32", 2e-5)])
 def test_each_known_primitive_keeps_the_step_on_this_backend(x64, dtype, rtol):
     del x64
-    funs = [_scalar(fun) for fun in OTHERS.values()]
-    x = jnp.array([0.7, -0.4, 1.3])
-    found = _gradients(funs, x.astype(dtype))
-    expected = jax.jit(jax.jacrev(lambda x: jnp.stack([fun(x) for fun in funs])))(x)
-    for name, got, right in zip(OTHERS, found, expected, strict=True):
+    found = _gradients([_scalar(fun) for fun in OTHERS.values()], POINT.astype(dtype))
+    for name, got, right in zip(OTHERS, found, _gradients_of_others(), strict=True):
         # relative to the gradient; matrices here have condition numbers of about 10
         atol = rtol * np.max(np.abs(right))
         np.testing.assert_allclose(got, right, rtol=0, atol=atol, err_msg=name)
@@ -415,7 +425,7 @@ def test_each_known_primitive_keeps_the_step_on_this_backend(x64, dtype, rtol):
 
 def test_collective_operations_keep_the_step(x64):
     del x64
-    fun, x = _scalar(_mapped_over_devices), jnp.array([0.7, -0.4, 1.3])
+    fun, x = _scalar(_mapped_over_devices), POINT
     both = lambda x: (finite_difference(fun, scheme="complex")(x), jax.grad(fun)(x))  # noqa: E731
     got, right = jax.jit(both, compiler_options=AS_FOR_USERS)(x)
     np.testing.assert_allclose(got, right, rtol=1e-12)  # some roundings of float64
