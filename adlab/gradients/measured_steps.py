@@ -168,7 +168,8 @@ def _balance(
 ) -> Balance:
     """Return what the values at a ladder of widths tell, by NumPy or, in a trace, by jax.numpy.
 
-    On the host nothing has to be compiled; in a trace one program serves all functions.
+    On the host nothing has to be compiled; in a trace one program serves all functions. The two
+    round differently, which differences that cancel magnify: their steps need not be the same.
     """
     rounding = float(jnp.finfo(ahead.dtype).eps) * _ROUNDING
     ahead, behind = (side.astype(trees.wide_dtype(side)) for side in (ahead, behind))

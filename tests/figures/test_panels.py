@@ -1,8 +1,10 @@
 """Panels show what they are given, with theory's lines at theory's slopes."""
 
+import re
 import subprocess
 import sys
 
+import matplotlib.image
 import numpy as np
 import pytest
 from matplotlib.colors import to_hex
@@ -148,3 +150,20 @@ def test_files_are_identical_twice_and_in_two_processes_and_pyplot_is_not_needed
     for suffix in ("svg", "pdf", "png"):
         written = {stem.with_suffix(f".{suffix}").read_bytes() for stem in (one, two, three)}
         assert len(written) == 1, suffix
+
+
+def test_every_kind_of_file_has_the_size_of_a_slide_and_the_figure_keeps_its_own(tmp_path):
+    with style.context():
+        figure, _ = panels.grid()
+        before = figure.dpi
+        style.save(figure, tmp_path / "slide")
+    width, height = style.SLIDE
+    raster = matplotlib.image.imread(tmp_path / "slide.png")
+    assert raster.shape[:2] == (int(150 * height), int(150 * width))
+    points = f'width="{72 * width:g}pt" height="{72 * height:g}pt"'
+    assert points in (tmp_path / "slide.svg").read_text(encoding="utf-8")
+    box = re.search(
+        rb"/MediaBox \[ 0 0 ([\d.]+) ([\d.]+) \]", (tmp_path / "slide.pdf").read_bytes()
+    )
+    np.testing.assert_allclose([float(side) for side in box.groups()], [72 * width, 72 * height])
+    assert figure.dpi == before
