@@ -12,16 +12,17 @@ transposition of our own belongs to; `jax.custom_vjp` would give up forward mode
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from adlab.rules._matrices import COPIES, spread, top
+from adlab.rules._matrices import COPIES, adjoint, spread, top
 
-__all__ = ["once", "tells_apart", "watched"]
+__all__ = ["once", "tells_apart", "turns", "watched"]
 
 Parts = tuple[jax.Array, ...]
 
@@ -119,6 +120,47 @@ def tells_apart(
     zero = jnp.abs(s) <= spread(s, linked.shape)
     seen = jnp.where(zero, largest, vectors) > COPIES * eps * (own + vectors)
     return jnp.any(seen & (furthest > eps**0.5 * (own + vectors)), axis=-1)
+
+
+def turns(
+    linked: jax.Array, together: Sequence[tuple[jax.Array, jax.Array]], apart: jax.Array
+) -> jax.Array:
+    """Return whether cotangents say that a loss changes as coinciding vectors turn.
+
+    Any orthonormal vectors of a cluster will do, so a function of the matrix is stationary under
+    v -> v exp(t X) for every skew X within the cluster: the cotangents dv then make v^H dv
+    Hermitian there, or the sum of two such products where two bases turn as one. A single vector of
+    a cluster breaks this, unless it happens to stand where the loss is stationary.
+
+    Counted is what exceeds eps^(1/4) of the cluster's cotangents: those of a loss that is a
+    function of the matrix may be a difference of far larger numbers, or have passed through lower
+    precision; those of one that isn't are off by about themselves.
+
+    Args:
+      linked: which pairs of values coincide, (..., k, k).
+      together: bases (..., n, k) with their cotangents, as JAX has them: without conjugation.
+      apart: values (..., k) whose bases turn each by itself.
+    """
+    eye = jnp.eye(linked.shape[-1], dtype=bool)
+    pairs = linked & ~eye
+
+    def asked(_: None) -> jax.Array:
+        products = [adjoint(basis) @ jnp.conj(cotangent) for basis, cotangent in together]
+        alone = [jnp.abs(product - adjoint(product)) for product in products]
+        both = sum(products[1:], products[0])
+        joint = jnp.abs(both - adjoint(both))
+        residual = jnp.where(apart[..., None], functools.reduce(jnp.maximum, alone), joint)
+        squares = sum(jnp.sum(jnp.abs(c) ** 2, axis=-2) for _, c in together)
+        size = jnp.max(jnp.where(linked, jnp.sqrt(squares)[..., None, :], 0 * joint), axis=-1)
+        eps = float(jnp.finfo(joint.dtype).eps)
+        beyond = pairs & (residual > eps**0.25 * size[..., None])
+        return jnp.any(beyond, axis=(-2, -1))
+
+    def unasked(_: None) -> jax.Array:
+        return jnp.zeros(linked.shape[:-2], bool)
+
+    found: jax.Array = lax.cond(jnp.any(pairs), asked, unasked, None)
+    return found
 
 
 def _spoilt(parts: Parts, where: jax.Array) -> Parts:

@@ -17,7 +17,7 @@ from adlab.rules._matrices import (
     require_square,
     spread,
 )
-from adlab.rules._tangents import once, tells_apart, watched
+from adlab.rules._tangents import once, tells_apart, turns, watched
 
 __all__ = ["Eigh", "eigh"]
 
@@ -48,16 +48,18 @@ def eigh(a: ArrayLike) -> Eigh:
     v_c diag(w_c) v_c^H as v_c v_c^H a, which is exact. Where this can be seen, derivatives are NaN:
 
     * reverse mode, where the cotangents of w differ within a cluster whose vectors have cotangents
-      too (any vectors, where the cluster is that of 0). Cotangents of w alone are a subgradient,
-      so that a spectral norm works; a call of its own is for such a term alone, which is
-      only added.
+      too (any vectors, where the cluster is that of 0), or see them turn into one another, as those
+      of a single eigenvector do: take v from one call, not half of v v^H from each of two.
+      Cotangents of w alone are a subgradient, so that a spectral norm works; a call of its own is
+      for such a term alone, which is only added.
     * second derivatives, in every mode, where any two eigenvalues coincide. They hold elsewhere.
 
     What can't be seen gives a finite number that isn't to be trusted: losses whose cotangents of w
     happen to be equal within a cluster, or differ by less than sqrt(eps) of themselves (at the
     identity, W with equal entries on the diagonal; at a zero matrix, whose v diag(w) has cotangents
-    0, any W); factors that one loss takes from several calls, as eigh(a).eigenvalues beside
-    eigh(a).eigenvectors; and all first derivatives in forward mode, which meets no cotangents.
+    0, any W); a vector of a cluster where the loss happens to be stationary in its turning, as
+    v[0, 0] of the identity; factors that one loss takes from several calls, as eigh(a).eigenvalues
+    beside eigh(a).eigenvectors; and all first derivatives in forward mode, which meets no cotangents.
     `eigh_diagnostics` tells these cases apart.
 
     >>> def rebuilt(a):
@@ -105,11 +107,12 @@ def _eigh_jvp(primals: Any, tangents: Any) -> tuple[Any, Any]:
     (a,), (da,) = primals, tangents
     w, v = _eigh(a)
     linked = clusters(w, spread(w, a.shape))
-    values = jax.lax.stop_gradient(w)
+    values, vectors = jax.lax.stop_gradient(w), jax.lax.stop_gradient(v)
 
     def refuse(cotangents: tuple[jax.Array, ...]) -> jax.Array:
         dw, dv = cotangents
-        return tells_apart(values, linked, dw, jnp.max(jnp.abs(dv), axis=-2))
+        told = tells_apart(values, linked, dw, jnp.max(jnp.abs(dv), axis=-2))
+        return told | turns(linked, [(vectors, dv)], jnp.zeros(values.shape, bool))
 
     seen_w, seen_v = once((w, v), repeated(linked))
     return (w, v), watched(factor_tangents(da, seen_w, seen_v, linked), refuse)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from adlab.core.types import ArrayLike
 from adlab.rules._matrices import adjoint, as_matrix, clusters, inverse, repeated, spread
-from adlab.rules._tangents import once, tells_apart, watched
+from adlab.rules._tangents import once, tells_apart, turns, watched
 
 __all__ = ["SVD", "svd"]
 
@@ -52,15 +52,18 @@ def svd(a: ArrayLike, *, full_matrices: bool = True) -> SVD:
 
     * reverse mode, where the cotangents of s differ within a cluster whose vectors have cotangents
       too; or where u or vh have cotangents, and so has a singular value 0 that leaves a choice of
-      bases, as each does but the only one of a real square matrix. Cotangents of s alone are a
-      subgradient, so that nuclear and spectral norms work; a call of its own is for such a term
-      alone, which is only added.
+      bases, as each does but the only one of a real square matrix; or where the cotangents of u and
+      vh see the vectors of a cluster turn into one another, as those of a single one do. So all
+      factors of a term must come from one call: of svd(a).u @ svd(a).u.T each half sees them turn.
+      Cotangents of s alone are a subgradient, so that nuclear and spectral norms work; a call of
+      its own is for such a term alone, which is only added.
     * second derivatives, in every mode, where singular values coincide or leave that choice. They
       hold elsewhere.
 
     What can't be seen gives a finite number that isn't to be trusted: cotangents of s that happen
-    to be equal within a cluster, or differ by less than sqrt(eps) of themselves; a zero matrix
-    rebuilt from its factors; factors that one loss takes from several calls, as svd(a).s beside
+    to be equal within a cluster, or differ by less than sqrt(eps) of themselves; a vector of a
+    cluster where the loss happens to be stationary in its turning; a zero matrix rebuilt from its
+    factors; factors that one loss takes from several calls, as svd(a).s beside
     svd(a).u; and all first derivatives in forward mode, which meets no cotangents.
     `svd_diagnostics` tells these cases apart.
 
@@ -106,15 +109,18 @@ def _svd_jvp(full_matrices: bool, primals: Any, tangents: Any) -> tuple[Any, Any
     (a,), (da,) = primals, tangents
     u, s, vh = _svd(a, full_matrices)
     alike = coincidences(a, s)
-    values = jax.lax.stop_gradient(s)
+    k = s.shape[-1]
+    fixed = (s, u[..., :k], adjoint(vh)[..., :k])
+    values, left, right = map(jax.lax.stop_gradient, fixed)
 
     def refuse(cotangents: tuple[jax.Array, ...]) -> jax.Array:
         ds, *bases = cotangents
         du, dv = (jnp.max(jnp.abs(basis), axis=-2) for basis in bases)
-        k = s.shape[-1]
         shared = jnp.maximum(du[..., :k], dv[..., :k])
         sizes = jnp.concatenate([shared, du[..., k:], dv[..., k:]], axis=-1)
-        return tells_apart(values, alike.linked, ds, sizes, void=alike.void)
+        k_first = ((left, bases[0][..., :k]), (right, bases[1][..., :k]))
+        told = tells_apart(values, alike.linked, ds, sizes, void=alike.void)
+        return told | turns(alike.linked, k_first, alike.zero)
 
     clustered = repeated(alike.linked) | jnp.any(alike.void, axis=-1)
     s_, u_, v_ = once((s, u, adjoint(vh)), clustered)

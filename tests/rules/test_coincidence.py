@@ -208,7 +208,8 @@ def test_values_alone_keep_their_subgradient():
     np.testing.assert_allclose(np.trace(norms, axis1=1, axis2=2), 3, atol=1e-13)
 
     def apart(a):
-        return svd(a).s[0] + jnp.sum(W * (svd(a).u[:, :2] @ svd(a).u[:, :2].T))
+        u = svd(a).u[:, :2]
+        return svd(a).s[0] + jnp.sum(W * (u @ u.T))
 
     def together(a):
         u, s, _ = svd(a)
@@ -225,6 +226,45 @@ def test_values_alone_keep_their_subgradient():
     assert np.all(np.isnan(found[1]))
     hidden = run(Q * [2.0, 0.0, 0.0] @ Q.T)[2]  # v diag(w) hides the cotangents of v at w = 0
     assert np.all(np.isnan(hidden))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.complex128])
+def test_single_vectors_of_a_cluster_have_no_gradient_and_its_projector_has(dtype):
+    """Cotangents that see vectors turn; those of a projector on <W, P> may nearly cancel."""
+    rng = np.random.default_rng(5)
+    parts = rng.normal(size=(2, 3, 3))
+    q = np.linalg.qr(parts[0] + 1j * parts[1] if dtype is np.complex128 else parts[0])[0]
+    spectra = np.array([[2.0, 2, 1], [2, 1.5, 1], [0, 0, 1], [0, 0.5, 1]])
+    a = (q * spectra[:, None, :] @ adjoint(q)).astype(dtype)
+    w = (parts[1] @ q).astype(dtype)
+    bent = (w - adjoint(w) + 1e-3 * (w + adjoint(w))).astype(dtype)
+
+    def squares(vectors):
+        return jnp.sum(jnp.abs(w[:1] @ vectors) ** 2)
+
+    def projector(vectors):
+        return jnp.real(jnp.sum(bent * (vectors @ jnp.conj(vectors).T)))
+
+    def gradients(a):
+        top, low = slice(1, 3), slice(0, 2)  # the cluster at 2, and that at 0, ascending
+        return {
+            "eigenvectors": jax.grad(lambda a: squares(eigh(a).eigenvectors[:, 1:2]))(a),
+            "left": jax.grad(lambda a: squares(svd(a).u[:, 1:2]))(a),
+            "right": jax.grad(lambda a: squares(jnp.conj(svd(a).vh).T[:, 1:2]))(a),
+            "top": jax.grad(lambda a: projector(eigh(a).eigenvectors[:, top]))(a),
+            "low": jax.grad(lambda a: projector(eigh(a).eigenvectors[:, low]))(a),
+            "first": jax.grad(lambda a: projector(svd(a).u[:, :2]))(a),
+            "null": jax.grad(lambda a: projector(svd(a).u[:, 1:]))(a),
+        }
+
+    found = jax.device_get(jax.jit(jax.vmap(gradients))(a))
+    finite = {name: np.isfinite(g).all(axis=(1, 2)).tolist() for name, g in found.items()}
+    for name in ("eigenvectors", "left", "right"):
+        assert finite[name] == [False, True, False, True], name
+    assert finite["top"][:2] == [True, True]
+    assert finite["first"][:2] == [True, True]
+    assert finite["low"][2:] == [True, True]
+    assert finite["null"][2:] == [True, True]
 
 
 @pytest.mark.parametrize("full_matrices", [False, True])
