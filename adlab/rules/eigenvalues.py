@@ -59,8 +59,8 @@ def eigh(a: ArrayLike) -> Eigh:
     identity, W with equal entries on the diagonal; at a zero matrix, whose v diag(w) has cotangents
     0, any W); a vector of a cluster where the loss happens to be stationary in its turning, as
     v[0, 0] of the identity; factors that one loss takes from several calls, as eigh(a).eigenvalues
-    beside eigh(a).eigenvectors; and all first derivatives in forward mode, which meets no cotangents.
-    `eigh_diagnostics` tells these cases apart.
+    beside eigh(a).eigenvectors; and all first derivatives in forward mode, which meets no
+    cotangents. `eigh_diagnostics` tells these cases apart.
 
     >>> def rebuilt(a):
     ...     w, v = eigh(a)
