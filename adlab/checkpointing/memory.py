@@ -25,6 +25,7 @@ from adlab.core.types import PyTree, TreeFn
 __all__ = ["MemoryReport", "SavedArray", "memory_report", "plan"]
 
 _SAME = 0.01  # sizes that differ by less count as equal
+_UNDONE = 0.1  # checkpoints that save less than this part of the compiled bytes save nothing
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 _LISTED = 12  # arrays that a printed report shows
 
@@ -98,11 +99,16 @@ class MemoryReport:
         if not lowered or self.saved_bytes > (1 - _SAME) * base.saved_bytes:
             return f"saves nothing, for {more}"
         promised = base.saved_bytes - self.saved_bytes
-        if self._compiled and base._compiled and base._compiled - self._compiled < promised / 10:
-            return (
-                f"undone by the compiler: {_written(self._compiled)} as compiled, without "
-                f"checkpoints {_written(base._compiled)}; run the steps in a scan"
-            )
+        if not (self._compiled and base._compiled):
+            return f"saves {_written(promised)} for {more}"
+        compiled = (
+            f"{_written(self._compiled)} as compiled, without checkpoints "
+            f"{_written(base._compiled)}"
+        )
+        if self._compiled > (1 - _UNDONE) * base._compiled:
+            return f"undone by the compiler: {compiled}; run the steps in a scan"
+        if base._compiled - self._compiled < promised / 10:
+            return f"saves less than promised, for {more}: {compiled}, which fuses what it can"
         return f"saves {_written(promised)} for {more}"
 
     @property
@@ -289,7 +295,7 @@ def _sources(fun: Callable[..., Any], args: list[Any]) -> dict[str, list[str]]:
     for line in printed.getvalue().splitlines():
         told = re.match(r"(\S+\[[\d,]*\]) (?!from )(.*)", line)
         if told:
-            found[told[1]].append(told[2])
+            found[told[1]].append(told[2].removesuffix(" from"))
     return found
 
 

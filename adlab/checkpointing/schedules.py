@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import difflib
 import functools
 import itertools
 import math
@@ -307,6 +308,14 @@ def as_schedule(schedule: Schedule | Sequence[Action]) -> Schedule:
         return schedule
     if isinstance(schedule, tuple | list):
         return fixed(tuple(schedule))
+    names = ("store_all", "every", "sqrt", "binomial", "optimal", "fixed")
+    name = getattr(schedule, "__name__", schedule)
+    if callable(schedule) and name in names:
+        remedy = f"the function {name}: call it, {name}(...)"
+    else:
+        near = difflib.get_close_matches(str(name), names, n=1) if isinstance(name, str) else []
+        remedy = f"{schedule!r}" + "".join(f"; did you mean {n}()?" for n in near)
     raise TypeError(
-        f"schedule must be one of adlab.checkpointing's, or a tuple of actions, got {schedule!r}"
+        "schedule must be one of adlab.checkpointing's, such as sqrt(), or a tuple of actions, got "
+        f"{remedy}"
     )

@@ -81,11 +81,15 @@ def at_least(name: str, value: Any, bound: int) -> None:
 
 def require_key(function: str, key: Array | None) -> Array:
     """Return the random key; raise TypeError unless the function named got one."""
-    if key is None:
+    dtype, ndim = getattr(key, "dtype", None), np.ndim(key) if key is not None else 0
+    typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
+    if not typed and not (dtype == np.uint32 and ndim):  # raw keys are arrays of words
+        told = "None" if key is None else repr(key)
         raise TypeError(
-            f"{function} draws random probes: key must be a jax.random key, got None; "
+            f"{function} draws random probes: key must be a jax.random key, got {told}; "
             "call it with key=jax.random.key(0)"
         )
+    assert key is not None
     return key
 
 

@@ -67,7 +67,7 @@ def _wgs84() -> Any:
         from geographiclib.geodesic import Geodesic as Ellipsoid
     except ImportError as error:
         raise ImportError(
-            "geodesic needs geographiclib; install it by pip install 'adlab[data]'"
+            "geodesic needs geographiclib; install it by pip install -e '.[data]' in adlab's folder"
         ) from error
     return Ellipsoid.WGS84
 

@@ -45,7 +45,8 @@ def digits(*, test_size: int = 297, seed: int = 0) -> tuple[Dataset, Dataset]:
         from sklearn import datasets
     except ImportError as error:
         raise ImportError(
-            "digits needs scikit-learn's images; install them by pip install 'adlab[data]'"
+            "digits needs scikit-learn's images; install them by pip install -e '.[data]' in "
+            "adlab's folder"
         ) from error
     table = datasets.load_digits()
     order = np.random.default_rng(seed).permutation(_NUM_IMAGES)

@@ -205,9 +205,9 @@ def _result(returned: Any, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     if value.dtype.itemsize > np.dtype(dtype).itemsize:
         raise TypeError(
             f"from_host: fun returned {value.dtype}, but JAX runs in 32-bit mode or dtype asks for "
-            f"{np.dtype(dtype)}, which would ruin the difference of two values: start with `adlab "
-            '--x64` or jax.config.update("jax_enable_x64", True) before the first array, or return '
-            "np.float32 if single precision is meant"
+            f"{np.dtype(dtype)}, which would ruin the difference of two values: call "
+            'jax.config.update("jax_enable_x64", True) before the first array, or adlab run '
+            "--x64, or return np.float32 if single precision is meant"
         )
     if value.dtype.itemsize < np.dtype(dtype).itemsize:
         raise TypeError(

@@ -55,7 +55,7 @@ class ModeCost:
 
     @property
     def effort(self) -> float:
-        """Operations and bytes in one number, by which modes are compared."""
+        """Operations and bytes, by what they take, in one number: modes are compared by it."""
         return (self.flops + BYTE * self.bytes) * self.slowness
 
 
@@ -100,13 +100,14 @@ class JacobianCosts:
         return "reverse" if found.mode == "reverse" else "forward"
 
     def __str__(self) -> str:
-        head = ("mode", "passes", "flops", "bytes", "")
+        head = ("mode", "passes", "flops", "bytes", "effort", "")
         lines = [head] + [
             (
                 row.mode,
                 f"{row.passes:,}",
                 f"{'' if row.exact else '>= '}{row.flops:,}",
                 f"{row.bytes:,}",
+                f"{row.effort:,.0f}",
                 "best" if row.mode == self.best else "",
             )
             for row in self.rows
@@ -114,7 +115,7 @@ class JacobianCosts:
         widths = [max(len(line[k]) for line in lines) for k in range(len(head))]
         rows = [
             "  ".join(
-                cell.ljust(width) if k in (0, 4) else cell.rjust(width)
+                cell.ljust(width) if k in (0, 5) else cell.rjust(width)
                 for k, (cell, width) in enumerate(zip(line, widths, strict=True))
             ).rstrip()
             for line in lines
@@ -127,16 +128,18 @@ def jacobian_costs(
 ) -> JacobianCosts:
     """Return what the Jacobian of `fun` at `args` costs in each mode; nothing is computed.
 
-    Counted in the jaxpr of the sweeps, which the compiler may still simplify. mode="sparse" isn't
-    in the table: its sweeps are as many as its colouring has colours, whose search costs more than
-    these counts.
+    Counted in the jaxpr of the sweeps, which the compiler may still simplify. Modes are compared by
+    their effort: operations and bytes together, in reverse mode 1.05 to 1.5 times, since its work
+    takes longer than as much in forward mode, the longer the less of it is products of matrices,
+    and elimination must halve that of the better sweep. mode="sparse" isn't in the table: its
+    sweeps are as many as its colouring has colours, whose search costs more than these counts.
 
     >>> print(jacobian_costs(lambda x, a: a @ x, jnp.ones(3), jnp.ones((2, 3))))
     Jacobian of 2 x 3 numbers
-    mode     passes  flops  bytes
-    forward       3     48    128
-    reverse       2     36    108
-    mixed         1     12     44  best
+    mode     passes  flops  bytes  effort
+    forward       3     48    128     176
+    reverse       2     36    108     151
+    mixed         1     12     44      56  best
 
     Args:
       fun: as for `jacobian`.

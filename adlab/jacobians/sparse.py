@@ -27,7 +27,9 @@ def import_asdex() -> Any:
     except ModuleNotFoundError as error:
         if error.name != "asdex":
             raise _unusable(error) from error
-        raise ImportError("mode=\"sparse\" needs asdex: pip install 'adlab[sparse]'") from error
+        raise ImportError(
+            "mode=\"sparse\" needs asdex: pip install -e '.[sparse]' in adlab's folder"
+        ) from error
     except ImportError as error:
         raise _unusable(error) from error
     return asdex
@@ -36,8 +38,8 @@ def import_asdex() -> Any:
 def _unusable(error: ImportError) -> ImportError:
     return ImportError(
         f'mode="sparse" needs asdex, and the installed one fails beside jax {jax.__version__} '
-        f"({error}); try pip install --upgrade 'adlab[sparse]', or an environment with Python "
-        "3.11, where jax is older"
+        f"({error}); try pip install --upgrade -e '.[sparse]' in adlab's folder, or an environment "
+        "with Python 3.11, where jax is older"
     )
 
 

@@ -152,6 +152,7 @@ def _equinox() -> Any:
         import equinox
     except ImportError as error:
         raise ImportError(
-            "from_equinox needs Equinox; install it by pip install 'adlab[equinox]'"
+            "from_equinox needs Equinox; install it by pip install -e '.[equinox]' in adlab's "
+            "folder"
         ) from error
     return equinox

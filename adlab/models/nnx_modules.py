@@ -92,5 +92,7 @@ def _nnx() -> Any:
     try:
         from flax import nnx
     except ImportError as error:
-        raise ImportError("from_nnx needs Flax; install it by pip install 'adlab[flax]'") from error
+        raise ImportError(
+            "from_nnx needs Flax; install it by pip install -e '.[flax]' in adlab's folder"
+        ) from error
     return nnx

@@ -67,7 +67,7 @@ def _signed_rows(data: Table) -> np.ndarray:
     except ImportError as error:
         raise ImportError(
             f"data = {data!r} needs scikit-learn's tables; install them by "
-            'pip install "adlab[data]"'
+            "pip install -e '.[data]' in adlab's folder"
         ) from error
     table = datasets.load_breast_cancer() if data == "breast_cancer" else datasets.load_digits()
     features = np.asarray(table.data, np.float64)

@@ -36,7 +36,7 @@ def require() -> None:
     except ImportError as error:
         raise lab.LabError(
             "differentiation_schemes needs sympy and mpmath; "
-            "install them by pip install 'adlab[symbolic]'"
+            "install them by pip install -e '.[symbolic]' in adlab's folder"
         ) from error
 
 

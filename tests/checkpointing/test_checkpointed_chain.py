@@ -207,7 +207,8 @@ def test_forward_mode_is_refused_with_what_works():
         ([jnp.sin], 1, sqrt(), TypeError, "x.*must be real floating-point, got int32"),
         ([jnp.sin, jnp.isnan], 1.0, sqrt(), TypeError, r"functions\[1\].*got bool"),
         ([jnp.sin] * 2, 1.0, optimal([1], [1], 1), ValueError, "chain of 2 steps, got one for 1"),
-        ([jnp.sin] * 2, 1.0, "sqrt", TypeError, "schedule must be one of"),
+        ([jnp.sin] * 2, 1.0, "sqrt", TypeError, r"schedule must be one of.*did you mean sqrt\(\)"),
+        ([jnp.sin] * 2, 1.0, sqrt, TypeError, r"function sqrt: call it, sqrt\(...\)"),
         ([jnp.sin] * 2, 1.0, (Store(0),), ValueError, "for a chain of 2 steps"),
     ],
 )

@@ -223,3 +223,18 @@ def test_a_budget_that_is_too_small_names_the_least():
         plan([1.0, 1.0], [2.0, 2.0], budget=1.0)
     with pytest.raises(ValueError, match="xs must have one first axis, or length must be given"):
         plan(step, X, budget=STATE)
+
+
+def test_a_compiler_that_fuses_most_by_itself_undoes_nothing():
+    """Sines of one array are fused: the plain gradient keeps a copy, checkpoints keep none."""
+    steps = [jnp.sin] * 16 + [jnp.sum]
+    report = memory_report(
+        lambda x: checkpointing.checkpointed_chain(steps, x, schedule=checkpointing.sqrt()),
+        np.ones(100_000, np.float32),
+    )
+    assert report.baseline is not None
+    assert report.temporary_bytes + report.output_bytes < 0.6 * (
+        report.baseline.temporary_bytes + report.baseline.output_bytes
+    )
+    assert report.verdict.startswith("saves less than promised, for ")
+    assert not any((array.source or "").endswith(" from") for array in report.saved)

@@ -207,3 +207,15 @@ def test_costs_add_and_multiply():
     assert cost.calls == 6
     assert Cost() + cost == cost
     assert (cost * 0).calls == 0
+
+
+@pytest.mark.parametrize("key", [0, np.int32(3), np.zeros(2), "key", np.uint32(7)])
+def test_what_is_no_key_is_refused_with_the_call_that_makes_one(key):
+    with pytest.raises(TypeError, match=r"key must be a jax.random key, got .*jax\.random\.key\(0"):
+        checks.require_key("two_point", key)
+
+
+def test_typed_and_raw_keys_are_taken_also_many_and_traced():
+    for key in (jax.random.key(0), jax.random.PRNGKey(0), jax.random.split(jax.random.key(0), 3)):
+        assert checks.require_key("two_point", key) is key
+        jax.eval_shape(lambda key: checks.require_key("two_point", key), key)

@@ -94,7 +94,9 @@ def test_the_rounded_orbit_has_a_derivative_of_its_own(parts):
 
 def test_without_its_extra_the_experiment_names_it(parts, monkeypatch):
     monkeypatch.setitem(sys.modules, "sympy", None)
-    with pytest.raises(lab.LabError, match=re.escape("pip install 'adlab[symbolic]'")):
+    with pytest.raises(
+        lab.LabError, match=re.escape("pip install -e '.[symbolic]' in adlab's folder")
+    ):
         parts["symbolic"].require()
 
 

@@ -169,9 +169,9 @@ def test_the_table_is_aligned_and_marks_the_best():
     lines = str(JacobianCosts(100, 3, rows)).splitlines()
     assert lines == [
         "Jacobian of 3 x 100 numbers",
-        "mode     passes      flops  bytes",
-        "forward     100  2,020,000     10",
-        "reverse       3         80      5  best",
+        "mode     passes      flops  bytes     effort",
+        "forward     100  2,020,000     10  2,020,010",
+        "reverse       3         80      5         85  best",
     ]
 
 

@@ -107,7 +107,7 @@ def test_auxiliary_data_and_keywords_come_along_in_sparse_mode():
 
 def test_without_asdex_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "asdex", None)
-    with pytest.raises(ImportError, match=r"pip install 'adlab\[sparse\]'"):
+    with pytest.raises(ImportError, match=r"pip install -e '\.\[sparse\]' in adlab's folder"):
         jacobian(band, mode="sparse")
 
 

@@ -190,7 +190,9 @@ def test_a_loss_that_is_no_scalar_is_refused_when_called():
 
 def test_without_equinox_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "equinox", None)
-    with pytest.raises(ImportError, match=re.escape("pip install 'adlab[equinox]'")):
+    with pytest.raises(
+        ImportError, match=re.escape("pip install -e '.[equinox]' in adlab's folder")
+    ):
         models.from_equinox(None, _loss)
 
 

@@ -183,5 +183,5 @@ def test_a_loss_that_is_no_scalar_is_refused_when_called(loss, got):
 
 def test_without_flax_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "flax", None)
-    with pytest.raises(ImportError, match=re.escape("pip install 'adlab[flax]'")):
+    with pytest.raises(ImportError, match=re.escape("pip install -e '.[flax]' in adlab's folder")):
         models.from_nnx(None, _loss)
