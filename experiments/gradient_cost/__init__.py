@@ -142,7 +142,7 @@ def _measured(config: Config, d: int, progress: lab.Progress) -> Arrays:
 @functools.cache
 def _of_loss() -> tuple[dict[str, Any], list[Any]]:
     """Return the gradients of the loss, the loss itself last, and each as a program."""
-    found = {**gradients(loss), "value": loss}
+    found: dict[str, Callable[..., Any]] = {**gradients(loss), "value": loss}
     return found, [jax.jit(_at_all(call)) for call in found.values()]
 
 
