@@ -84,14 +84,13 @@ def _measured(config: Config, length: int, timed: bool, progress: lab.Progress) 
     """Return slots, extra steps, bytes, steps run, gradient differences: shape (schedules,)."""
     args = _arguments(config, length)
     chosen = [schedule for _, schedule in schedules(config)]
-    expected = jax.jit(jax.grad(_chain(jax.lax.scan, length), argnums=(0, 1)))(*args)
+    expected = _gradient(None, length)(*args)
     found: dict[str, list[Any]] = {"bytes": [], "difference": []}
     found["run"] = _steps_run(chosen, length)
     programs = []
     for place, schedule in enumerate(chosen):
         progress.update(place, len(chosen))
-        grad = jax.grad(_chain(_scan(schedule), length), argnums=(0, 1))
-        programs.append(jax.jit(grad).lower(*args).compile())
+        programs.append(_gradient(schedule, length).lower(*args).compile())
         sizes: Any = programs[-1].memory_analysis()
         found["bytes"].append(np.nan if sizes is None else sizes.temp_size_in_bytes)
         found["difference"].append(_difference(programs[-1](*args), expected))
@@ -102,6 +101,13 @@ def _measured(config: Config, length: int, timed: bool, progress: lab.Progress) 
         "slots": np.array([schedule.slots(length) for schedule in chosen]),
         "extra": np.array([schedule.extra_forward_steps(length) for schedule in chosen]),
     }
+
+
+@functools.cache
+def _gradient(schedule: Schedule | None, length: int) -> Any:
+    """Return the gradient of the loss, by `jax.lax.scan` where there is no schedule."""
+    scan = jax.lax.scan if schedule is None else _scan(schedule)
+    return jax.jit(jax.grad(_chain(scan, length), argnums=(0, 1)))
 
 
 def _arguments(config: Config, length: int) -> tuple[np.ndarray, np.ndarray]:

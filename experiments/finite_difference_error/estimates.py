@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,7 @@ from adlab.gradients.stencils import STENCILS
 
 LEAST = {"float32": -22, "float64": -50}  # binary logarithm of the least step, over the scale of x
 RULES = ("auto", "relative")
+UNOPTIMIZED: Any = {"xla_backend_optimization_level": 0}  # optimising takes longer than it saves
 
 
 def steps(precision: str) -> np.ndarray:
@@ -21,9 +23,10 @@ def steps(precision: str) -> np.ndarray:
     return 2.0 ** np.arange(LEAST[precision], 1)
 
 
-def compiled(fun: Callable) -> Callable:
-    """Return fun, compiled without optimisation, which would take longer than it saves here."""
-    return jax.jit(fun, compiler_options={"xla_backend_optimization_level": 0})
+@functools.cache
+def compiled(fun: Callable, *args: Any) -> Callable:
+    """Return fun of the arguments that follow args, compiled once for each shape of them."""
+    return jax.jit(functools.partial(fun, *args), compiler_options=UNOPTIMIZED)
 
 
 def estimate(fun: Callable, scheme: Any, step: Any) -> Callable[[jax.Array], jax.Array]:

@@ -38,19 +38,21 @@ def regrets(config: Config, precision: str) -> Arrays:
 
 
 def _regret(scheme: str, family: str, x: np.ndarray) -> np.ndarray:
-    fun, gradient = function(family, x.shape[-1])
+    _, gradient = function(family, x.shape[-1])
     exact = gradient(x.astype(np.float64))
+    estimates = compiled(_estimates, scheme, family)(x)
+    tried, ruled = (rms(np.asarray(part, np.float64) - exact) for part in estimates)
+    return regret(ruled, tried, rms(exact) * np.finfo(x.dtype).eps / 2)
+
+
+def _estimates(scheme: str, family: str, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return estimates at (step, point, unknown) and (rule, point, unknown)."""
+    fun, _ = function(family, x.shape[-1])
     spare = SPARE if x.dtype == np.float64 else 0
     h = jnp.asarray(steps(x.dtype.name)[spare:], x.dtype)
-
-    @compiled
-    def estimates(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        at = functools.partial(estimate, fun, scheme)
-        tried = jax.lax.map(lambda h: jax.vmap(at(h))(x), h)
-        return tried, jnp.stack([jax.vmap(at(rule))(x) for rule in RULES])
-
-    tried, ruled = (rms(np.asarray(part, np.float64) - exact) for part in estimates(x))
-    return regret(ruled, tried, rms(exact) * np.finfo(x.dtype).eps / 2)
+    at = functools.partial(estimate, fun, scheme)
+    tried = jax.lax.map(lambda h: jax.vmap(at(h))(x), h)
+    return tried, jnp.stack([jax.vmap(at(rule))(x) for rule in RULES])
 
 
 def function(family: str, dim: int) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:

@@ -16,7 +16,7 @@ from adlab.gradients import finite_difference
 
 from . import many, zoo
 from .config import Config
-from .estimates import LEAST, RULES, compiled, estimate, measured, regret, rms, steps
+from .estimates import LEAST, RULES, UNOPTIMIZED, compiled, estimate, measured, regret, rms, steps
 from .wave import SPAN, wave, wave_derivative
 
 Arrays = dict[str, np.ndarray]
@@ -49,7 +49,7 @@ def curves(config: Config, precision: str) -> Arrays:
     ruled: list[Any] = []
     noise: list[Any] = []
     for scheme in (*config.schemes, "complex"):
-        *estimates, found = compiled(functools.partial(_at_points, scheme))(x, h)
+        *estimates, found = compiled(_at_points, scheme)(x, h)
         for kept, part in zip((errors, ruled), estimates, strict=True):
             kept.append(np.asarray(part, np.float64) - exact)
         if found is not None:
@@ -113,7 +113,7 @@ def regrets(config: Config, precision: str) -> Arrays:
     found, noise = [], []
     noisy = slice(config.functions, 2 * config.functions)
     for scheme in config.schemes:
-        program = compiled(functools.partial(_of_functions, scheme))
+        program = compiled(_of_functions, scheme)
         *estimates, levels = program(args, scales, x)
         tried, ruled = (rms(np.asarray(part, np.float64) - exact) for part in estimates)
         found.append(regret(ruled, tried, rms(exact) * np.finfo(dtype).eps / 2))
@@ -162,8 +162,10 @@ def counts(config: Config) -> Arrays:
 
         return finite_difference(fun, scheme=scheme, step=rule)(jnp.ones(dim, jnp.float32))
 
-    program = compiled(lambda: [counted(place, *case) for place, case in enumerate(cases)])
-    jax.block_until_ready(program())
+    def program() -> list[jax.Array]:
+        return [counted(place, *case) for place, case in enumerate(cases)]
+
+    jax.block_until_ready(jax.jit(program, compiler_options=UNOPTIMIZED)())
     jax.effects_barrier()
     calls = np.bincount(seen, minlength=len(cases))
     return {"calls": calls.reshape(len(config.schemes), len(RULES), len(COUNTED))}

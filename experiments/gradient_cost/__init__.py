@@ -113,31 +113,37 @@ def _measured(config: Config, d: int, progress: lab.Progress) -> Arrays:
     rng = np.random.default_rng(config.seed)
     shifts = jnp.asarray(rng.normal(size=(config.layers, config.points)), jnp.float32)
     x = jnp.asarray(rng.normal(size=d), jnp.float32)
-    found: dict[str, Callable[..., Any]] = {**gradients(loss), "value": loss}
+    found, programs = _of_loss()
     progress.update(0, 2, "compiling")
     started = time.perf_counter()
-    counts = [gradient.cost(x, shifts).calls for gradient in gradients(loss).values()]
+    counts = [found[name].cost(x, shifts).calls for name in METHODS]
     points = [x * jnp.ones((max(1, LOOP // count), 1), jnp.float32) for count in [*counts, 1]]
-    programs = [
-        jax.jit(_at_all(call)).lower(xs, shifts).compile()
-        for call, xs in zip(found.values(), points, strict=True)
+    compiled = [
+        program.lower(xs, shifts).compile() for program, xs in zip(programs, points, strict=True)
     ]
     ready = time.perf_counter()
     progress.update(1, 2, "timing")
     calls = [
-        functools.partial(program, xs, shifts) for program, xs in zip(programs, points, strict=True)
+        functools.partial(program, xs, shifts) for program, xs in zip(compiled, points, strict=True)
     ]
     seconds = timing.in_turn(calls, config.repeats, processor=True)
     progress.timing(f"seconds_{d}", seconds / np.array([[len(xs)] for xs in points]))
     progress.seconds(f"d_{d}", compile=ready - started, run=time.perf_counter() - ready)
     work = [flops.count(call, x, shifts).flops for call in found.values()]
-    ahead, back = (np.asarray(programs[k](points[k], shifts))[0] for k in (2, 3))
+    ahead, back = (np.asarray(compiled[k](points[k], shifts))[0] for k in (2, 3))
     return {
         "calls": np.array(counts, dtype=float),
         "called": _called(d) if d <= COUNTED else np.full(len(METHODS), np.nan),
         "operations": np.array(work, dtype=float),
         "difference": np.array(np.max(np.abs(ahead - back)) / np.max(np.abs(back))),
     }
+
+
+@functools.cache
+def _of_loss() -> tuple[dict[str, Any], list[Any]]:
+    """Return the gradients of the loss, the loss itself last, and each as a program."""
+    found: dict[str, Callable[..., Any]] = {**gradients(loss), "value": loss}
+    return found, [jax.jit(_at_all(call)) for call in found.values()]
 
 
 def _at_all(call: Callable[..., Any]) -> Callable[..., Any]:

@@ -48,8 +48,7 @@ class Training:
     """Runs Adam on the logarithms of steps; one optimiser for all, so that programs are shared."""
 
     def __init__(self, config: Config, progress: lab.Progress) -> None:
-        schedule = optax.cosine_decay_schedule(config.learning_rate, config.iterations)
-        self._optimizer = optax.adam(schedule)
+        self._optimizer = _optimizer(config.learning_rate, config.iterations)
         self._config, self._progress = config, progress
 
     def __call__(self, gradient: Any, steps: np.ndarray, args: tuple, seeds: int = 1) -> Trained:
@@ -66,6 +65,11 @@ class Training:
         self._progress.seconds("training", run=time.perf_counter() - started)
         calls = np.arange(iterations) * gradient.cost(steps, *args).calls
         return Trained(np.exp(last), np.exp(losses), calls)
+
+
+@functools.cache
+def _optimizer(learning_rate: float, iterations: int) -> Any:
+    return optax.adam(optax.cosine_decay_schedule(learning_rate, iterations))
 
 
 @functools.partial(jax.jit, static_argnames=("optimizer", "iterations"))
@@ -139,22 +143,32 @@ def _tried(steps: np.ndarray, drawn: Arrays) -> Arrays:
     }
 
 
+@jax.jit
+def _product(v: Any, *args: Any) -> Any:
+    return hvp(_mean_loss)(v, *args)
+
+
+def _mean_loss(steps: jax.Array, starts: Any, hessian: Any) -> jax.Array:
+    return jnp.mean(problems.quadratic_losses(jnp.log(steps), starts, hessian)[:, -1])
+
+
 def _saddle(drawn: Arrays, constant: np.ndarray) -> Arrays:
     """Return curvatures of the mean loss at the best constant step.
 
     Along a difference of two steps, and along all at once, over that of a single one.
     """
-
-    def loss(steps: jax.Array, starts: Any, hessian: Any) -> jax.Array:
-        return jnp.mean(problems.quadratic_losses(jnp.log(steps), starts, hessian)[:, -1])
-
     args = (drawn["starts"], drawn["hessian"])
     apart = jnp.zeros(len(constant)).at[:2].set(np.array([1.0, -1.0])) / np.sqrt(2.0)
     together = jnp.ones(len(constant)) / np.sqrt(float(len(constant)))
-    product = jax.jit(hvp(loss))
-    curvatures = [v @ product(v, jnp.asarray(constant), *args) for v in (apart, together)]
+    curvatures = [v @ _product(v, jnp.asarray(constant), *args) for v in (apart, together)]
     single = theory.single_curvature(constant, drawn["spectrum"], drawn["squares"])
     return {"curvatures": np.array(curvatures) / single}
+
+
+@jax.jit
+def _by_modes(x: Any, *args: Any) -> list[Any]:
+    fun = problems.quadratic_objective
+    return [made(fun)(x, *args) for made in (gradients.reverse_mode, gradients.forward_mode)]
 
 
 def _gradients(drawn: Arrays, steps: np.ndarray) -> Arrays:
@@ -169,16 +183,10 @@ def _gradients(drawn: Arrays, steps: np.ndarray) -> Arrays:
     spectrum, squares = drawn["spectrum"], drawn["squares"]
     loss = theory.final_loss(chosen, spectrum, squares)
     expected = chosen * theory.loss_gradient(chosen, spectrum, squares) / loss
-    fun = problems.quadratic_objective
-    made: dict[str, Callable] = {
-        "reverse_mode": gradients.reverse_mode(fun),
-        "forward_mode": gradients.forward_mode(fun),
-    }
-    program = jax.jit(lambda x: [g(x, *args) for g in made.values()])
-    errors = [np.linalg.norm(np.asarray(each) - expected) for each in program(log_steps)]
+    errors = [np.linalg.norm(np.asarray(g) - expected) for g in _by_modes(log_steps, *args)]
     return {
-        "equal_gradient": np.asarray(program(jnp.zeros(len(steps)))[0]),
-        "gradient_names": np.array(list(made)),
+        "equal_gradient": np.asarray(_by_modes(jnp.zeros(len(steps)), *args)[0]),
+        "gradient_names": np.array(["reverse_mode", "forward_mode"]),
         "gradient_errors": np.array(errors) / np.linalg.norm(expected),
     }
 
@@ -242,11 +250,16 @@ def _greedy(gaps: Callable, least: Callable, training: tuple, k: int) -> np.ndar
 
 def _agreement(log_steps: np.ndarray, training: tuple) -> np.ndarray:
     """Return the largest distance of forward mode and differences from reverse mode, relative."""
-    fun, x = problems.logistic_objective, jnp.asarray(log_steps + 0.1)
+    exact, *others = _by_all(jnp.asarray(log_steps + 0.1), *training)
+    return np.max([np.linalg.norm(each - exact) for each in others]) / np.linalg.norm(exact)
+
+
+@jax.jit
+def _by_all(x: Any, *args: Any) -> list[Any]:
+    fun = problems.logistic_objective
     made = (
         gradients.reverse_mode(fun),
         gradients.forward_mode(fun),
         gradients.finite_difference(fun, step=1e-5),
     )
-    exact, *others = jax.jit(lambda x, *args: [g(x, *args) for g in made])(x, *training)
-    return np.max([np.linalg.norm(each - exact) for each in others]) / np.linalg.norm(exact)
+    return [g(x, *args) for g in made]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -66,13 +67,14 @@ def ridge(config: Config) -> dict[str, np.ndarray]:
     found["ridge_best"] = _best(data, config.num_harmonics)
     found["ridge_exact"] = np.append(exact, slope)
     found["ridge_differences"] = _ridge_differences(data, config.num_harmonics)
+    held = design(np, data.held_times, config.num_harmonics)
     for method, solve in LSTSQ.items():
-        gradient = jax.jit(jax.value_and_grad(_held_out(data, config, solve), argnums=(0, 1)))
-        _, (times, slope) = gradient(data.times, START)
+        given = (data.values, held, data.held_values)
+        _, (times, slope) = _ridge_gradient(solve, data.times, START, *given)
         found[f"ridge_{method}"] = np.append(times, slope)
         path, losses = [START], []
         for _ in range(config.ridge_steps):
-            loss, (_, slope) = gradient(data.times, path[-1])
+            loss, (_, slope) = _ridge_gradient(solve, data.times, path[-1], *given)
             losses.append(float(loss))
             path.append(path[-1] - rate * float(slope))
         found[f"ridge_path_{method}"] = np.array(path[:-1])
@@ -80,18 +82,20 @@ def ridge(config: Config) -> dict[str, np.ndarray]:
     return found
 
 
-def _held_out(data: Series, config: Config, solve: Callable) -> Callable:
-    """Return the held-out loss as a function of the times and the log of the ridge strength."""
-    held = design(np, data.held_times, config.num_harmonics)
+@functools.partial(jax.jit, static_argnums=0)
+def _ridge_gradient(
+    solve: Callable, times: Any, log_strength: Any, values: Any, held: Any, held_values: Any
+) -> Any:
+    """Return the held-out loss and its gradients in the times and the log of the ridge strength."""
 
     def loss(times: Any, log_strength: Any) -> Any:
-        columns = design(jnp, times, config.num_harmonics)
+        columns = design(jnp, times, held.shape[1] // 2)
         ridge = jnp.exp(0.5 * log_strength) * jnp.eye(columns.shape[1])
-        values = jnp.concatenate([data.values, jnp.zeros(columns.shape[1])])
-        weights = solve(jnp.concatenate([columns, ridge]), values)
-        return jnp.mean((held @ weights - data.held_values) ** 2)
+        padded = jnp.concatenate([values, jnp.zeros(columns.shape[1])])
+        weights = solve(jnp.concatenate([columns, ridge]), padded)
+        return jnp.mean((held @ weights - held_values) ** 2)
 
-    return loss
+    return jax.value_and_grad(loss, argnums=(0, 1))(times, log_strength)
 
 
 def ridge_by_hand(
@@ -162,10 +166,9 @@ def completion(config: Config) -> dict[str, np.ndarray]:
     starts = np.stack([np.zeros(shape), 0.01 * rng.normal(size=shape)])
     found = {}
     for method, svd in SVD.items():
-        gradient = jax.jit(jax.vmap(jax.value_and_grad(_completion_loss(svd, truth, seen, rank))))
         x, rows = starts, []
         for _ in range(config.completion_steps):
-            loss, slope = map(np.asarray, gradient(x))
+            loss, slope = map(np.asarray, _completion_gradient(svd, rank, x, truth, seen))
             by_hand = seen * (x - truth) + x - _low_rank(x, rank)
             rows.append([
                 loss,
@@ -178,13 +181,14 @@ def completion(config: Config) -> dict[str, np.ndarray]:
     return found
 
 
-def _completion_loss(svd: Callable, truth: Any, seen: Any, rank: int) -> Callable:
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _completion_gradient(svd: Callable, rank: int, starts: Any, truth: Any, seen: Any) -> Any:
     def loss(x: Any) -> Any:
         kept = svd(x, full_matrices=False)[0][:, :rank]
         left_over = x - kept @ (kept.T @ x)
         return 0.5 * jnp.sum((seen * (x - truth)) ** 2) + 0.5 * jnp.sum(left_over**2)
 
-    return loss
+    return jax.vmap(jax.value_and_grad(loss))(starts)
 
 
 def _low_rank(x: np.ndarray, rank: int) -> np.ndarray:

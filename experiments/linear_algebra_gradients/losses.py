@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -49,18 +50,21 @@ def gradients(method: str, losses: tuple[Loss, ...], a: Any, w: Any, z: Any) -> 
 
     `jax.numpy.linalg.svd` refuses derivatives of square factors of a matrix that isn't.
     """
-    svd = SVD[method]
-    able = [loss for loss in losses if not (loss == "null" and method == "jnp")]
+    able = tuple(loss for loss in losses if not (loss == "null" and method == "jnp"))
+    found = _through(SVD[method], able, a, w, z)
+    return np.stack([np.asarray(found.get(loss, np.full(a.shape, np.nan))) for loss in losses])
 
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _through(svd: Callable, losses: tuple[Loss, ...], a: Any, w: Any, z: Any) -> dict[Loss, Any]:
     def at(a: Any, w: Any, z: Any) -> dict[Loss, Any]:
         def through(loss: Loss) -> Any:
             full = loss == "null"
             return jax.grad(lambda a: value(loss, svd(a, full_matrices=full), a, w, z))(a)
 
-        return {loss: through(loss) for loss in able}
+        return {loss: through(loss) for loss in losses}
 
-    found = jax.jit(jax.vmap(at))(a, w, z)
-    return np.stack([np.asarray(found.get(loss, np.full(a.shape, np.nan))) for loss in losses])
+    return jax.vmap(at)(a, w, z)
 
 
 def differences(loss: Loss, a: np.ndarray, w: Any, z: Any, gap: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -32,8 +33,7 @@ def errors(config: Config) -> dict[str, np.ndarray]:
         factors = [system(rng, kind, *shape) for kind in KINDS for _ in range(config.num_systems)]
         a = np.stack([left @ right for left, right in factors])
         b, c = rng.normal(size=(len(a), shape[0])), rng.normal(size=(len(a), shape[1]))
-        solvers: tuple[Callable, ...] = (lambda a, b: jnp.linalg.lstsq(a, b)[0], rules.lstsq)
-        ours = [np.asarray(_gradients(solve, a, b, c)) for solve in solvers]
+        ours = [np.asarray(_gradients(solve, a, b, c)) for solve in (_lstsq, rules.lstsq)]
         for place, pair in enumerate(factors):
             exact = closed_form(pair, b[place], c[place])
             size = float(np.linalg.norm(exact)) or 1.0
@@ -49,9 +49,13 @@ def errors(config: Config) -> dict[str, np.ndarray]:
     return {"squares": found}
 
 
+def _lstsq(a: Any, b: Any) -> Any:
+    return jnp.linalg.lstsq(a, b)[0]
+
+
+@functools.partial(jax.jit, static_argnums=0)
 def _gradients(solve: Callable, a: Any, b: Any, c: Any) -> Any:
-    gradient = jax.grad(lambda a, b, c: jnp.dot(c, solve(a, b)))
-    return jax.jit(jax.vmap(gradient))(a, b, c)
+    return jax.vmap(jax.grad(lambda a, b, c: jnp.dot(c, solve(a, b))))(a, b, c)
 
 
 def system(rng: np.random.Generator, kind: str, rows: int, columns: int) -> Factors:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -90,24 +91,34 @@ def descend(
     Returns:
       k (P,), what `metrics` recorded there, by default loss (S, P), and x (S, N, d).
     """
-    metrics = metrics or {"loss": relative}
-
-    def one(x0: Any, table: Any, step: Any, key: Any) -> Any:
-        found = minimize(
-            gradient, x0, table, optimizer=optax.sgd(step), num_steps=num_steps, key=key,
-            record_at=np.arange(0, num_steps + 1, every), metrics=metrics,
-        )  # fmt: skip
-        return found.values, found.x
-
+    metrics = tuple((metrics or {"loss": relative}).items())
     keys = jax.random.split(jax.random.key(seed), len(starts))
-    args = (jnp.asarray(starts), jnp.asarray(tables), jnp.asarray(steps), keys)
+    args = (gradient, *(jnp.asarray(part) for part in (starts, tables, steps)), keys)
     started = time.perf_counter()
-    program = jax.jit(jax.vmap(one)).lower(*args).compile()
+    lowered = _descents.lower(*args, num_steps=num_steps, every=every, metrics=metrics)
+    program = lowered.compile()
     ready = time.perf_counter()
     values, x = jax.block_until_ready(program(*args))
     progress.seconds("descents", compile=ready - started, run=time.perf_counter() - ready)
     recorded = {name: np.asarray(value) for name, value in values.items()}
     return {"k": np.arange(0, num_steps + 1, every), "x": np.asarray(x), **recorded}
+
+
+@functools.partial(jax.jit, static_argnames=("num_steps", "every", "metrics"))
+def _descents(
+    gradient: Any, starts: Any, tables: Any, steps: Any, keys: Any, *,
+    num_steps: int, every: int, metrics: tuple,
+) -> Any:  # fmt: skip
+    """Return what was recorded of every descent, and where each ended."""
+
+    def one(x0: Any, table: Any, step: Any, key: Any) -> Any:
+        found = minimize(
+            gradient, x0, table, optimizer=optax.sgd(step), num_steps=num_steps, key=key,
+            record_at=np.arange(0, num_steps + 1, every), metrics=dict(metrics),
+        )  # fmt: skip
+        return found.values, found.x
+
+    return jax.vmap(one)(starts, tables, steps, keys)
 
 
 def race(

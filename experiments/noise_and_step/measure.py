@@ -64,15 +64,27 @@ def points(config: Config) -> np.ndarray:
 def _errors(config: Config, scheme: str) -> Arrays:
     x, noises = jnp.array(points(config)), jnp.array(config.noises)
     seeds = 1 + jnp.arange(config.num_seeds) + config.num_seeds * config.seed
+    tried = _tried(scheme, jnp.array(STEPS), x, seeds, noises)
+    ruled = {rule: _squares(scheme, rule, x, seeds, noises) for rule in RULES}
+    return {"squares": np.asarray(tried)} | {k: np.asarray(v) for k, v in ruled.items()}
+
+
+@functools.partial(jax.jit, static_argnames=("scheme", "step"))
+def _squares(scheme: Any, step: Any, x: Any, seeds: Any, noises: Any) -> Any:
+    """Return mean squares at (seed, noise)."""
+    exact = jnp.cos(x)[:, :, None]
+    return jnp.mean((_estimates(scheme, step, x, seeds, noises) - exact) ** 2, axis=1)
+
+
+@functools.partial(jax.jit, static_argnames="scheme")
+def _tried(scheme: Any, steps: Any, x: Any, seeds: Any, noises: Any) -> Any:
+    """Return mean squares at (seed, noise, step)."""
     exact = jnp.cos(x)[:, :, None]
 
     def squares(step: Any) -> Any:
-        """Return mean squares at (seed, noise)."""
         return jnp.mean((_estimates(scheme, step, x, seeds, noises) - exact) ** 2, axis=1)
 
-    tried = jax.jit(jax.vmap(squares, out_axes=2))(jnp.array(STEPS))
-    ruled = {rule: jax.jit(functools.partial(squares, rule))() for rule in RULES}
-    return {"squares": np.asarray(tried)} | {k: np.asarray(v) for k, v in ruled.items()}
+    return jax.vmap(squares, out_axes=2)(steps)
 
 
 def _estimates(scheme: Any, step: Any, x: Any, seeds: Any, noises: Any) -> jax.Array:

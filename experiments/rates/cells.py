@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any, Literal, get_args
 
 import jax
@@ -19,6 +20,7 @@ from .mean_square import mean_square
 Arrays = dict[str, np.ndarray]
 SMOOTH_SHARE = 0.25  # of the prescribed step
 SolvedLaw = Literal["sphere", "gaussian", "orthogonal"]
+sgd = functools.cache(optax.sgd)  # programs count optimisers by identity
 
 
 def smooth(config: Config, key: jax.Array, progress: lab.Progress) -> Arrays:
@@ -83,7 +85,7 @@ def gradient_descent(
         metrics = {metric: _squared_gradient(problem.fun)}
     record_at = optimize.log_grid(num_steps, 200)
     run = optimize.minimize(
-        gradients.reverse_mode(problem.fun), problem.x0, optimizer=optax.sgd(step),
+        gradients.reverse_mode(problem.fun), problem.x0, optimizer=sgd(step),
         num_steps=num_steps, record_at=record_at, metrics=metrics,
     )  # fmt: skip
     progress.seconds("gradient_descent", compile=run.compile_seconds, run=run.run_seconds)
@@ -172,7 +174,7 @@ def descend(
     """Run all seeds of one estimator in full, by default with the prescribed step."""
     step = optimize.prescribed_step(problem, gradient) if step is None else step
     run = optimize.minimize(
-        gradient, problem.x0, optimizer=optax.sgd(step), num_steps=int(record_at[-1]),
+        gradient, problem.x0, optimizer=sgd(step), num_steps=int(record_at[-1]),
         key=jax.random.fold_in(key, problem.dim), num_seeds=config.num_seeds, record_at=record_at,
     )  # fmt: skip
     progress.seconds("full_dimension", compile=run.compile_seconds, run=run.run_seconds)

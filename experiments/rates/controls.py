@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import jax
 import numpy as np
-import optax
 
 from adlab import gradients, lab, optimize, problems
 
 from . import radial
-from .cells import Arrays, descend, gradient_descent
+from .cells import Arrays, descend, gradient_descent, sgd
 from .config import Config
 
 POWERS = (4, 8, 20)
@@ -72,7 +71,7 @@ def full_dimension(config: Config, key: jax.Array, progress: lab.Progress) -> Ar
     gradient = gradients.two_point(problem.fun, smoothing=1e-4)
     full_key, reduced_key = jax.random.split(key)
     full = optimize.minimize(
-        gradient, problem.x0, optimizer=optax.sgd(step), num_steps=num_steps, key=full_key,
+        gradient, problem.x0, optimizer=sgd(step), num_steps=num_steps, key=full_key,
         num_seeds=num_seeds, record_at=[num_steps],
         metrics={"squared_gradient": lambda x: (jax.grad(problem.fun)(x) ** 2).sum()},
     )  # fmt: skip

@@ -1,13 +1,16 @@
 """The smoke runs that several tests look at."""
 
+import functools
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
+from matplotlib.mathtext import MathTextParser
 
-from adlab import lab
 from adlab.figures import style
 from adlab.lab import config as configs
-from adlab.lab import start, store
+from adlab.lab import runner, start, store
 
 ROOT = Path(__file__).parents[2]
 # A config of another name than its experiment's needs data that aren't everywhere.
@@ -20,14 +23,37 @@ CONFIGS = sorted(path for path in (ROOT / "configs").glob("*.toml") if path.stem
 ALL_FORMATS = ("checkpoint_schedules", "mds")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _formulas_are_parsed_once():
+    """Keep every formula that is drawn: matplotlib keeps fifty, and a figure has more."""
+    parse = MathTextParser._parse_cached.__wrapped__
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(MathTextParser, "_parse_cached", functools.lru_cache(None)(parse))
+        yield
+
+
 @pytest.fixture(scope="session", params=CONFIGS, ids=lambda path: path.stem)
-def smoke(request, tmp_path_factory):
+def config_file(request):
+    """Return a config whose experiment can run anywhere."""
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def first_job(config_file):
+    """Load the smoke profile: its module keeps the programs that the run compiles."""
+    return configs.load(config_file, profile="smoke")
+
+
+@pytest.fixture(scope="session")
+def smoke(config_file, first_job, tmp_path_factory):
     """Run the smoke profile of a config once; return the config and the run's folder."""
     out = tmp_path_factory.mktemp("results")
     with pytest.MonkeyPatch.context() as patch:
-        if request.param.stem not in ALL_FORMATS:
+        if config_file.stem not in ALL_FORMATS:
             patch.setattr(style, "FORMATS", ("svg",))
-        return request.param, lab.run(request.param, profile="smoke", out=out)
+        result = runner.execute(first_job, out)
+    assert not result.problems
+    return config_file, result.folder
 
 
 @pytest.fixture(scope="session")
@@ -38,8 +64,15 @@ def formats(smoke):
 
 @pytest.fixture(scope="session")
 def job(smoke):
-    """Load the smoke profile once more, as a later process would."""
-    return configs.load(smoke[0], profile="smoke")
+    """Load the smoke profile once more, as a later process would; importing it draws nothing."""
+
+    def refuse(*args):
+        raise AssertionError(f"drawn as the experiment is imported: {args}")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(np.random, "default_rng", refuse)
+        patch.setattr(jax.random, "key", refuse)
+        return configs.load(smoke[0], profile="smoke")
 
 
 @pytest.fixture(scope="session")
