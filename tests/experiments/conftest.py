@@ -1,12 +1,10 @@
 """The smoke runs that several tests look at."""
 
-import functools
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
-from matplotlib.mathtext import MathTextParser
 
 from adlab.figures import style
 from adlab.lab import config as configs
@@ -21,15 +19,6 @@ CONFIGS = sorted(path for path in (ROOT / "configs").glob("*.toml") if path.stem
 # One function writes the files of all figures. What can fail in one kind of file alone, such as
 # images in a vector format, these two have; the others are written as SVG only.
 ALL_FORMATS = ("checkpoint_schedules", "mds")
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _formulas_are_parsed_once():
-    """Keep every formula that is drawn: matplotlib keeps fifty, and a figure has more."""
-    parse = MathTextParser._parse_cached.__wrapped__
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(MathTextParser, "_parse_cached", functools.lru_cache(None)(parse))
-        yield
 
 
 @pytest.fixture(scope="session", params=CONFIGS, ids=lambda path: path.stem)
