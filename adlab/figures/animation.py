@@ -15,6 +15,8 @@ from matplotlib.animation import FFMpegWriter, PillowWriter
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from adlab.figures.finish import finish
+
 __all__ = ["SUFFIXES", "Movie", "require_writer"]
 
 SUFFIXES = (".gif", ".mp4")
@@ -89,6 +91,7 @@ class Movie:
     def _grab(self, frame: Callable[[], None]) -> None:
         for k in range(self.frames):
             self.draw(k)
+            finish(self.figure)
             if k == 0:
                 self.figure.draw_without_rendering()
                 self.figure.set_layout_engine("none")

@@ -258,8 +258,8 @@ def _label_starts(ax: Axes, curves: Sequence[Curve]) -> None:
     for curve in curves:
         start = (float(np.asarray(curve.x)[0]), float(np.asarray(curve.y)[0]))
         ax.annotate(
-            curve.label, start, xytext=(-6, 12), textcoords="offset points", fontsize=14,
-            color=curve.color or style.color(curve.method or ""),
+            curve.label, start, xytext=(-6, 12), textcoords="offset points", fontsize=18,
+            color=style.ink(curve.color or style.color(curve.method or "")),
         )  # fmt: skip
 
 

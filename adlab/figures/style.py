@@ -1,30 +1,42 @@
 """The look of every figure: type and sizes of a slide, one colour per method, deterministic files.
 
-Colours are those of Okabe & Ito, told apart with any kind of colour vision; black and grey belong
-to theory.
+The same idea has the same colour in every figure; `colors` has them all, and `finish` what a dark
+slide, a larger type or another language makes of a figure.
 """
 
 import contextlib
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib as mpl
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 
 from adlab.figures import labels
+from adlab.figures.colors import TONES, ink, tint, tone
+from adlab.figures.finish import DARK, Look, finish, look, wear
 
-__all__ = ["SLIDE", "THEORY", "color", "context", "marker", "save", "shades"]
+__all__ = [
+    "SLIDE",
+    "THEORY",
+    "color",
+    "context",
+    "ink",
+    "marker",
+    "save",
+    "shades",
+    "tint",
+    "tone",
+]
 
 SLIDE = (13.333, 7.5)
 """Width and height of a slide in inches."""
 
-THEORY = "#222222"
+THEORY = TONES["ink"]
 """Colour of reference lines."""
 
 # By the canvases themselves: Figure.savefig draws everything twice, to settle the layout again.
@@ -37,31 +49,31 @@ FORMATS = tuple(_CANVASES)
 
 # The same idea has the same colour: descent along the exact gradient is blue, whoever computes it.
 _LOOKS = {
-    "gradient_descent": ("#0072B2", "o"),
-    "reverse_mode": ("#0072B2", "o"),
-    "forward_mode": ("#56B4E9", "P"),
-    "two_point": ("#D55E00", "s"),
-    "one_sided": ("#E69F00", "v"),
-    "finite_difference": ("#009E73", "^"),
-    "forward_gradient": ("#CC79A7", "D"),
+    "gradient_descent": ("blue", "o"),
+    "reverse_mode": ("blue", "o"),
+    "forward_mode": ("sky", "P"),
+    "two_point": ("vermilion", "s"),
+    "one_sided": ("orange", "v"),
+    "finite_difference": ("green", "^"),
+    "forward_gradient": ("purple", "D"),
 }
-_SPARE_COLORS = ("#332288", "#882255", "#6F4E37", "#808000")
+_SPARE_TONES = ("indigo", "wine", "brown", "olive")
 _SPARE_MARKERS = ("X", "*", "h", "<", ">")
 
 _RC: Any = {
     "figure.figsize": SLIDE,
     "figure.constrained_layout.use": True,
-    "figure.titlesize": 24,
+    "figure.titlesize": 26,
     "figure.dpi": 100,
     "savefig.dpi": 150,
     "font.family": "DejaVu Sans",  # ships with matplotlib and holds Cyrillic
     "mathtext.fontset": "dejavusans",
-    "font.size": 17,
-    "axes.titlesize": 19,
-    "axes.labelsize": 18,
-    "xtick.labelsize": 16,
-    "ytick.labelsize": 16,
-    "legend.fontsize": 15,
+    "font.size": 18,
+    "axes.titlesize": 21,
+    "axes.labelsize": 20,
+    "xtick.labelsize": 18,
+    "ytick.labelsize": 18,
+    "legend.fontsize": 18,
     "legend.frameon": True,
     "legend.framealpha": 0.85,
     "legend.edgecolor": "none",
@@ -73,7 +85,7 @@ _RC: Any = {
     "axes.axisbelow": True,
     "axes.formatter.useoffset": False,
     "axes.formatter.limits": (-4, 7),
-    "grid.color": "#E3E3E3",
+    "grid.color": TONES["pale"],
     "grid.linewidth": 1.0,
     "svg.fonttype": "path",  # the same picture where the font is missing
     "svg.hashsalt": "adlab",
@@ -81,15 +93,43 @@ _RC: Any = {
 }
 
 
+_DARK_RC: Any = {
+    **dict.fromkeys(
+        ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"),
+        DARK["ink"],
+    ),
+    **dict.fromkeys(("figure.facecolor", "axes.facecolor", "savefig.facecolor"), DARK["paper"]),
+    "grid.color": DARK["pale"],
+    "legend.facecolor": DARK["paper"],
+}
+
+
 @contextlib.contextmanager
-def context(lang: str = "en") -> Iterator[None]:
+def context(
+    lang: str = "en",
+    *,
+    theme: Literal["light", "dark"] = "light",
+    scale: float = 1.0,
+    titles: bool = True,
+) -> Iterator[None]:
     """Draw for a slide, in the language `lang`, inside the `with` block.
 
+    Args:
+      lang: one of `labels.LANGUAGES`.
+      theme: "light", or "dark" for a dark slide.
+      scale: factor of type, lines and markers relative to the picture.
+      titles: whether figures carry their titles.
+
     Raises:
-      ValueError: `lang` is not one of `labels.LANGUAGES`.
+      ValueError: one of them isn't known, or the scale is outside [0.5, 2].
     """
-    with labels.speak(lang), mpl.rc_context(_RC):
+    with labels.speak(lang), wear(Look(theme, scale, titles)), mpl.rc_context(_rc()):
         yield
+
+
+def _rc() -> Any:
+    """Return matplotlib's settings for the current look."""
+    return _RC | (_DARK_RC if look().theme == "dark" else {})
 
 
 def color(method: str) -> str:
@@ -104,9 +144,8 @@ def marker(method: str) -> str:
 
 def shades(method: str, count: int) -> list[str]:
     """Return `count` tones of a method's colour, light to full, one per value of a parameter."""
-    red, green, blue = to_rgb(color(method))
     weights = [1.0] if count == 1 else [0.4 + 0.6 * i / (count - 1) for i in range(count)]
-    return [to_hex((1 - w * (1 - red), 1 - w * (1 - green), 1 - w * (1 - blue))) for w in weights]
+    return [tint(color(method), weight) for weight in weights]
 
 
 def save(figure: Figure, stem: Path) -> list[Path]:
@@ -121,7 +160,8 @@ def save(figure: Figure, stem: Path) -> list[Path]:
     stem = Path(stem)
     stem.parent.mkdir(parents=True, exist_ok=True)
     paths = [stem.with_name(f"{stem.name}.{suffix}") for suffix in FORMATS]
-    with mpl.rc_context(_RC):
+    with mpl.rc_context(_rc()):
+        finish(figure)
         figure.draw_without_rendering()
         figure.set_layout_engine("none")
         dpi = figure.dpi
@@ -135,9 +175,10 @@ def save(figure: Figure, stem: Path) -> list[Path]:
 
 def _look(method: str) -> tuple[str, str]:
     if method in _LOOKS:
-        return _LOOKS[method]
+        name, shape = _LOOKS[method]
+        return tone(name), shape
     digest = hashlib.sha256(method.encode()).digest()
     return (
-        _SPARE_COLORS[digest[0] % len(_SPARE_COLORS)],
+        tone(_SPARE_TONES[digest[0] % len(_SPARE_TONES)]),
         _SPARE_MARKERS[digest[1] % len(_SPARE_MARKERS)],
     )

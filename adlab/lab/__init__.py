@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from adlab.lab.config import ExperimentConfig
     from adlab.lab.errors import LabError
+    from adlab.lab.headings import heading
     from adlab.lab.progress import Progress
     from adlab.lab.registries import estimators, problems
     from adlab.lab.registry import Spec as Estimator
@@ -29,6 +30,7 @@ __all__ = [
     "Text",
     "Verdict",
     "estimators",
+    "heading",
     "problems",
     "run",
 ]
@@ -41,6 +43,7 @@ if not TYPE_CHECKING:  # a type checker would take any name for one of the packa
         "Text": "verdict",
         "Verdict": "verdict",
         "estimators": "registries",
+        "heading": "headings",
         "problems": "registries",
         "run": "runner",
     }

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from adlab.lab import config as configs
-from adlab.lab import experiment, provenance, start, store, toml
+from adlab.lab import experiment, headings, provenance, start, store, toml
 from adlab.lab.errors import LabError, UsageError, nearest
 from adlab.lab.report import Verdicts
 from adlab.lab.verdict import Verdict, render
@@ -184,7 +184,8 @@ def _make_figures(job: configs.Job, data: Mapping[str, Any], folder: Path, lang:
     fresh.mkdir()
     try:
         with style.context(lang):
-            for name, figure in job.module.plot(data, job.config).items():
+            verdicts = read_verdicts(folder)
+            for name, figure in headings.figures(job.module, data, job.config, verdicts).items():
                 style.save(figure, fresh / name)
     except BaseException:
         store.remove(fresh)

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from adlab.figures import style
+from adlab.figures.finish import finish
 from adlab.lab import config as configs
-from adlab.lab import runner, start, store
+from adlab.lab import headings, results, runner, start, store
 
 ROOT = Path(__file__).parents[2]
 # A config of another name than its experiment's needs data that aren't everywhere.
@@ -71,7 +72,12 @@ def drawn(smoke, job, tmp_path_factory):
 
     def plot(lang):
         with style.context(lang), start.precision(job.config.x64):
-            return job.module.plot(data, job.config)
+            figures = headings.figures(
+                job.module, data, job.config, results.read_verdicts(smoke[1])
+            )
+            for figure in figures.values():
+                finish(figure)
+            return figures
 
     figures, folder = {lang: plot(lang) for lang in ("en", "ru")}, tmp_path_factory.mktemp("drawn")
     with pytest.MonkeyPatch.context() as patch:

@@ -2,16 +2,18 @@
 
 import json
 import math
+import re
 import unicodedata
 from pathlib import Path
 
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgba
 from matplotlib.text import Text
 
 from adlab import lab
-from adlab.figures import style
+from adlab.figures import colors, style
 from adlab.lab import results, start, store
 from adlab.lab.progress import Progress
 
@@ -87,23 +89,58 @@ def test_a_finished_run_is_not_repeated(smoke):
     assert (folder / "data.npz").stat().st_mtime_ns == before
 
 
+# Their type is smaller, or paler, than a lecture hall needs.
+SMALL = {
+    "checkpoint_schedules", "computational_graph", "differentiation_schemes", "elimination_orders",
+    "estimator_variance", "feed_forward", "finite_difference_error", "gpt2_memory",
+    "gradient_cost", "hessian_spectrum", "hvp_cost", "jacobian_modes", "learned_steps",
+    "linear_algebra_gradients", "mds", "noise_and_step", "rates", "trace_estimation",
+    "trajectories",
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("lang", ["en", "ru"])
-def test_figures_have_large_type_within_the_picture_and_legends_beside_the_data(drawn, lang):
+def test_figures_have_large_dark_type_within_the_picture(drawn, job, lang):
     figures = drawn[0][lang]
+    least = (14, 0.0) if job.name in SMALL else (18, colors.READABLE)
     assert figures
     for name, figure in figures.items():
         canvas = FigureCanvasAgg(figure)
         with style.context(lang):  # further ticks are made as it is drawn
-            figure.draw_without_rendering()
-        renderer = canvas.get_renderer()
+            canvas.draw()
+        renderer, pixels = canvas.get_renderer(), np.asarray(canvas.buffer_rgba())
         for words in visible_texts(figure):
             box = words.get_window_extent(renderer)
             where = f"{name}: {words.get_text()!r}"
-            assert words.get_fontsize() >= 14, where
+            assert words.get_fontsize() >= least[0], where
             assert box.x0 >= 0, where
             assert box.y0 >= 0, where
             assert box.x1 <= figure.bbox.x1, where
             assert box.y1 <= figure.bbox.y1, where
+            assert contrast(words, box, pixels) >= least[1], where
+
+
+def contrast(words, box, pixels):
+    """Return the contrast of a text with what most of its box is filled with."""
+    rows = slice(len(pixels) - math.ceil(box.y1), len(pixels) - math.floor(box.y0))
+    within = pixels[rows, math.floor(box.x0) : math.ceil(box.x1), :3].reshape(-1, 3)
+    shades, counts = np.unique(within // 8, axis=0, return_counts=True)
+    ground = (shades[np.argmax(counts)] * 8 + 7) / 255
+    red, green, blue, alpha = to_rgba(words.get_color(), words.get_alpha())
+    shown = alpha * np.array([red, green, blue]) + (1 - alpha) * ground
+    return colors.contrast(shown, ground)
+
+
+def test_colours_are_those_of_the_palette():
+    """No experiment and no drawing has colours of its own: neither hex codes nor names."""
+    own = re.compile(
+        r"""["']#[0-9A-Fa-f]{3,8}["']|\b(?:color|colors|facecolor|edgecolor|c|fc|ec)=["'](?!none)"""
+    )
+    for folder in ("experiments", "adlab/drawing"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            if not SMALL & set(path.parts) and folder != "adlab/drawing":
+                found = own.search(path.read_text(encoding="utf-8"))
+                assert not found, f"{path}: {found[0]}; take it from adlab.figures.style"
 
 
 def visible_texts(figure):

@@ -1,0 +1,146 @@
+"""What is done to any finished figure: commas, dark slides, larger type, no titles."""
+
+import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_hex
+
+from adlab.figures import colors, panels, style
+from adlab.figures.finish import DARK, Look, comma, dark
+
+
+def draw(title="A title"):
+    figure, axes = panels.grid(1, 2, title=title)
+    ax = axes[0, 0]
+    ax.plot([0, 1], [0.0, 0.5], color=style.color("two_point"), label="slope 0.25")
+    ax.fill_between([0, 1], [0, 0], [0.2, 0.3], color=style.tint(style.tone("sky"), 0.2))
+    ax.text(0.5, 0.2, "$0.25$", color=style.tone("ink"), bbox={"facecolor": "white"})
+    ax.set_yticks([0.0, 0.25, 0.5])
+    ax.legend()
+    axes[0, 1].imshow(np.eye(3), cmap="viridis")
+    axes[0, 1].text(1, 1, "0.5", color="black")
+    return figure
+
+
+def pixels(figure):
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3]
+
+
+def finished(tmp_path, **how):
+    with style.context(**how):
+        figure = draw()
+        style.save(figure, tmp_path / "figure")
+        return figure, pixels(figure)
+
+
+def test_contrast_is_that_of_the_guidelines():
+    # The reference values of WCAG 2.1's formula: black on white, and the greys that just pass.
+    assert colors.contrast("#000000", "#FFFFFF") == pytest.approx(21)
+    assert colors.contrast("#767676", "#FFFFFF") == pytest.approx(4.54, abs=0.005)
+    assert colors.contrast("#FF0000", "#FFFFFF") == pytest.approx(3.998, abs=0.005)
+    assert colors.contrast("#123456", "#123456") == 1
+
+
+@pytest.mark.parametrize("ground", ["#FFFFFF", DARK["paper"], "#FFE3C2"])
+def test_ink_is_readable_and_changes_no_more_than_it_must(ground):
+    for color in colors.TONES.values():
+        written = colors.ink(color, ground)
+        assert colors.contrast(written, ground) >= 4.5
+        if colors.contrast(color, ground) >= 4.5:
+            assert written == color
+        else:
+            assert colors.contrast(written, ground) < 5.5
+
+
+def test_unknown_tones_and_looks_are_refused():
+    with pytest.raises(ValueError, match=r"tone must be one of blue, .*got 'bleu'"):
+        colors.tone("bleu")
+    with pytest.raises(ValueError, match="theme must be one of light, dark, got 'black'"):
+        Look("black")
+    with pytest.raises(ValueError, match=r"scale must be from 0.5 to 2, got 3"):
+        Look(scale=3)
+
+
+@pytest.mark.parametrize(
+    ("words", "written"),
+    [
+        ("1.5", "1,5"),
+        ("-0.25 and 3.", "-0,25 and 3."),
+        ("$1.5 x^{0.5}$ at 2.5", "$1{,}5 x^{0{,}5}$ at 2,5"),
+        ("jax 0.10.2, v1.5, file1.2", "jax 0.10.2, v1.5, file1.2"),
+        ("[0.5, 1.5]", "[0,5, 1,5]"),
+        (r"5\$ at 1.5", r"5\$ at 1,5"),
+        ("1.5e-3 1.5 s", "1.5e-3 1,5 s"),
+    ],
+)
+def test_points_between_digits_become_commas(words, written):
+    assert comma(words) == written
+    assert comma(written) == written
+
+
+def test_russian_figures_have_commas_in_ticks_legends_and_texts(tmp_path):
+    figure, _ = finished(tmp_path, lang="ru")
+    ax = figure.axes[0]
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["0,00", "0,25", "0,50"]
+    assert [t.get_text() for t in ax.get_legend().get_texts()] == ["slope 0,25"]
+    assert [t.get_text() for t in ax.texts] == ["$0{,}25$"]
+    english, _ = finished(tmp_path, lang="en")
+    assert [t.get_text() for t in english.axes[0].get_yticklabels()] == ["0.00", "0.25", "0.50"]
+
+
+def test_a_dark_figure_is_dark_readable_and_keeps_its_images(tmp_path):
+    figure, picture = finished(tmp_path, theme="dark")
+    shades, counts = np.unique(picture.reshape(-1, 3), axis=0, return_counts=True)
+    assert to_hex(shades[np.argmax(counts)] / 255) == DARK["paper"].lower()
+    ax, image = figure.axes
+    words = [ax.title, ax.texts[0], *ax.get_xticklabels(), *ax.get_legend().get_texts()]
+    for text in words:
+        assert colors.contrast(to_hex(text.get_color()), DARK["paper"]) >= 4.5
+    line = to_hex(ax.lines[0].get_color())
+    assert colors.contrast(line, DARK["paper"]) >= 4.5
+    assert image.texts[0].get_color() == "black"  # on the image, which stays as it is
+    box = ax.texts[0].get_bbox_patch().get_facecolor()
+    assert to_hex(box) == DARK["paper"].lower()
+
+
+def test_finishing_again_changes_nothing(tmp_path):
+    with style.context("ru", theme="dark", scale=1.25, titles=False):
+        figure = draw()
+        style.save(figure, tmp_path / "one")
+        style.save(figure, tmp_path / "two")
+    for suffix in style.FORMATS:
+        one, two = (tmp_path / f"{name}.{suffix}" for name in ("one", "two"))
+        assert one.read_bytes() == two.read_bytes()
+
+
+def test_dark_colours_stay_and_opacity_is_kept():
+    for color in [*colors.TONES.values(), *(style.tint(c, 0.25) for c in colors.TONES.values())]:
+        once = dark(color)
+        assert dark(once) == once
+    assert dark((1.0, 1.0, 1.0, 0.3))[3] == 0.3
+    assert dark("none")[3] == 0
+
+
+def test_scale_makes_type_larger_relative_to_a_picture_of_as_many_pixels(tmp_path):
+    usual, first = finished(tmp_path)
+    scaled, second = finished(tmp_path, scale=1.25)
+    assert first.shape == second.shape
+    heights = [f.axes[0].title.get_fontsize() / f.get_figheight() for f in (usual, scaled)]
+    assert heights[1] == pytest.approx(1.25 * heights[0])
+
+
+def test_titles_can_be_left_out(tmp_path):
+    figure, _ = finished(tmp_path, titles=False)
+    assert figure.get_suptitle() == ""
+    with style.context(titles=False):
+        single, axes = panels.grid()
+        axes[0, 0].set_title("its own")
+        style.save(single, tmp_path / "single")
+    assert axes[0, 0].get_title() == ""
+    with style.context():
+        single, axes = panels.grid()
+        axes[0, 0].set_title("its own")
+        style.save(single, tmp_path / "single")
+    assert axes[0, 0].get_title() == "its own"
