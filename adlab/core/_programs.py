@@ -1,15 +1,24 @@
-"""Functions that are one program each where they are called outside of any trace."""
+"""Functions that run as one program each where they are called outside of any trace."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, TypeVar, cast
 
 import jax
+import numpy as np
+from jax.extend import core as jex
 
-__all__ = ["one_program"]
+from adlab.core import checks, jaxprs
+from adlab.core.types import PyTree
+
+__all__ = ["as_program", "one_program"]
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
+_KEPT: OrderedDict[Hashable, Callable[..., list[Any]]] = OrderedDict()
+_MOST = 64  # programs that are kept
+_FEW = 1024  # bytes of a constant that a program may be kept with
 
 
 def one_program(*static: int) -> Callable[[_Function], _Function]:
@@ -26,3 +35,96 @@ def one_program(*static: int) -> Callable[[_Function], _Function]:
         return cast(_Function, jax.jit(fun, static_argnums=static, inline=True))
 
     return decorate
+
+
+def as_program(compute: Callable[[], PyTree], x: PyTree) -> PyTree:
+    """Return what `compute` gives; outside of a trace, as one program.
+
+    `compute` is called each time, since a user's function in it may read what has changed. What it
+    computes is compiled once: a program of the same operations, on arrays of the same shapes,
+    serves again. Nothing of the user's is kept with it.
+
+    Args:
+      compute: of no arguments; what it closes over may be traced.
+      x: what is differentiated, in whose trace `compute` may be.
+    """
+    if checks.in_trace(x):
+        return compute()
+    program, shapes = jax.make_jaxpr(compute, return_shape=True)()
+    run, key = None, _signature(program.jaxpr)
+    if key is not None and (run := _KEPT.pop(key, None)):
+        _KEPT[key] = run  # used last
+    if run is None:
+        run = jax.jit(jaxprs.hoisted(program, "compute"))
+        if key is not None:
+            _KEPT[key] = run
+            if len(_KEPT) > _MOST:
+                _KEPT.popitem(last=False)
+    return jax.tree.unflatten(jax.tree.structure(shapes), run(*program.consts))
+
+
+class _Own(Exception):
+    """A program holds functions, effects or arrays of its own."""
+
+
+def _signature(jaxpr: jex.Jaxpr) -> Hashable | None:
+    """Return what two programs have in common if and only if they compute the same of arguments.
+
+    None where that can't be told, or where the program would keep what is the user's: functions
+    among its parameters (callbacks, rules for derivatives), constants inside its calls.
+    """
+    try:
+        found = _program(jaxpr)
+        hash(found)
+    except (_Own, TypeError):
+        return None
+    return found
+
+
+def _program(jaxpr: jex.Jaxpr) -> Hashable:
+    if jaxpr.effects or any("custom_" in e.primitive.name for e in jaxpr.eqns):
+        raise _Own  # rules for derivatives hide in parameters that aren't callable
+    names: dict[Any, int] = {}
+
+    def written(atom: Any) -> Hashable:
+        if isinstance(atom, jex.Literal):
+            value = np.asarray(atom.val)
+            return (value.dtype.str, value.tobytes(), atom.aval)
+        return (names.setdefault(atom, len(names)), atom.aval)
+
+    inputs = tuple(written(var) for var in (*jaxpr.constvars, *jaxpr.invars))
+    body = tuple(
+        (
+            equation.primitive,
+            tuple(written(atom) for atom in equation.invars),
+            tuple(written(var) for var in equation.outvars),
+            tuple((name, _parameter(equation.params[name])) for name in sorted(equation.params)),
+            str(equation.ctx),
+        )
+        for equation in jaxpr.eqns
+    )
+    return (inputs, body, tuple(written(atom) for atom in jaxpr.outvars))
+
+
+def _constant(value: Any) -> Hashable:
+    """Return what a constant of an inner program is: a few numbers of NumPy's, or the user's."""
+    if isinstance(value, jax.Array):  # or what stands for one in a trace
+        raise _Own
+    numbers = np.asarray(value)
+    if numbers.nbytes > _FEW or numbers.dtype.hasobject:
+        raise _Own
+    return (numbers.dtype.str, numbers.shape, numbers.tobytes())
+
+
+def _parameter(value: Any) -> Hashable:
+    if isinstance(value, jex.ClosedJaxpr):
+        return (_program(value.jaxpr), *map(_constant, value.consts))
+    if isinstance(value, jex.Jaxpr):
+        return _program(value)
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        return (type(value), *map(_parameter, value))
+    if isinstance(value, dict):
+        return tuple((name, _parameter(value[name])) for name in sorted(value))
+    if callable(value) and not isinstance(value, type | jax.sharding.Mesh):  # a mesh can decorate
+        raise _Own
+    return cast(Hashable, (type(value), value))

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from adlab.core import checks, jaxprs, trees
+from adlab.core._programs import as_program
 from adlab.core.types import Array, ChunkSize, PyTree
 
 __all__ = ["check_chunk_size", "chunk_length", "over_coordinates"]
@@ -48,12 +49,7 @@ def over_coordinates(slope: Callable[[Array], Array], x: PyTree, chunk: int) -> 
         slopes = jax.lax.map(slope, indices, batch_size=chunk if chunk > 1 else None)
         return trees.unravel(slopes, trees.probe_like(x))
 
-    if checks.in_trace(x):
-        return every()
-    # One program, instead of one for the loop and some for what comes after whole chunks.
-    program, shapes = jax.make_jaxpr(every, return_shape=True)()
-    found = jax.jit(jaxprs.hoisted(program, "slopes"))(*program.consts)
-    return jax.tree.unflatten(jax.tree.structure(shapes), found)
+    return as_program(every, x)
 
 
 def _automatic(fun: Callable[[PyTree], Any], x: PyTree) -> int:

@@ -7,8 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adlab.core import checks
-from adlab.core._programs import one_program
-from adlab.core.calls import Bound
+from adlab.core._programs import as_program, one_program
 from adlab.core.types import AnyArray, Array, ChunkSize, PyTree, ValueFn
 from adlab.gradients._chunks import chunk_length
 from adlab.gradients.host import searching
@@ -17,7 +16,6 @@ __all__ = [
     "LENGTHS",
     "RUNGS",
     "directions",
-    "is_data",
     "largest",
     "measurable",
     "rungs",
@@ -127,26 +125,13 @@ def sample(fun: ValueFn, x: PyTree, chunk_size: ChunkSize) -> tuple[jax.Array, A
 
     They are NaN where a function of the host raises.
     """
+    fixed = jax.lax.stop_gradient(x)
     with searching():
-        return (_compiled if is_data(fun) else _values)(
-            fun, jax.lax.stop_gradient(x), chunk_size=chunk_size
-        )
+        found: tuple[jax.Array, Array] = as_program(lambda: _values(fun, fixed, chunk_size), x)
+    return found
 
 
-def is_data(fun: ValueFn) -> bool:
-    """Tell whether a function's arrays are data, so that a program for it serves again."""
-    if not isinstance(fun, Bound):
-        return False
-    try:
-        hash(jax.tree.structure(fun))
-    except TypeError:
-        return False
-    # Python's numbers would be traced, too, and the function may branch on them.
-    given = jax.tree.leaves((fun.args, fun.kwargs))
-    return all(isinstance(leaf, jax.Array | np.ndarray) for leaf in given)
-
-
-def _values(fun: ValueFn, x: PyTree, *, chunk_size: ChunkSize) -> tuple[jax.Array, Array]:
+def _values(fun: ValueFn, x: PyTree, chunk_size: ChunkSize) -> tuple[jax.Array, Array]:
     u, size = directions(x), largest(x)
     coarse, *finer = [jnp.asarray(widths, size.dtype) for widths in rungs(size.dtype.name)]
     widths = jnp.where(small(size), finer[0], coarse) if finer else coarse
@@ -159,6 +144,3 @@ def _values(fun: ValueFn, x: PyTree, *, chunk_size: ChunkSize) -> tuple[jax.Arra
     values = jax.lax.map(value, ends, batch_size=chunk if chunk > 1 else None)
     ahead, behind = jnp.split(values, 2)
     return ahead, behind
-
-
-_compiled = jax.jit(_values, static_argnames="chunk_size")

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adlab.core import trees
-from adlab.core._programs import one_program
+from adlab.core._programs import as_program, one_program
 from adlab.core.types import AnyArray, Array, ChunkSize, PyTree, ValueFn
 from adlab.gradients import _ladders
 from adlab.gradients._chunks import chunk_length
@@ -149,9 +149,8 @@ def _sampled(
     ends = np.tile(signs, len(directions)).astype(trees.common_dtype(x))
 
     with searching():
-        run = _compiled if _ladders.is_data(fun) else _values
         scales = np.asarray(lengths, trees.common_dtype(x))
-        values = run(fun, x, directions, scales, index, ends, chunk_size=chunk_size)
+        values = as_program(lambda: _values(fun, x, directions, scales, index, ends, chunk_size), x)
     found = np.asarray(values, np.float64).reshape(len(directions), 2, len(widths))
     return widths, found[:, 0], found[:, 1]
 
@@ -163,7 +162,6 @@ def _values(
     scales: AnyArray,
     index: AnyArray,
     ends: AnyArray,
-    *,
     chunk_size: ChunkSize,
 ) -> Array:
     """Return `fun` at x + t c d, for t of `ends`, d and its factor c of that index."""
@@ -193,9 +191,6 @@ def _ladder(directions: list[PyTree], scales: AnyArray) -> PyTree:
         for c, d in zip(scales, directions, strict=True)
     ]
     return jax.tree.map(lambda *parts: jnp.stack(parts), *scaled)
-
-
-_compiled = jax.jit(_values, static_argnames="chunk_size")
 
 
 def _slope(

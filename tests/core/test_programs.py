@@ -1,0 +1,133 @@
+"""Programs that are kept: equal ones serve again, others never do, and the user's are let go."""
+
+import gc
+import weakref
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from adlab.core import _programs
+from adlab.core._programs import as_program
+from adlab.gradients import finite_difference, two_point
+
+X = np.array([0.3, 0.7], np.float32)
+
+
+@pytest.fixture(autouse=True)
+def _none_kept(monkeypatch):
+    monkeypatch.setattr(_programs, "_KEPT", type(_programs._KEPT)())
+
+
+class Model:
+    """A function whose numbers change between calls."""
+
+    def __init__(self):
+        self.k, self.numbers = 1.0, np.ones(2, np.float32)
+
+    def loss(self, x):
+        return jnp.sum(jnp.sin(self.k * x * self.numbers)) / self.k
+
+
+@pytest.mark.parametrize("make", [finite_difference, two_point])
+def test_what_a_function_reads_is_read_at_each_call(make):
+    """The step fits what the function is now: with another's it would be off by far."""
+    model, key = Model(), jax.random.key(0)
+    gradient = make(model.loss)
+    gradient(X, key=key)
+    model.k = 1000.0
+    fresh = Model()
+    fresh.k = 1000.0
+    np.testing.assert_array_equal(gradient(X, key=key), make(fresh.loss)(X, key=key))
+    model.k = 1.0
+    model.numbers *= 1000
+    fresh.k, fresh.numbers = 1.0, fresh.numbers * 1000
+    np.testing.assert_array_equal(gradient(X, key=key), make(fresh.loss)(X, key=key))
+    if make is finite_difference:
+        assert abs(gradient(X)[0] / (1000 * np.cos(300)) - 1) < 0.1
+
+
+def test_nothing_of_the_users_is_kept():
+    class Held:
+        pass
+
+    alive = []
+    for make in (finite_difference, two_point):
+        held = Held()
+        alive.append(weakref.ref(held))
+        gradient = make(lambda x, held=held: (jnp.sum(x**2), held)[0])
+        gradient(X, key=jax.random.key(0))
+        gradient.check(X, key=jax.random.key(0))
+        del held, gradient
+    gc.collect()
+    assert [ref() for ref in alive] == [None, None]
+
+
+def compiled(compute):
+    """Return how many programs are kept after a call that finds as many as before, or one more."""
+    found = as_program(compute, X)
+    return len(_programs._KEPT), np.asarray(found)
+
+
+def test_equal_operations_share_a_program_and_others_do_not():
+    a, b = np.float32([1, 2]), np.float32([5, 7])
+    for c in (a, b):
+        kept, found = compiled(lambda c=c: jnp.sin(jnp.asarray(c)) * 2)
+        assert kept == 1
+        np.testing.assert_allclose(found, np.sin(c) * 2, rtol=1e-6)
+    cases = [
+        lambda: jnp.sin(jnp.asarray(a)) * 3,  # another literal
+        lambda: jnp.cos(jnp.asarray(a)) * 2,
+        lambda: jnp.sin(jnp.asarray(a)) * jnp.asarray(b),
+        lambda: jnp.sin(jnp.asarray(b[:1])) * 2,  # another shape
+        lambda: jnp.cumsum(jnp.asarray(a)),
+        lambda: jnp.cumsum(jnp.asarray(a)[::-1]),
+        lambda: jax.lax.scan(lambda c, x: (c + x, c * x), 0.0, jnp.asarray(a))[1],
+        lambda: jax.lax.scan(lambda c, x: (c + x, c - x), 0.0, jnp.asarray(a))[1],
+        lambda: jnp.where(jnp.asarray(a) > 1, jnp.asarray(a), 0),
+        lambda: jax.jit(lambda y: y * np.float32([3, 4]))(jnp.asarray(a)),
+        lambda: jax.jit(lambda y: y * np.float32([3, 5]))(jnp.asarray(a)),
+    ]
+    for number, compute in enumerate(cases, start=2):
+        kept, found = compiled(compute)
+        assert kept == number
+        np.testing.assert_allclose(found, compute(), rtol=1e-6)
+        assert compiled(compute)[0] == number
+
+
+def test_programs_with_functions_of_their_own_are_not_kept():
+    def host(y):
+        return jax.pure_callback(lambda y: np.asarray(y), jax.ShapeDtypeStruct((2,), X.dtype), y)
+
+    @jax.custom_jvp
+    def ruled(y):
+        return y * 2
+
+    ruled.defjvp(lambda primals, tangents: (ruled(*primals), 2 * tangents[0]))
+    large = jnp.arange(1000.0)
+    inner = jax.jit(lambda y: y + large[:2])
+    for fun, factor, shift in ((host, 1, 0), (ruled, 2, 0)):
+        kept, found = compiled(lambda fun=fun: fun(jnp.asarray(X)))
+        assert kept == 0
+        np.testing.assert_allclose(found, factor * X + shift, rtol=1e-6)
+    _, found = compiled(lambda: inner(jnp.asarray(X)))
+    np.testing.assert_allclose(found, X + np.float32([0, 1]), rtol=1e-6)
+
+
+def test_the_oldest_go_first(monkeypatch):
+    monkeypatch.setattr(_programs, "_MOST", 2)
+    for factor in (2, 3, 2, 4, 2):
+        kept, found = compiled(lambda f=factor: jnp.asarray(X) * f)
+        np.testing.assert_allclose(found, factor * X, rtol=1e-6)
+        assert kept <= 2
+    literals = [str(key) for key in _programs._KEPT]
+    assert len(literals) == 2
+
+
+def test_in_a_trace_nothing_is_compiled_apart():
+    found = jax.jit(lambda x: as_program(lambda: jnp.sin(x), x))(X)
+    np.testing.assert_allclose(found, np.sin(X), rtol=1e-6)
+    assert not _programs._KEPT
+    slope = jax.grad(lambda c: jnp.sum(as_program(lambda: c * jnp.sin(jnp.asarray(X)), X)))(2.0)
+    np.testing.assert_allclose(slope, np.sum(np.sin(X)), rtol=1e-6)
