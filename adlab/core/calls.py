@@ -124,10 +124,16 @@ def argument(name: str, args: Sequence[Any], argnums: Argnums) -> PyTree:
 
 
 def check_arguments(argnums: Any, has_aux: Any = False) -> None:
-    """Raise TypeError unless `argnums` is an integer or a tuple of them, and `has_aux` a bool."""
-    several = argnums if isinstance(argnums, tuple) and argnums else (argnums,)
-    if any(isinstance(place, bool) or not isinstance(place, int) for place in several):
+    """Raise TypeError unless `argnums` is an integer or a tuple of them, and `has_aux` a bool.
+
+    ValueError where the tuple is empty.
+    """
+    several = argnums if isinstance(argnums, tuple) else (argnums,)
+    integers = (int, np.integer)
+    if any(isinstance(place, bool) or not isinstance(place, integers) for place in several):
         raise TypeError(f"argnums must be an integer or a tuple of integers, got {argnums!r}")
+    if not several:
+        raise ValueError("argnums must name at least one argument, got ()")
     if not isinstance(has_aux, bool):
         raise TypeError(f"has_aux must be True or False, got {has_aux!r}")
 

@@ -18,6 +18,7 @@ from adlab.core.types import Array
 
 __all__ = [
     "at_least",
+    "chunk_size",
     "concrete",
     "in_trace",
     "nearest",
@@ -79,6 +80,14 @@ def at_least(name: str, value: Any, bound: int) -> None:
         raise ValueError(f"{name} must be >= {bound}, got {value!r}")
 
 
+def chunk_size(value: Any) -> None:
+    """Raise unless `value` is "auto" or an integer of 1 or more."""
+    if isinstance(value, str):
+        one_of("chunk_size", value, ["auto"])
+    else:
+        at_least("chunk_size", value, 1)
+
+
 def require_key(function: str, key: Array | None) -> Array:
     """Return the random key; raise TypeError unless the function named got one."""
     dtype, ndim = getattr(key, "dtype", None), np.ndim(key) if key is not None else 0
@@ -100,11 +109,15 @@ def require_inexact(function: str, x: Any) -> None:
     """
     leaves = jax.tree_util.tree_leaves_with_path(x)
     for path, leaf in leaves:
-        dtype = jnp.result_type(leaf)
+        try:
+            dtype: Any = jnp.result_type(leaf)
+        except (TypeError, ValueError):  # no array
+            dtype = type(leaf)
         if not jnp.issubdtype(dtype, jnp.floating):
             place = jax.tree_util.keystr(path) or "x"
+            got = dtype.__name__ if isinstance(dtype, type) else dtype
             raise TypeError(
-                f"{function}: {place} must be real floating-point, got {dtype}; convert it, or "
+                f"{function}: {place} must be real floating-point, got {got}; convert it, or "
                 "close over it so that only floating-point leaves are differentiated"
             )
     if not any(map(np.size, jax.tree.leaves(x))):

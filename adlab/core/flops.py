@@ -48,7 +48,7 @@ _FREE = frozenset(
     ]
 )
 _TWOFOLD = frozenset(["one_minus_square"])  # 1 - t^2 of tanh's derivative, a primitive of new JAX
-_BULK = frozenset(["reduce", "sort", "scatter", "scatter-add", "scatter_add", "scatter-mul"])
+_BULK = ("reduce", "sort", "scatter")  # beginnings of names: their bodies run for every element
 # Of an m x n matrix, to leading order; textbook counts of the usual dense algorithms.
 _FACTORISATIONS: dict[str, Callable[[int, int], float]] = {
     "cholesky": lambda _, n: n**3 / 3,
@@ -113,7 +113,7 @@ def _equation(eqn: jex.JaxprEqn) -> Work:
         return count_jaxpr(eqn.params["jaxprs"].solve.jaxpr)
     if name == "cond":
         return max(inner, key=lambda work: (work.flops, work.bytes))
-    if name in CUSTOM_RULES or (len(inner) == 1 and name not in _BULK):
+    if name in CUSTOM_RULES or (len(inner) == 1 and not name.startswith(_BULK)):
         return inner[0]
     moved = sum(num_bytes(atom.aval) for atom in (*eqn.invars, *eqn.outvars))
     return Work(_flops(eqn), moved)
@@ -138,6 +138,9 @@ def _flops(eqn: jex.JaxprEqn) -> int:
     if name == "triangular_solve":
         *batch, n, _ = shapes[0]
         return math.prod(shapes[1]) * n
-    if name.startswith(_REDUCTIONS) or name in _BULK:
+    if "window_dimensions" in eqn.params:
+        window: tuple[int, ...] = eqn.params["window_dimensions"]
+        return math.prod(out) * math.prod(window)
+    if name.startswith((*_REDUCTIONS, *_BULK)):
         return math.prod(shapes[0])
     return math.prod(out) * (2 if name in _TWOFOLD else 1)

@@ -15,6 +15,7 @@ import numpy as np
 
 from adlab.core import checks, trees
 from adlab.core._programs import one_program
+from adlab.core.types import PyTree
 
 __all__ = [
     "Law",
@@ -28,7 +29,6 @@ __all__ = [
     "sphere",
 ]
 
-PyTree = Any
 LawName = Literal["sphere", "gaussian", "rademacher", "coordinate", "orthogonal"]
 _WORD = 32
 

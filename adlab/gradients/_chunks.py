@@ -8,11 +8,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from adlab.core import checks, jaxprs, trees
+from adlab.core import jaxprs, trees
 from adlab.core._programs import as_program
 from adlab.core.types import Array, ChunkSize, PyTree
 
-__all__ = ["check_chunk_size", "chunk_length", "over_coordinates"]
+__all__ = ["chunk_length", "over_coordinates"]
 
 # Measured on CPU. Products with matrices gain from being taken together, until the points leave
 # the cache; elementwise functions gain while the loop's own overhead counts; a call back to Python
@@ -21,14 +21,6 @@ _PRODUCTS = frozenset(["dot_general", "conv_general_dilated"])
 _PRODUCT_CHUNK = 8
 _PLAIN_CHUNK, _PLAIN_DIM = 2, 2048
 _CALLBACK_CHUNK, _MOST_NUMBERS = 64, 1 << 20
-
-
-def check_chunk_size(chunk_size: Any) -> None:
-    """Raise unless `chunk_size` is "auto" or an integer of 1 or more."""
-    if isinstance(chunk_size, str):
-        checks.one_of("chunk_size", chunk_size, ["auto"])
-    else:
-        checks.at_least("chunk_size", chunk_size, 1)
 
 
 def chunk_length(chunk_size: ChunkSize, fun: Callable[[PyTree], Any], x: PyTree, count: int) -> int:

@@ -18,7 +18,7 @@ from adlab.core.cost import Cost
 from adlab.core.nodes import register
 from adlab.core.probes import Law, LawName
 from adlab.core.types import Argnums, Array, ChunkSize, Key, PyTree, ScalarFn
-from adlab.gradients._chunks import check_chunk_size, chunk_length
+from adlab.gradients._chunks import chunk_length
 from adlab.gradients.gradient_fn import GradientFn, gradient_fn
 from adlab.gradients.method import Method
 
@@ -156,7 +156,7 @@ def probed(
     """Return the gradient of `fun` from a kind of slope, after a check of what all kinds share."""
     probes.resolve(law)
     checks.at_least("num_probes", num_probes, 1)
-    check_chunk_size(chunk_size)
+    checks.chunk_size(chunk_size)
     return gradient_fn(fun, argnums, has_aux, Probed(factory, slope, law, num_probes, chunk_size))
 
 

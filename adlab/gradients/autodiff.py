@@ -9,12 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adlab.core import trees
+from adlab.core import checks, trees
 from adlab.core.calls import Bound
 from adlab.core.cost import Cost
 from adlab.core.nodes import register
 from adlab.core.types import Argnums, Array, ChunkSize, Key, PyTree, ScalarFn
-from adlab.gradients._chunks import check_chunk_size, chunk_length, over_coordinates
+from adlab.gradients._chunks import chunk_length, over_coordinates
 from adlab.gradients.gradient_fn import GradientFn, gradient_fn
 from adlab.gradients.method import Method
 
@@ -144,7 +144,7 @@ def forward_mode(
 
     Source: Wengert (1964), doi:10.1145/355586.364791.
     """
-    check_chunk_size(chunk_size)
+    checks.chunk_size(chunk_size)
     return gradient_fn(fun, argnums, has_aux, ForwardMode(forward_mode, chunk_size))
 
 

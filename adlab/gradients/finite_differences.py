@@ -17,7 +17,7 @@ from adlab.core.cost import Cost
 from adlab.core.nodes import register
 from adlab.core.types import Argnums, Array, ChunkSize, Key, PyTree, ScalarFn
 from adlab.gradients import _complex_step, _ladders
-from adlab.gradients._chunks import check_chunk_size, chunk_length, over_coordinates
+from adlab.gradients._chunks import chunk_length, over_coordinates
 from adlab.gradients._step_checks import DIRECTIONS, require_accuracy
 from adlab.gradients.gradient_fn import GradientFn, gradient_fn
 from adlab.gradients.measured_steps import EVALUATIONS, measurable, measure
@@ -326,7 +326,7 @@ def finite_difference(
     (2012), doi:10.1145/2168773.2168777, for steps that suit the noise.
     """
     checks.one_of("scheme", scheme, ["forward", "central", "richardson", "complex"])
-    check_chunk_size(chunk_size)
+    checks.chunk_size(chunk_size)
     h, rule = step_or_rule("step", step)
     method: Method = FiniteDifference(finite_difference, scheme, h, rule, chunk_size)
     if scheme == "complex":

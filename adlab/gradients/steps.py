@@ -38,7 +38,8 @@ def step_or_rule(name: str, step: Any) -> tuple[Any, StepRule]:
     checks.positive(name, step)
     if not checks.concrete(step):
         dtype = jnp.result_type(step)
-        if np.shape(step) != () or not jnp.issubdtype(dtype, jnp.floating):
+        number = jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)
+        if np.shape(step) != () or not number:
             raise TypeError(
                 f"{name} must be a positive real number, got shape {np.shape(step)} of {dtype}"
             )

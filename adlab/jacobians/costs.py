@@ -13,9 +13,9 @@ import numpy as np
 from adlab.core import flops
 from adlab.core.calls import check_arguments
 from adlab.core.jaxprs import equations, num_bytes, subjaxprs
-from adlab.core.types import ChunkSize, PyTree, TreeFn
+from adlab.core.types import Argnums, ChunkSize, PyTree, TreeFn
 from adlab.jacobians import mixed, sweeps
-from adlab.jacobians.selection import Argnums, Selection, select
+from adlab.jacobians.selection import Selection, select
 
 __all__ = ["ChunkSize", "JacobianCosts", "ModeCost", "cost_table", "jacobian_costs", "sweep_chunk"]
 

@@ -9,11 +9,12 @@ import jax
 import jax.numpy as jnp
 
 from adlab.core import checks
-from adlab.jacobians.selection import Argnums, Selection, call_key
+from adlab.core.types import Argnums, PyTree
+from adlab.jacobians.selection import Selection, call_key
 
 __all__ = ["import_asdex", "sparse"]
 
-PyTree = Any
+_KEPT = 8  # coloured patterns, each with the values that it was found at
 
 
 def import_asdex() -> Any:
@@ -57,6 +58,11 @@ def sparse(
     """
     asdex = import_asdex()
     argnums, args, kwargs = call
+    if any(map(_is_key, jax.tree.leaves((args, kwargs)))):
+        raise TypeError(
+            "mode=\"sparse\" can't take random keys, which asdex doesn't follow: draw before, and "
+            "pass the numbers"
+        )
     key = call_key(argnums, args, kwargs, values=True)
     x: tuple[PyTree, ...] = (jax.tree.map(jnp.asarray, chosen.x),)
     options: dict[str, Any] = {"has_aux": chosen.has_aux}
@@ -72,5 +78,12 @@ def sparse(
             coloring = asdex.jacobian_coloring(chosen.full, *x, **options)
             if key is not None:
                 patterns[key] = coloring
+                if len(patterns) > _KEPT:
+                    del patterns[next(iter(patterns))]  # the oldest
         found = asdex.jacobian_from_coloring(chosen.full, coloring, chunk_size=chunk, **options)(*x)
     return found if chosen.has_aux else (found, None)
+
+
+def _is_key(leaf: Any) -> bool:
+    dtype = getattr(leaf, "dtype", None)
+    return dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)

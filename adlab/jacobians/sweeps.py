@@ -38,22 +38,16 @@ def forward(chosen: Selection, chunk: int) -> tuple[PyTree, Any]:
     Intermediates take memory O(chunk) times what one evaluation takes at its widest.
     """
     x, count = chosen.x, chosen.inputs
+
+    def push(index: jax.Array) -> PyTree:
+        return jax.jvp(chosen.fun, (x,), (_unit(index, x),))[1]
+
     if chunk >= count:
-
-        def push(index: jax.Array) -> tuple[PyTree, Any]:
-            tangent = _unit(index, x)
-            if not chosen.has_aux:
-                return jax.jvp(chosen.full, (x,), (tangent,))[1], None
-            _, column, aux = jax.jvp(chosen.full, (x,), (tangent,), has_aux=True)
-            return column, aux
-
-        columns, aux = jax.vmap(push, out_axes=(-1, None))(jnp.arange(count))
+        columns = jax.vmap(push, out_axes=-1)(jnp.arange(count))
     else:
-        stacked = _chunked(
-            lambda index: jax.jvp(chosen.fun, (x,), (_unit(index, x),))[1], count, chunk
-        )
+        stacked = _chunked(push, count, chunk)
         columns = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, -1), stacked)
-        aux = chosen.full(x)[1] if chosen.has_aux else None
+    aux = chosen.full(x)[1] if chosen.has_aux else None
     ends = _ends(jax.tree.leaves(x))
     rows = [jnp.split(leaf, ends, axis=-1) for leaf in jax.tree.leaves(columns)]
     return chosen.assemble(rows), aux

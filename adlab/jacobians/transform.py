@@ -10,15 +10,15 @@ import jax
 
 from adlab.core import _devices, _shardings, checks
 from adlab.core.calls import calling, check_arguments
+from adlab.core.types import Argnums, PyTree
 from adlab.jacobians import sweeps
 from adlab.jacobians.costs import ChunkSize, cost_table, sweep_chunk
 from adlab.jacobians.mixed import mixed
-from adlab.jacobians.selection import Argnums, Selection, call_key, select
+from adlab.jacobians.selection import Selection, call_key, select
 from adlab.jacobians.sparse import import_asdex, sparse
 
 __all__ = ["jacobian"]
 
-PyTree = Any
 Mode = Literal["auto", "forward", "reverse", "mixed", "sparse"]
 
 
@@ -38,7 +38,9 @@ def jacobian(
     * "mixed": elimination of the vertices of the computational graph, in the cheapest order found
       (`adlab.graphs`). Wins where the function narrows between wide ends.
     * "sparse": columns or rows that share no entry are swept together, as many sweeps as colours;
-      the pattern is found and coloured by asdex at the first call of given shapes, and kept.
+      the pattern is found and coloured by asdex at the first call with given shapes of x and given
+      values of the other arguments, on which it may depend; the last eight are kept. A value that
+      is new at each call, as a batch, is better closed over by a function of x that is jitted.
     * "auto": by `jacobian_costs`, from shapes alone. Elimination is considered under `jax.jit` and
       with chunk_size="auto" only: it takes the function apart at every trace, and isn't chunked.
 
@@ -76,10 +78,7 @@ def jacobian(
     if not callable(fun):
         raise TypeError(f"fun must be callable, got {fun!r}")
     checks.one_of("mode", mode, get_args(Mode))
-    if isinstance(chunk_size, str):
-        checks.one_of("chunk_size", chunk_size, ["auto"])
-    else:
-        checks.at_least("chunk_size", chunk_size, 1)
+    checks.chunk_size(chunk_size)
     check_arguments(argnums, has_aux)
     if mode == "sparse":
         import_asdex()

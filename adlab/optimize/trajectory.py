@@ -11,11 +11,10 @@ import numpy as np
 
 from adlab.core import checks
 from adlab.core.cost import Cost
+from adlab.core.types import PyTree
 from adlab.optimize.rates import log_grid
 
 __all__ = ["Trajectory"]
-
-PyTree = Any
 
 
 @dataclass(frozen=True, eq=False)

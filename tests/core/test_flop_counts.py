@@ -1,5 +1,6 @@
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from adlab.core.flops import Work, count
@@ -141,3 +142,19 @@ def test_factorisations_count_their_textbook_flops(fun, flops):
 def test_the_derivative_of_tanh_counts_its_square_and_its_difference_on_every_jax():
     # tanh x, then (1 - t^2) times the cotangent: one sum more where JAX writes (1 - t)(1 + t)
     assert count(jax.grad(jnp.tanh), 1.0).flops in (4, 5)
+
+
+def test_bodies_of_scatters_and_windows_run_for_every_element():
+    x, at, b = np.ones(1000, np.float32), np.arange(500), np.ones(500, np.float32)
+    add, least = (
+        count(lambda x, b, name=name: getattr(x.at[at], name)(b), x, b).flops
+        for name in ("add", "min")
+    )
+    assert least == add
+    assert add >= 500
+
+    def windowed(body):
+        return lambda x: jax.lax.reduce_window(x, np.float32(0), body, (8,), (1,), "valid")
+
+    own = count(windowed(lambda a, b: a + b * 2), x).flops
+    assert own == count(windowed(jax.lax.add), x).flops == 8 * 993

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from adlab.jacobians import jacobian, jacobian_costs
@@ -17,7 +18,7 @@ X = jnp.ones(3)
         ({"chunk_size": 2.0}, TypeError, "chunk_size must be an integer >= 1, got 2.0"),
         ({"chunk_size": "all"}, ValueError, "chunk_size must be one of 'auto', got 'all'"),
         ({"argnums": 1.5}, TypeError, "argnums must be an integer or a tuple"),
-        ({"argnums": ()}, TypeError, "argnums must be an integer or a tuple"),
+        ({"argnums": ()}, ValueError, "argnums must name at least one argument"),
     ],
 )
 def test_bad_options_are_refused_at_once(options, error, message):
@@ -87,3 +88,26 @@ def test_a_function_that_has_no_derivative_either_way_says_why():
 
     with pytest.raises(TypeError, match="forward-mode"):
         jacobian(loop)(X)
+
+
+@pytest.mark.parametrize("chunk_size", [1, 2, "auto"])
+@pytest.mark.parametrize("mode", ["forward", "reverse"])
+def test_auxiliary_data_needn_t_be_arrays(mode, chunk_size):
+    transform = jacobian(
+        lambda x: (x**2, {"name": "square"}), mode=mode, chunk_size=chunk_size, has_aux=True
+    )
+    found, aux = transform(np.float32([1, 2, 3]))
+    np.testing.assert_allclose(found, np.diag([2, 4, 6]))
+    assert aux == {"name": "square"}
+
+
+def test_empty_argnums_are_a_wrong_value_and_numpys_integers_are_taken():
+    with pytest.raises(ValueError, match=r"argnums must name at least one argument, got \(\)"):
+        jacobian(jnp.sin, argnums=())
+    found = jacobian(jnp.sin, argnums=np.int64(0))(np.float32(0.5))
+    np.testing.assert_allclose(found, np.cos(0.5), rtol=1e-6)
+
+
+def test_what_is_no_array_is_named():
+    with pytest.raises(TypeError, match=r"\['n'\] must be real floating-point, got str"):
+        jacobian(lambda x: x["w"] * 2)({"w": np.ones(2, np.float32), "n": "s"})

@@ -134,3 +134,31 @@ def test_patterns_that_depend_on_other_arguments_are_found_anew():
         permuted = np.eye(5)[order]  # (P x) * x
         expected = np.diag(permuted @ x) + x[:, None] * permuted
         np.testing.assert_array_equal(dense(j(jnp.asarray(x), other)), expected)
+
+
+@needs_asdex
+def test_only_the_last_patterns_are_kept(monkeypatch):
+    found, colour = [], asdex.jacobian_coloring
+
+    def counted(*args, **kwargs):
+        found.append(args)
+        return colour(*args, **kwargs)
+
+    monkeypatch.setattr(asdex, "jacobian_coloring", counted)
+    sparse = jacobian(lambda x, a: x * a, mode="sparse")
+    x, others = np.float32([1, 2, 3]), np.arange(1, 13, dtype=np.float32)[:, None] * np.ones(3, "f")
+    for number, a in enumerate(others, start=1):
+        np.testing.assert_allclose(dense(sparse(x, a)), np.diag(a))
+        assert len(found) == number
+    sparse(x, others[-1])
+    assert len(found) == len(others)  # found before
+    sparse(x, others[0])
+    assert len(found) == len(others) + 1  # long gone
+
+
+@needs_asdex
+def test_random_keys_are_refused_with_what_to_do():
+    sparse = jacobian(lambda x, key: x * jax.random.normal(key, x.shape), mode="sparse")
+    for run in (sparse, jax.jit(sparse)):
+        with pytest.raises(TypeError, match=r"mode=\"sparse\" can't take random keys.*draw before"):
+            run(np.float32([1, 2, 3]), jax.random.key(0))
