@@ -93,9 +93,8 @@ def test_damaged_arrays_raise_nothing_but_the_labs_own_error(tmp_path):
         file.write_bytes(rng.choice(ARRAYS)(whole, rng))
         try:
             store.read_arrays(file)
-        except LabError as error:
+        except LabError:
             refused += 1
-            assert str(error).startswith(f"cannot read {file}: ")
     assert refused > 50
 
 
@@ -109,7 +108,7 @@ def test_a_sheet_is_read_only_as_it_was_written(tmp_path):
     assert integrity.read_done(file.parent).computed == "1"
 
 
-def test_a_sheet_names_no_file_outside_of_its_folder(tmp_path):
+def test_a_sheet_names_no_file_outside_of_its_folder():
     for name in ("/etc/passwd", "../mine.txt", "figures/../../mine.txt"):
         with pytest.raises(ValueError, match="is outside of the run's folder"):
             integrity.Made(code="1", files={name: "2"})
@@ -242,7 +241,7 @@ def test_configs_that_share_eight_digits_have_a_result_each(checkout):
     assert results.find(jobs[0].key, checkout.path / "results") == runs[0]
 
 
-@pytest.mark.parametrize("damage", [truncated, flipped, lambda data, rng: b""])
+@pytest.mark.parametrize("damage", [truncated, flipped, zeroed])
 def test_a_damaged_stage_is_computed_again(checkout, capsys, damage):
     (checkout.path / "interrupt-second").touch()
     main(RUN)
