@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,12 @@ def currency(folder: Path) -> str:
         case "damaged" | "wreck":
             return f"damaged; compute it again with {listing.command(folder)}"
     return "stale: sources or versions changed since"
+
+
+def brief(folder: Path) -> str:
+    """Return the state of a run in a word or two."""
+    said = currency(folder)
+    return "to be drawn again" if said.startswith("current,") else re.split("[;:]", said)[0]
 
 
 def figures(folder: Path, langs: Collection[str] | None = None) -> list[Path]:
