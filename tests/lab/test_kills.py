@@ -3,7 +3,6 @@
 import io
 import os
 import threading
-import time
 
 import pytest
 
@@ -131,7 +130,7 @@ def test_who_draws_is_waited_for_and_who_computes_isnt(checkout, monkeypatch, ca
         assert main(["plot", "decay"]) == 1
     assert "is being computed by process" in capsys.readouterr().err
     drawn, waited = threading.Event(), []
-    monkeypatch.setattr(time, "sleep", lambda seconds: (waited.append(seconds), drawn.wait(0.01)))
+    monkeypatch.setattr("time.sleep", lambda seconds: (waited.append(seconds), drawn.wait(0.01)))
 
     def plot():
         with store.hold(place, "plot"):

@@ -204,13 +204,13 @@ def test_seconds_that_nobody_took_arent_told_as_none():
 def test_where_no_terminal_is_a_line_comes_now_and_then(monkeypatch):
     from rich.console import Console
 
-    now, text = [0.0], io.StringIO()
-    monkeypatch.setattr(progress.time, "perf_counter", lambda: now[0])
+    moment, text = [0.0], io.StringIO()
+    monkeypatch.setattr(progress.time, "perf_counter", lambda: moment[0])
     shown = lab.Progress(console=Console(file=text, width=80))
 
     def compute():
         for step in range(1, 101):
-            now[0] += 4.0
+            moment[0] += 4.0
             shown.update(step, 100, "f = 0.5 [x]" if step == 6 else "")
         return {}
 
