@@ -78,7 +78,7 @@ def test_a_run_that_is_killed_anywhere_can_be_run_again(checkout, monkeypatch, a
 
 
 def test_a_run_that_is_killed_after_its_data_are_stored_computes_nothing_again(
-    checkout, monkeypatch
+    checkout, monkeypatch, capsys
 ):
     def dying(*_):
         raise Killed
@@ -88,7 +88,9 @@ def test_a_run_that_is_killed_after_its_data_are_stored_computes_nothing_again(
         with pytest.raises(Killed):
             main(RUN)
     assert checkout.results == []
+    capsys.readouterr()
     assert main(RUN) == 0
+    assert "nothing computed" in capsys.readouterr().out  # nor taken from stages
     assert_whole(checkout)
     assert checkout.computed == ["first", "second"]
 
