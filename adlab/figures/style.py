@@ -5,8 +5,9 @@ slide, a larger type or another language makes of a figure.
 """
 
 import contextlib
+import contextvars
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +16,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from adlab.figures import labels
 from adlab.figures.colors import TONES, ink, tint, tone
@@ -59,6 +61,9 @@ _LOOKS = {
 }
 _SPARE_TONES = ("indigo", "wine", "brown", "olive")
 _SPARE_MARKERS = ("X", "*", "h", "<", ">")
+
+_NOTE = contextvars.ContextVar("note", default="")
+_NOTE_HEIGHT = 0.03  # of the figure, kept free below for the note
 
 _RC: Any = {
     "figure.figsize": SLIDE,
@@ -111,6 +116,7 @@ def context(
     theme: Literal["light", "dark"] = "light",
     scale: float = 1.0,
     titles: bool = True,
+    note: str = "",
 ) -> Iterator[None]:
     """Draw for a slide, in the language `lang`, inside the `with` block.
 
@@ -119,12 +125,17 @@ def context(
       theme: "light", or "dark" for a dark slide.
       scale: factor of type, lines and markers relative to the picture.
       titles: whether figures carry their titles.
+      note: what `save` writes into the lower right corner, below all else, such as a profile.
 
     Raises:
       ValueError: one of them isn't known, or the scale is outside [0.5, 2].
     """
-    with labels.speak(lang), wear(Look(theme, scale, titles)), mpl.rc_context(_rc()):
-        yield
+    before = _NOTE.set(note)
+    try:
+        with labels.speak(lang), wear(Look(theme, scale, titles)), mpl.rc_context(_rc()):
+            yield
+    finally:
+        _NOTE.reset(before)
 
 
 def _rc() -> Any:
@@ -148,29 +159,45 @@ def shades(method: str, count: int) -> list[str]:
     return [tint(color(method), weight) for weight in weights]
 
 
-def save(figure: Figure, stem: Path) -> list[Path]:
+def save(figure: Figure, stem: Path, formats: Sequence[str] | None = None) -> list[Path]:
     """Write `stem`.svg, .pdf and .png; the same figure gives the same bytes, today and tomorrow.
 
     The layout is settled once and kept, so that the three files agree and so does a second call.
     Missing folders are made.
 
+    Args:
+      figure: what to write.
+      stem: path of the files without their endings.
+      formats: some of `FORMATS` alone.
+
     Returns:
-      The three paths.
+      The paths.
     """
     stem = Path(stem)
     stem.parent.mkdir(parents=True, exist_ok=True)
-    paths = [stem.with_name(f"{stem.name}.{suffix}") for suffix in FORMATS]
+    formats = FORMATS if formats is None else formats
+    paths = [stem.with_name(f"{stem.name}.{suffix}") for suffix in formats]
     with mpl.rc_context(_rc()):
+        if _NOTE.get():
+            _write_note(figure, _NOTE.get())
         finish(figure)
         figure.draw_without_rendering()
         figure.set_layout_engine("none")
         dpi = figure.dpi
-        for path, suffix in zip(paths, FORMATS, strict=True):
+        for path, suffix in zip(paths, formats, strict=True):
             figure.set_dpi(mpl.rcParams["savefig.dpi"])  # each canvas leaves its own
             canvas, undated = _CANVASES[suffix]
             getattr(canvas(figure), f"print_{suffix}")(path, metadata=undated)
         figure.set_dpi(dpi)
     return paths
+
+
+def _write_note(figure: Figure, note: str) -> None:
+    """Write a small note below all else; the layout leaves room for it."""
+    engine = figure.get_layout_engine()
+    if isinstance(engine, ConstrainedLayoutEngine):
+        engine.set(rect=(0, _NOTE_HEIGHT, 1, 1 - _NOTE_HEIGHT))
+    figure.text(0.995, 0.004, note, ha="right", va="bottom", fontsize=14, color=tone("muted"))
 
 
 def _look(method: str) -> tuple[str, str]:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pydantic
 
-from adlab.lab import experiment, overrides, refusals, registries, toml
+from adlab.lab import experiment, integrity, overrides, refusals, registries, toml
 from adlab.lab.errors import ConfigError, LabError, UsageError
 
 
@@ -46,6 +45,8 @@ class Job:
       plugin_files: the files of the modules that the config's own kinds come from.
       config_file: where the config was read.
       plugins: modules that were allowed.
+      profile: that was merged over the base.
+      changes: overrides, dotted path -> value.
     """
 
     name: str
@@ -55,6 +56,8 @@ class Job:
     plugin_files: tuple[Path, ...]
     config_file: Path
     plugins: tuple[str, ...]
+    profile: str | None = None
+    changes: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def sources(self) -> tuple[Path, ...]:
@@ -67,10 +70,14 @@ class Job:
         return {"experiment": self.name, **plain(self.config)}
 
     @property
+    def identity(self) -> str:
+        """The hash of the resolved config, in full."""
+        return integrity.identity(self.resolved)
+
+    @property
     def key(self) -> str:
-        """`<experiment>-<hash of the resolved config>`, the name of the run's folder."""
-        text = json.dumps(self.resolved, sort_keys=True, ensure_ascii=False)
-        return f"{self.name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+        """`<experiment>-<8 digits of that hash>`, the name of the run's folder."""
+        return f"{self.name}-{self.identity[:8]}"
 
 
 def plain(config: pydantic.BaseModel) -> dict[str, Any]:
@@ -115,7 +122,10 @@ def load(
     tables, problems = overrides.apply(tables, changes, _defaults(module.Config))
     config = _validate(module.Config, tables, path, problems)
     files = tuple(sorted({plugin.absolute() for plugin in own}))
-    return Job(name, config, module, file.absolute(), files, path.absolute(), tuple(plugins))
+    return Job(
+        name, config, module, file.absolute(), files, path.absolute(), tuple(plugins),
+        profile, changes,
+    )  # fmt: skip
 
 
 def importable(path: Path) -> None:
