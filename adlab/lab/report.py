@@ -118,7 +118,7 @@ def by_basis(verdicts: Sequence[Verdict]) -> dict[Basis | None, dict[str, int]]:
     """Return, for each class that occurs, how many hold, fail, are undecided; None comes last."""
     found: dict[Basis | None, dict[str, int]] = {}
     for basis in (*BASES, None):
-        mine = [v.outcome for v in verdicts if v.basis == basis]
+        mine: list[str] = [v.outcome for v in verdicts if v.basis == basis]
         if mine:
             found[basis] = {outcome: mine.count(outcome) for outcome in _STYLES}
     return found

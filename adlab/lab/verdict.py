@@ -250,9 +250,9 @@ class Verdict:
         if "key" in value:
             claim = Text.from_json({"key": value["key"], "params": value["params"]})
         numbers = ("measured", "low", "high", "expected", "tolerance")
-        fields = {name: float(value[name]) for name in numbers}
-        about = {"kind": value.get("kind", "interval"), "basis": value.get("basis")}
-        return cls(claim, **fields, control=value["control"], side=value["side"], **about)
+        fields: dict[str, Any] = {name: float(value[name]) for name in numbers}
+        fields |= {"kind": value.get("kind", "interval"), "basis": value.get("basis")}
+        return cls(claim, **fields, control=value["control"], side=value["side"])
 
 
 def _plain(value: Any) -> Any:

@@ -9,7 +9,7 @@ import numpy as np
 
 from adlab import optimize
 from adlab.lab import Text, Verdict
-from adlab.lab.verdict import Kind
+from adlab.lab.verdict import Basis, Kind
 from adlab.optimize import Interval
 
 from . import controls, fits, real_data
@@ -68,11 +68,12 @@ def crossing(data: Arrays, config: Config, cell: str) -> float:
 
 def _verdict(
     claim: Text, interval: Interval, expected: float, tolerance: float, *,
-    control: bool = False, kind: Kind = "interval",
+    control: bool = False, kind: Kind = "interval", basis: Basis = "measured",
 ) -> Verdict:  # fmt: skip
     # equal runs differ by round-off
     estimate, low, high = (round(end, 12) + 0.0 for end in interval.ends)
-    return Verdict(claim, estimate, low, high, expected, tolerance, control, kind=kind)
+    ends = (estimate, low, high)
+    return Verdict(claim, *ends, expected, tolerance, control, kind=kind, basis=basis)
 
 
 def _exact(value: float) -> Interval:
@@ -127,7 +128,9 @@ def _worst_case(data: Arrays, config: Config) -> list[Verdict]:
     ]
     farthest = optimize.farthest(found, 1.0)
     return [
-        _verdict(Text("rates.claim.worst_case_gd"), gd, 1.0, 1e-9, kind="range"),
+        _verdict(
+            Text("rates.claim.worst_case_gd"), gd, 1.0, 1e-9, kind="range", basis="identity"
+        ),
         _verdict(Text("rates.claim.worst_case", number=means.estimate.size), farthest, 1.0,
                  COLLAPSE),
     ]  # fmt: skip
@@ -138,9 +141,11 @@ def _strongly_convex(data: Arrays, config: Config) -> list[Verdict]:
     bound = margins.min()
     stiff = margins[data["strongly_convex_conditions"] >= 10]
     spare = Interval(float(stiff.mean()), float(stiff.min()), float(stiff.max()))
+    claims = [Text(f"rates.claim.strongly_convex_{name}") for name in ("bound", "spare")]
+    ends = (bound, bound, bound)  # of the exact recursion: nothing was run
     found = [
-        Verdict.at_least(Text("rates.claim.strongly_convex_bound"), bound, bound, bound, 1 - 1e-9),
-        _verdict(Text("rates.claim.strongly_convex_spare"), spare, 2.0, SLOPE, kind="range"),
+        Verdict.at_least(claims[0], *ends, 1 - 1e-9, basis="arithmetic"),
+        _verdict(claims[1], spare, 2.0, SLOPE, kind="range", basis="arithmetic"),
     ]
     ratios = [
         _scaled(interval, 1 / exact)
@@ -171,9 +176,11 @@ def _growth(data: Arrays, config: Config, i: int, spec: Any) -> list[Verdict]:
         claim = Text(
             f"rates.claim.strongly_convex_{key}", method=spec.name, exponent=f"{expected:.2g}"
         )
-        tolerance = EXACT if np.all(np.equal(factor, 1)) else SLOPE
         growth = growth_in_dimension(data, config, i, weight)
-        found.append(_verdict(claim, growth, expected, tolerance))
+        exact = bool(np.all(np.equal(factor, 1)))  # descends as gradient descent, whatever n
+        tolerance = EXACT if exact else SLOPE
+        basis: Basis = "identity" if exact else "measured"
+        found.append(_verdict(claim, growth, expected, tolerance, basis=basis))
     return found
 
 
@@ -269,8 +276,10 @@ def _controls(data: Arrays, config: Config) -> list[Verdict]:
     return [
         *found,
         _verdict(Text("rates.claim.control_rank_one"), flat, 1.0, SLOPE, control=True),
-        Verdict.at_most(Text("rates.claim.control_step", steps=controls.DIVERGING), *grown.ends,
-                        1.0, control=True),
+        Verdict.at_most(
+            Text("rates.claim.control_step", steps=controls.DIVERGING), *grown.ends, 1.0,
+            control=True, basis="measured",
+        ),
     ]  # fmt: skip
 
 
@@ -280,4 +289,4 @@ def _agreement(data: Arrays, config: Config) -> list[Verdict]:
     error = np.sqrt(full.var(ddof=1) / full.size + reduced.var(ddof=1) / reduced.size)
     z = float((full.mean() - reduced.mean()) / error)
     claim = Text("rates.claim.reduction", dim=controls.FULL_DIM)
-    return [Verdict(claim, z, z, z, 0.0, 3.0)]
+    return [Verdict(claim, z, z, z, 0.0, 3.0, basis="identity")]
