@@ -58,7 +58,8 @@ def _peaks(data: Arrays, name: Run) -> Figure:
     title = text("gpt2_memory.figure.peaks", model=text(f"gpt2_memory.run.{name}"))
     figure, axes = panels.grid(1, 2, title=title)
     account, found = data[f"account_{name}"] / MEGA, peaks.known(data, name) / MEGA
-    told = {"formula": [peaks.formula(data, name) / MEGA, np.nan], "saved": account[:, 0]}
+    by_formula = np.array([peaks.formula(data, name) / MEGA, np.nan])
+    told: Arrays = {"formula": by_formula, "saved": account[:, 0]}
     told |= {"compiled": peaks.compiled(data, name) / MEGA, "measured": np.median(found, axis=1)}
     tones = dict(zip(told, ("#999999", "#56B4E9", "#0072B2", "#D55E00"), strict=True))
     limit = 1.25 * max(np.nanmax(values) for values in told.values())

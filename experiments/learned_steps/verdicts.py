@@ -16,7 +16,6 @@ from .config import Config
 Arrays = dict[str, np.ndarray]
 CLOSE = 0.01
 REACHED = 1.5  # times the least loss: what both ways of training must reach
-SWEEP = 4  # evaluations that a reverse sweep may cost
 
 
 def verdicts(data: Arrays, config: Config) -> list[Verdict]:
@@ -66,7 +65,7 @@ def _learned(data: Arrays) -> list[Verdict]:
 def _calls(data: Arrays) -> tuple[float, float, float]:
     """Return the ratio of evaluations to `REACHED`: its geometric mean over seeds."""
     goal = REACHED * float(data["best_loss"])
-    exact = SWEEP * _first(data["learned_training"], data["learned_calls"], goal)
+    exact = float(data["price"]) * _first(data["learned_training"], data["learned_calls"], goal)
     curves, calls = data["two_point_training"], data["two_point_calls"]
     ratios = np.array([_first(curve, calls, goal) / exact for curve in curves])
     if not np.all(np.isfinite(ratios)):

@@ -121,13 +121,11 @@ def _lipschitz(ax: Axes, data: Arrays, config: Config) -> None:
 
 
 def _price(data: Arrays, config: Config) -> Figure:
-    """Draw iterations, and oracle calls, to a target against the dimension."""
+    """Draw evaluations, and their operations, to a target against the dimension."""
     figure, axes = panels.grid(1, 2, title=text("rates.figure.price"))
-    calls = data["strongly_convex_calls"]
     tones = _tones([spec.kind for spec in config.estimators])
-    for ax, key, weights in (
-        (axes[0, 0], "iterations", np.ones_like(calls)), (axes[0, 1], "oracle_calls", calls)
-    ):  # fmt: skip
+    for ax, key in zip(axes[0], ("evaluations", "operations"), strict=True):
+        weights = data[f"strongly_convex_{key}"]
         for i, spec in enumerate(config.estimators):
             k, curves = hits(data, i)
             times = [

@@ -160,17 +160,55 @@ def _strongly_convex(data: Arrays, config: Config) -> list[Verdict]:
         found.append(_verdict(claim, optimize.farthest(ratios, 1.0), 1.0, SLOPE))
     for i, spec in enumerate(config.estimators):
         found += _growth(data, config, i, spec)
+    return found + _forward_gradient(data, config)
+
+
+def _forward_gradient(data: Arrays, config: Config) -> list[Verdict]:
+    """Judge what a forward gradient costs beside the two-point estimate of the same variance.
+
+    In calls it would be half: one Jacobian-vector product in place of two evaluations.
+    """
+    found, kinds = [], [spec.kind for spec in config.estimators]
+    factors = data["strongly_convex_factor"]
+    pairs = [
+        next(((i, j) for j, other in enumerate(kinds)
+              if other == "two_point" and np.array_equal(factors[i], factors[j])), None)
+        for i, kind in enumerate(kinds) if kind == "forward_gradient"
+    ]  # fmt: skip
+    for i, place in filter(None, pairs):
+        spent = data["strongly_convex_evaluations"]
+        ratios = [
+            _scaled(_over(*pair), price)
+            for *pair, price in zip(
+                _times(data, config, i), _times(data, config, place), spent[i] / spent[place],
+                strict=True,
+            )
+        ]  # fmt: skip
+        least = min(ratios, key=lambda each: np.nan_to_num(each.low, nan=-np.inf))
+        calls = data["strongly_convex_calls"]
+        claim = Text(
+            "rates.claim.strongly_convex_forward_gradient", number=len(ratios),
+            calls=f"{calls[i, 0] / calls[place, 0]:.2g}",
+        )  # fmt: skip
+        found.append(Verdict.at_least(claim, *least.ends, 1.0, basis="measured"))
     return found
 
 
+def _over(above: Interval, below: Interval) -> Interval:
+    """Return the ratio of two independent positive estimates, within the ends of both."""
+    ends = (above.estimate / below.estimate, above.low / below.high, above.high / below.low)
+    return Interval(*ends, above.enough and below.enough)
+
+
 def _growth(data: Arrays, config: Config, i: int, spec: Any) -> list[Verdict]:
-    """Judge the growth in n of iterations, and of calls where these aren't in proportion."""
+    """Judge the growth in n of iterations, and of evaluations where these aren't in proportion."""
     dims, calls = config.full_dims, data["strongly_convex_calls"][i]
     claimed = data["strongly_convex_factor"][i]
     factor = [lecture_factor(spec, n, c) for n, c in zip(dims, claimed, strict=True)]
     found = []
-    for key, weight in (("iterations", np.ones_like(calls)), ("calls", calls)):
-        if key == "calls" and np.all(calls == calls[0]):
+    evaluations = data["strongly_convex_evaluations"][i]
+    for key, weight in (("iterations", np.ones_like(calls)), ("evaluations", evaluations)):
+        if key == "evaluations" and np.all(calls == calls[0]):
             continue
         expected = float(optimize.slope(dims, factor * weight))
         claim = Text(

@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from adlab.core.flops import Work, count
+from adlab.core.flops import Work, count, prices
 
 A, B = jnp.zeros((2, 3)), jnp.zeros((3, 5))
 V = jnp.zeros(7)
@@ -141,3 +141,12 @@ def test_factorisations_count_their_textbook_flops(fun, flops):
 def test_the_derivative_of_tanh_counts_its_square_and_its_difference_on_every_jax():
     # tanh x, then (1 - t^2) times the cotangent: one sum more where JAX writes (1 - t)(1 + t)
     assert count(jax.grad(jnp.tanh), 1.0).flops in (4, 5)
+
+
+def test_prices_are_operations_over_those_of_an_evaluation():
+    """y = sum(a x): 2 n operations; with a tangent 4 n, with the gradient 3 n."""
+    n = 50
+    found = prices(lambda x, a: jnp.sum(a * x["x"]), {"x": jnp.ones(n)}, jnp.ones(n))
+    assert (found.value, found.jvp, found.vjp) == (2 * n, 2.0, 1.5)
+    with pytest.raises(ValueError, match="must compute something"):
+        prices(lambda x: x, jnp.ones(()))
