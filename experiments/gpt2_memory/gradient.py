@@ -19,7 +19,7 @@ __all__ = ["loss", "prepare"]
 
 
 def loss(
-    model: Mapping[str, int], dtype: str, checkpoints: bool
+    model: Mapping[str, Any], dtype: str, checkpoints: bool
 ) -> tuple[models.Model, Callable[..., Any]]:
     """Return the model and the loss of the next token, with a checkpoint per layer or none."""
     remat = jax.checkpoint_policies.nothing_saveable if checkpoints else None
@@ -28,7 +28,7 @@ def loss(
 
 
 def prepare(
-    model: Mapping[str, int], sequence: int, batch: int, dtype: str, checkpoints: bool, seed: int
+    model: Mapping[str, Any], sequence: int, batch: int, dtype: str, checkpoints: bool, seed: int
 ) -> Callable[[], Any]:
     """Compile the gradient and place its arguments."""
     made, fun = loss(model, dtype, checkpoints)

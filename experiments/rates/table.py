@@ -16,6 +16,7 @@ from .verdicts import hits
 Row = dict[str, Any]
 Cost = tuple[float, float]  # calls of any kind, and evaluations
 PAIR: Cost = (2, 2.0)
+COSTS = ("calls", "evaluations")
 
 
 def table(data: Arrays, config: Config) -> list[Row]:
@@ -47,11 +48,9 @@ def _strongly_convex(data: Arrays, config: Config) -> Iterator[Row]:
     for i, spec in enumerate(config.estimators):
         k, curves = hits(data, i)
         for j, n in enumerate(config.full_dims):
-            cost = tuple(
-                float(data[f"strongly_convex_{x}"][i, j]) for x in ("calls", "evaluations")
-            )
+            calls, spent = (float(data[f"strongly_convex_{x}"][i, j]) for x in COSTS)
             yield from _curve(
-                "strongly_convex", spec.name, n, k[j], cost, "relative_gap", curves[j],
+                "strongly_convex", spec.name, n, k[j], (calls, spent), "relative_gap", curves[j],
                 config.seed,
             )  # fmt: skip
 
