@@ -60,7 +60,7 @@ def _table(verdicts: Sequence[Verdict], lang: str) -> Table:
     for verdict in verdicts:
         outcome = Styled(labels.text(f"outcome.{verdict.outcome}", lang), _STYLES[verdict.outcome])
         said = [str(render(verdict.claim, lang)), *([_basis(verdict, lang)] if classed else [])]
-        table.add_row(*said, *_numbers(verdict, lang), outcome)
+        table.add_row(*said, *numbers(verdict, lang), outcome)
     return table
 
 
@@ -124,7 +124,8 @@ def by_basis(verdicts: Sequence[Verdict]) -> dict[Basis | None, dict[str, int]]:
     return found
 
 
-def _numbers(verdict: Verdict, lang: str) -> tuple[str, str, str, str]:
+def numbers(verdict: Verdict, lang: str) -> tuple[str, str, str, str]:
+    """Return what was measured, its interval, what was expected, and the tolerance, in words."""
     half = (verdict.high - verdict.low) / 2
     measured, low, high = (rounded(x, half) for x in (verdict.measured, verdict.low, verdict.high))
     sign = {"both": "", "at_most": "<= ", "at_least": ">= "}[verdict.side]

@@ -47,7 +47,11 @@ def _bytes(data: Arrays, config: Config) -> Figure:
         name = text(f"gpt2_memory.policy.{policy}", slots=config.slots)
         kept.append((name, layers_alive(data, config, 0, policy)))
     kept.append((text("gpt2_memory.figure.head"), data["saved"][0, 0] * np.array([0, 0, 0, 1])))
-    _bars(axes[0, 0], stored, text("gpt2_memory.figure.stored"))
+    _bars(
+        axes[0, 0],
+        stored,
+        text("gpt2_memory.figure.stored", s=config.sequence, b=config.batch_size),
+    )
     _bars(axes[0, 1], kept, text("gpt2_memory.figure.checkpoints", dtype=config.dtypes[0]))
     panels.legend_below(figure, axes[0, 0], cols=2)
     return figure
