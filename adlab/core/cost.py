@@ -39,5 +39,17 @@ class Cost:
 
     @property
     def calls(self) -> int:
-        """All calls, whatever their kind: what a figure over oracle calls counts."""
+        """All calls, whatever their kind; a gradient is dearer, see `in_evaluations`."""
         return self.evaluations + self.jvps + self.vjps
+
+    def in_evaluations(self, *, jvp: float, vjp: float) -> float:
+        """Return what it costs in evaluations, where `calls` counts a gradient as a single one.
+
+        >>> Cost(evaluations=2, vjps=1).in_evaluations(jvp=2.5, vjp=3.0)
+        5.0
+
+        Args:
+          jvp: evaluations that a Jacobian-vector product costs, its value included.
+          vjp: evaluations that a gradient costs, its forward pass included.
+        """
+        return float(self.evaluations + jvp * self.jvps + vjp * self.vjps)

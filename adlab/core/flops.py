@@ -15,7 +15,7 @@ from jax.extend import core as jex
 
 from adlab.core.jaxprs import CUSTOM_RULES, num_bytes, subjaxprs
 
-__all__ = ["Work", "count", "count_jaxpr"]
+__all__ = ["Prices", "Work", "count", "count_jaxpr", "prices"]
 
 _FREE = frozenset(
     [
@@ -92,6 +92,42 @@ def count(fun: Callable[..., Any], *args: Any) -> Work:
     60
     """
     return count_jaxpr(jax.make_jaxpr(fun)(*args).jaxpr)
+
+
+@dataclass(frozen=True)
+class Prices:
+    """What derivatives of a function cost, by operations as written: the same on any machine.
+
+    Attributes:
+      value: operations of one evaluation.
+      jvp: operations of a value with a Jacobian-vector product, over those of an evaluation.
+      vjp: operations of a value with its gradient, over those of an evaluation.
+    """
+
+    value: int
+    jvp: float
+    vjp: float
+
+
+def prices(fun: Callable[..., Any], x: Any, *args: Any) -> Prices:
+    """Price the derivatives of a scalar function in its first argument, an array or a tree.
+
+    >>> import jax.numpy as jnp
+    >>> prices(lambda x: jnp.sum(jnp.tanh(x)), jnp.zeros(1000))
+    Prices(value=2000, jvp=2.5, vjp=2.0)
+
+    Raises:
+      ValueError: an evaluation counts no operations.
+    """
+
+    def ahead(x: Any, tangent: Any, *args: Any) -> Any:
+        return jax.jvp(lambda x: fun(x, *args), (x,), (tangent,))
+
+    value = count(fun, x, *args).flops
+    if not value:
+        raise ValueError("fun must compute something, got a function of no operations")
+    jvp, vjp = count(ahead, x, x, *args), count(jax.value_and_grad(fun), x, *args)
+    return Prices(value, jvp.flops / value, vjp.flops / value)
 
 
 def count_jaxpr(jaxpr: jex.Jaxpr) -> Work:

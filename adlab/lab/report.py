@@ -9,15 +9,17 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
-from adlab.lab.verdict import Verdict, render
+from adlab.lab.verdict import Basis, Verdict, render
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-_COLUMNS = ("claim", "measured", "interval", "expected", "tolerance", "outcome")
+_COLUMNS = ("claim", "basis", "measured", "interval", "expected", "tolerance", "outcome")
+_WORDS = ("claim", "basis", "outcome")
+BASES: tuple[Basis, ...] = get_args(Basis)
 _STYLES = {"holds": "green", "fails": "bold red", "undecided": "yellow"}
 
 
@@ -33,7 +35,7 @@ def console() -> Console:
 def print_verdicts(
     verdicts: Sequence[Verdict], lang: str, screen: Console, *, profile: str | None = None
 ) -> None:
-    """Print the table of verdicts and a line that counts those that hold.
+    """Print the table of verdicts, and a line that counts those that hold, of each class apart.
 
     Args:
       verdicts: of one run.
@@ -49,7 +51,7 @@ def print_verdicts(
 
         screen.print(labels.text("verdict.profile", lang, name=profile))
     screen.print(_table(verdicts, lang))
-    screen.print(summary(verdicts))
+    screen.print(summary(verdicts, lang))
 
 
 def _table(verdicts: Sequence[Verdict], lang: str) -> Table:
@@ -60,15 +62,25 @@ def _table(verdicts: Sequence[Verdict], lang: str) -> Table:
     from adlab.figures import labels
 
     table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0), show_edge=False)
+    classed = any(verdict.basis for verdict in verdicts)
     for name in _COLUMNS:
-        justify: Any = "left" if name in ("claim", "outcome") else "right"
+        if name == "basis" and not classed:
+            continue
+        justify: Any = "left" if name in _WORDS else "right"
         wide = name == "claim"
         header = labels.text(f"verdict.{name}", lang)
         table.add_column(header, justify=justify, no_wrap=not wide, ratio=1 if wide else None)
     for verdict in verdicts:
         outcome = Styled(labels.text(f"outcome.{verdict.outcome}", lang), _STYLES[verdict.outcome])
-        table.add_row(str(render(verdict.claim, lang)), *_numbers(verdict, lang), outcome)
+        said = [str(render(verdict.claim, lang)), *([_basis(verdict, lang)] if classed else [])]
+        table.add_row(*said, *numbers(verdict, lang), outcome)
     return table
+
+
+def _basis(verdict: Verdict, lang: str) -> str:
+    from adlab.figures import labels
+
+    return labels.text(f"basis.{verdict.basis}", lang) if verdict.basis else "-"
 
 
 class Verdicts(list[Verdict]):
@@ -90,14 +102,43 @@ class Verdicts(list[Verdict]):
         return screen
 
 
-def summary(verdicts: Sequence[Verdict]) -> str:
-    """Return `21 of 22 hold (1 undecided)`."""
+def summary(verdicts: Sequence[Verdict], lang: str = "en") -> str:
+    """Return `21 of 22 hold (1 undecided): measured 18 of 19, identity 3 of 3`.
+
+    Each class that occurs is counted apart; so are verdicts without a class, beside others.
+    """
+    from adlab.figures import labels
+
     counts = {o: sum(v.outcome == o for v in verdicts) for o in _STYLES}
-    rest = ", ".join(f"{n} {o}" for o, n in counts.items() if o != "holds" and n)
-    return f"{counts['holds']} of {len(verdicts)} hold" + (f" ({rest})" if rest else "")
+    total = labels.text("verdict.summary", lang, holds=counts["holds"], number=len(verdicts))
+    rest = ", ".join(
+        f"{n} {labels.text(f'outcome.{o}', lang)}" for o, n in counts.items() if o != "holds" and n
+    )
+    shares = by_basis(verdicts)
+    if set(shares) <= {None}:
+        shares = {}
+    told = ", ".join(
+        labels.text(
+            "verdict.share", lang, basis=labels.text(f"basis.{basis or 'unclassed'}", lang),
+            holds=of["holds"], number=sum(of.values()),
+        )
+        for basis, of in shares.items()
+    )  # fmt: skip
+    return total + (f" ({rest})" if rest else "") + (f": {told}" if told else "")
 
 
-def _numbers(verdict: Verdict, lang: str) -> tuple[str, str, str, str]:
+def by_basis(verdicts: Sequence[Verdict]) -> dict[Basis | None, dict[str, int]]:
+    """Return, for each class that occurs, how many hold, fail, are undecided; None comes last."""
+    found: dict[Basis | None, dict[str, int]] = {}
+    for basis in (*BASES, None):
+        mine: list[str] = [v.outcome for v in verdicts if v.basis == basis]
+        if mine:
+            found[basis] = {outcome: mine.count(outcome) for outcome in _STYLES}
+    return found
+
+
+def numbers(verdict: Verdict, lang: str) -> tuple[str, str, str, str]:
+    """Return what was measured, its interval, what was expected, and the tolerance, in words."""
     half = (verdict.high - verdict.low) / 2
     measured, low, high = (rounded(x, half) for x in (verdict.measured, verdict.low, verdict.high))
     sign = {"both": "", "at_most": "<= ", "at_least": ">= "}[verdict.side]

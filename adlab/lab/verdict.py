@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 Outcome = Literal["holds", "fails", "undecided"]
 Kind = Literal["interval", "range", "exact"]
 Side = Literal["both", "at_most", "at_least"]
+Basis = Literal["measured", "identity", "arithmetic"]
 
 
 @dataclass(frozen=True, init=False)
@@ -78,6 +79,10 @@ class Verdict:
       side: "both" for expected +- tolerance, "at_most" and "at_least" for one-sided claims.
       kind: "interval" where low and high are a 95 % confidence interval, "range" where they are the
         least and the greatest over cases (sizes, dtypes); "exact" is set where all three are equal.
+      basis: what the verdict rests on. "measured": a run produced `measured`, `expected` doesn't
+        derive from it, and it could have come out otherwise. "identity": two computations that must
+        agree on any machine, exactly or to round-off. "arithmetic": a formula evaluated, or counts
+        and bytes that no run produced. None where nobody said, as in results stored before.
     """
 
     claim: Text | str
@@ -89,6 +94,7 @@ class Verdict:
     control: bool = False
     side: Side = "both"
     kind: Kind = "interval"
+    basis: Basis | None = None
 
     def __post_init__(self) -> None:
         for name in ("measured", "low", "high", "expected", "tolerance"):
@@ -101,29 +107,32 @@ class Verdict:
             raise ValueError(f"expected must be finite, got {self.expected}")
         if self.kind not in get_args(Kind):
             raise ValueError(f"kind must be one of {get_args(Kind)}, got {self.kind!r}")
+        if self.basis not in (None, *get_args(Basis)):
+            raise ValueError(f"basis must be one of {get_args(Basis)}, got {self.basis!r}")
         if self.low == self.measured == self.high:
             object.__setattr__(self, "kind", "exact")
 
     @classmethod
     def at_most(
         cls, claim: Text | str, measured: float, low: float, high: float, bound: float,
-        *, control: bool = False, kind: Kind = "interval",
+        *, control: bool = False, kind: Kind = "interval", basis: Basis | None = None,
     ) -> Verdict:  # fmt: skip
         """Return the verdict on "the quantity is at most `bound`"."""
-        return cls(claim, measured, low, high, bound, 0.0, control, "at_most", kind)
+        return cls(claim, measured, low, high, bound, 0.0, control, "at_most", kind, basis)
 
     @classmethod
     def at_least(
         cls, claim: Text | str, measured: float, low: float, high: float, bound: float,
-        *, control: bool = False, kind: Kind = "interval",
+        *, control: bool = False, kind: Kind = "interval", basis: Basis | None = None,
     ) -> Verdict:  # fmt: skip
         """Return the verdict on "the quantity is at least `bound`"."""
-        return cls(claim, measured, low, high, bound, 0.0, control, "at_least", kind)
+        return cls(claim, measured, low, high, bound, 0.0, control, "at_least", kind, basis)
 
     @classmethod
     def worst(
         cls, claim: Text | str, values: ArrayLike, expected: float, tolerance: float = 0.0,
         *, side: Side = "both", control: bool = False, kind: Literal["exact", "range"] = "exact",
+        basis: Basis | None = None,
     ) -> Verdict:  # fmt: skip
         """Return the verdict on the same claim of several cases: it holds where all of them do.
 
@@ -145,6 +154,7 @@ class Verdict:
           side: which deviation speaks against the claim.
           control: whether the claim is expected to be violated, by all cases.
           kind: what is kept.
+          basis: as in `Verdict`.
         """
         import numpy as np
 
@@ -152,13 +162,15 @@ class Verdict:
         cases = cases if cases.size else np.full(1, np.nan)
         low, high = np.min(cases), np.max(cases)  # NaN where one is
         if kind == "range":
-            ends = {"at_most": high, "at_least": low}
-            measured = np.median(cases) if control or side == "both" else ends[side]
-            return cls(claim, measured, low, high, expected, tolerance, control, side, "range")
+            worst = {"at_most": high, "at_least": low}
+            measured = np.median(cases) if control or side == "both" else worst[side]
+            ends = (measured, low, high)
+            return cls(claim, *ends, expected, tolerance, control, side, "range", basis)
         against = {"at_most": cases, "at_least": -cases, "both": np.abs(cases - expected)}[side]
         place = np.argmin(against) if control else np.argmax(against)  # the NaN where one is
         case = cases[place]
-        return cls(claim, case, case, case, expected, tolerance, control, side)
+        ends = (case, case, case)
+        return cls(claim, *ends, expected, tolerance, control, side, basis=basis)
 
     def __repr__(self) -> str:
         """Return the outcome, the claim and its numbers in one line."""
@@ -216,7 +228,7 @@ class Verdict:
     def to_json(self) -> dict[str, Any]:
         """Return the verdict as values of strict JSON; infinities and NaN become strings.
 
-        `kind` is left out where low and high are a confidence interval.
+        `kind` is left out where low and high are a confidence interval, `basis` where it is None.
         """
         numbers = ("measured", "low", "high", "expected", "tolerance")
         text = self.claim.to_json() if isinstance(self.claim, Text) else {}
@@ -227,6 +239,7 @@ class Verdict:
             "control": self.control,
             "outcome": self.outcome,
             **({} if self.kind == "interval" else {"kind": self.kind}),
+            **({} if self.basis is None else {"basis": self.basis}),
             **text,
         }
 
@@ -237,9 +250,9 @@ class Verdict:
         if "key" in value:
             claim = Text.from_json({"key": value["key"], "params": value["params"]})
         numbers = ("measured", "low", "high", "expected", "tolerance")
-        fields = {name: float(value[name]) for name in numbers}
-        kind = value.get("kind", "interval")
-        return cls(claim, **fields, control=value["control"], side=value["side"], kind=kind)
+        fields: dict[str, Any] = {name: float(value[name]) for name in numbers}
+        fields |= {"kind": value.get("kind", "interval"), "basis": value.get("basis")}
+        return cls(claim, **fields, control=value["control"], side=value["side"])
 
 
 def _plain(value: Any) -> Any:

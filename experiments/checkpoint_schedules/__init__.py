@@ -31,6 +31,7 @@ from adlab.figures import panels, style
 from adlab.figures.animation import Movie
 from adlab.figures.labels import text
 from adlab.lab import Text, Verdict, timing
+from adlab.lab.verdict import Basis
 
 from . import pictures
 
@@ -178,19 +179,20 @@ def verdicts(data: Arrays, config: Config) -> list[Verdict]:
         slots = getattr(schedule, "num_slots", 0)
         name = Text(f"checkpoint_schedules.name.{kind}", slots=slots)
         ratios = data["bytes"][:, place] / account(data["slots"][:, place], config)
-        found.append(_within("memory", ratios, 1.0, 0.15, schedule=name))
+        found.append(_within("memory", ratios, 1.0, 0.15, "measured", schedule=name))
         ratios = data["run"][:, place] / (2 * lengths + data["extra"][:, place])
-        found.append(_within("counted", ratios, 1.0, 0.0, schedule=name))
+        found.append(_within("counted", ratios, 1.0, 0.0, "identity", schedule=name))
         if kind == "binomial":
             least = np.array([closed_form(int(length), slots) for length in lengths])
             # Without the last step of the forward pass, and those within the backward steps.
             ratios = (data["run"][:, place] - lengths - 1) / least
-            found.append(_within("closed_form", ratios, 1.0, 0.0, schedule=name))
+            found.append(_within("closed_form", ratios, 1.0, 0.0, "identity", schedule=name))
     growth = [exponent(lengths, data["bytes"][:, place]) for place in (0, 1)]
-    found.append(_within("exponent", growth[1:], 0.5, 0.05))
-    found.append(_within("control_all", growth[:1], 0.5, 0.05, control=True))
+    found.append(_within("exponent", growth[1:], 0.5, 0.05, "measured"))
+    found.append(_within("control_all", growth[:1], 0.5, 0.05, "measured", control=True))
     claim = Text("checkpoint_schedules.claim.gradients")
-    return [*found, Verdict.worst(claim, data["difference"], 1e-4, side="at_most")]
+    worst = Verdict.worst(claim, data["difference"], 1e-4, side="at_most", basis="identity")
+    return [*found, worst]
 
 
 def _within(
@@ -198,13 +200,16 @@ def _within(
     values: Any,
     expected: float,
     tolerance: float,
+    basis: Basis,
     *,
     control: bool = False,
     **params: Any,
 ) -> Verdict:  # fmt: skip
     """Judge all values at once, by their range."""
     words = Text(f"checkpoint_schedules.claim.{claim}", **params)
-    return Verdict.worst(words, values, expected, tolerance, control=control, kind="range")
+    return Verdict.worst(
+        words, values, expected, tolerance, control=control, kind="range", basis=basis
+    )
 
 
 def exponent(lengths: np.ndarray, memory: np.ndarray) -> float:

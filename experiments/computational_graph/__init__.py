@@ -100,7 +100,7 @@ def verdicts(data: Arrays, config: Config) -> list[Verdict]:
     reverse = dict(zip(names, data["reverse"], strict=True))
     errors = [abs(reverse[name] / exact[name] - 1) for name in exact]
     claim = Text("computational_graph.claim.reverse")
-    found.append(Verdict.worst(claim, errors, _ROUND_OFF, side="at_most"))
+    found.append(Verdict.worst(claim, errors, _ROUND_OFF, side="at_most", basis="identity"))
     for wrt, difference in zip(INPUTS, data["central"], strict=True):
         error = abs(reverse[wrt] / difference - 1)
         found.append(
@@ -111,12 +111,15 @@ def verdicts(data: Arrays, config: Config) -> list[Verdict]:
     claims = ((Text("computational_graph.claim.correct"), correct, False),
               (Text("computational_graph.claim.slide"), slide, True))  # fmt: skip
     for claim, value, control in claims:
-        found.append(Verdict(claim, value, value, value, data["central"][1], tolerance, control))
+        ends = (value, value, value)
+        found.append(
+            Verdict(claim, *ends, data["central"][1], tolerance, control, basis="identity")
+        )
     return found
 
 
 def _at_most(claim: Text, error: float, bound: float) -> Verdict:
-    return Verdict.at_most(claim, error, error, error, bound)
+    return Verdict.at_most(claim, error, error, error, bound, basis="identity")
 
 
 def _last_steps(data: Arrays) -> tuple[float, float]:

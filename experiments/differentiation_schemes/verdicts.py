@@ -58,8 +58,18 @@ def _claim(name: str, problem: str = "", **params: Any) -> Text:
 
 
 def _between(claim: Text, values: Any, expected: float, tolerance: float) -> Verdict:
-    """Judge all values at once, by their range; of none at all it is NaN."""
-    return Verdict.worst(claim, values, expected, tolerance, kind="range")
+    """Judge all counts at once, by their range; of none at all it is NaN."""
+    return Verdict.worst(claim, values, expected, tolerance, kind="range", basis="arithmetic")
+
+
+def _below(claim: Text, values: Any, bound: float) -> Verdict:
+    """Judge that all counts are at most a bound, by their range."""
+    return Verdict.worst(claim, values, bound, side="at_most", kind="range", basis="arithmetic")
+
+
+def _exponent_is(claim: Text, slope: float, expected: float, tolerance: float) -> Verdict:
+    """Judge an exponent of counts."""
+    return Verdict(claim, slope, slope, slope, expected, tolerance, basis="arithmetic")
 
 
 def _range(values: Any) -> tuple[float, float, float]:
@@ -80,11 +90,11 @@ def _automatic(data: Arrays) -> list[Verdict]:
     found = []
     for name in NAMES:
         cost, claim = operations(data, name, "reverse"), _claim("cheap", name)
-        found.append(Verdict.worst(claim, cost, CHEAP, side="at_most", kind="range"))
+        found.append(_below(claim, cost, CHEAP))
         sizes, value = data[f"{name}_sizes"], data[f"{name}_value"]
         counted = data[f"{name}_operations"][:, SCHEMES.index("reverse")]
         slope = exponent(sizes[1:], np.diff(counted) / np.diff(value))
-        found.append(Verdict(_claim("flat", name), slope, slope, slope, 0.0, 0.05))
+        found.append(_exponent_is(_claim("flat", name), slope, 0.0, 0.05))
     return found
 
 
@@ -107,16 +117,20 @@ def _symbolic(data: Arrays, config: Config) -> list[Verdict]:
         low, middle, high = _range((layers[1:] / layers[:-1]) ** (1 / deeper))
         claim = _claim("control_network" if control else "naive_network", width=config.width)
         ends = (middle, low, high)
-        found.append(Verdict.at_least(claim, *ends, config.width, control=control, kind="range"))
+        found.append(
+            Verdict.at_least(
+                claim, *ends, config.width, control=control, kind="range", basis="arithmetic"
+            )
+        )
     for name in ("logistic", "product"):
         sizes, ratio = data[f"{name}_sizes"], operations(data, name, "cse")
         told = np.isfinite(ratio) & (sizes >= 4)
         slope = exponent(sizes[told], ratio[told])
-        found.append(Verdict(_claim("cse", name), slope, slope, slope, 1.0, 0.1))
+        found.append(_exponent_is(_claim("cse", name), slope, 1.0, 0.1))
     for name in NAMES:
         ratio = operations(data, name, "kept") / operations(data, name, "reverse")
         ratio, claim = ratio[np.isfinite(ratio)], _claim("kept", name)
-        found.append(Verdict.worst(claim, ratio, 1.0, side="at_most", kind="range"))
+        found.append(_below(claim, ratio, 1.0))
     return found
 
 
@@ -139,8 +153,8 @@ def _expanded(data: Arrays) -> list[Verdict]:
 
     last = _resampled(final, found)
     return [
-        Verdict(_claim("expanded"), *_resampled(slopes, found), 1.0, 0.05),
-        Verdict.at_least(_claim("lost"), *last, 1.0),
+        Verdict(_claim("expanded"), *_resampled(slopes, found), 1.0, 0.05, basis="measured"),
+        Verdict.at_least(_claim("lost"), *last, 1.0, basis="measured"),
     ]
 
 
@@ -159,14 +173,14 @@ def _resampled(
 def _numerical(data: Arrays) -> list[Verdict]:
     """Judge what differences cost, how near they come, and how far they stay behind."""
     slope = exponent(data["product_sizes"], operations(data, "product", "central"))
-    found = [Verdict(_claim("central"), slope, slope, slope, 1.0, 0.01)]
+    found = [_exponent_is(_claim("central"), slope, 1.0, 0.01)]
     curved = data["logistic_swept"][data["logistic_sizes"] >= 3]
 
     def least(draws: np.ndarray) -> Any:
         return [np.min(best(curved[:, :, draw])) / UNIT ** (2 / 3) for draw in draws]
 
     floor = _resampled(least, curved)
-    found.append(Verdict.at_least(_claim("floor"), *floor, HALF))
+    found.append(Verdict.at_least(_claim("floor"), *floor, HALF, basis="measured"))
     for name in ("product", "network"):
         pair = np.stack([errors(data, name, s)[-1] for s in ("central", "reverse")])
 
@@ -174,7 +188,8 @@ def _numerical(data: Arrays) -> list[Verdict]:
             far, near = np.median(pair[:, draws], axis=2)
             return far / near
 
-        found.append(Verdict.at_least(_claim("behind", name), *_resampled(ratios, pair), THOUSAND))
+        ends, claim = _resampled(ratios, pair), _claim("behind", name)
+        found.append(Verdict.at_least(claim, *ends, THOUSAND, basis="measured"))
     return found
 
 
@@ -185,11 +200,15 @@ def _rounding(data: Arrays) -> list[Verdict]:
     for scheme in ("reverse", "forward"):
         shares = data["logistic_own"][:, CHAOTIC.index(scheme)] / bound
         claim = _claim("own", scheme=Text(f"differentiation_schemes.scheme.{scheme}"))
-        found.append(Verdict.worst(claim, shares, 1.0, side="at_most", kind="range"))
+        found.append(
+            Verdict.worst(claim, shares, 1.0, side="at_most", kind="range", basis="measured")
+        )
     curved = data["logistic_sizes"] >= 3
     ratio = (data["logistic_own"][:, CHAOTIC.index("central")] / bound)[curved]
     medians, claim = np.median(ratio, axis=1), _claim("control_own")
-    control = Verdict.worst(claim, medians, 1.0, side="at_most", control=True, kind="range")
+    control = Verdict.worst(
+        claim, medians, 1.0, side="at_most", control=True, kind="range", basis="measured"
+    )
     return [*found, control]
 
 
@@ -212,7 +231,8 @@ def _chaos(data: Arrays) -> list[Verdict]:
                 return np.full(len(draws), np.nan)
             return [np.polyfit(sizes[told], np.log2(row[told]), 1)[0] for row in curve(draws)]
 
-        found.append(Verdict(_claim(f"bits_{name}"), *_resampled(slopes, swept), expected, 0.1))
+        ends, claim = _resampled(slopes, swept), _claim(f"bits_{name}")
+        found.append(Verdict(claim, *ends, expected, 0.1, basis="measured"))
     return found
 
 
@@ -225,11 +245,13 @@ def _timed(times: np.ndarray, name: str) -> list[Verdict]:
     """Judge reverse mode beside the adjoint by hand, and the naive scheme beside the kept one."""
     row = dict(zip(PROGRAMS, times, strict=True))
     above, below = row["xla_reverse"], row["xla_manual"]
-    verdict = Verdict.at_most(_claim("seconds_manual", name), *timing.median(above / below), TWICE)
+    ends, claim = timing.median(above / below), _claim("seconds_manual", name)
+    verdict = Verdict.at_most(claim, *ends, TWICE, basis="measured")
     found = [timing.judged(verdict, above, below)]
     if name != "product":  # where it is slower by a factor n only
         above, below = row["numpy_naive"], row["numpy_kept"]
         ends = timing.median(above / below)
-        verdict = Verdict.at_least(_claim("seconds_naive", name), *ends, TENFOLD)
+        claim = _claim("seconds_naive", name)
+        verdict = Verdict.at_least(claim, *ends, TENFOLD, basis="measured")
         found.append(timing.judged(verdict, above, below))
     return found

@@ -30,6 +30,7 @@ from adlab.figures import panels, style
 from adlab.figures.labels import text
 from adlab.graphs import orders
 from adlab.lab import Text, Verdict, timing
+from adlab.lab.verdict import Basis
 
 Arrays = dict[str, np.ndarray]
 Program = Literal["roe_flux", "robot_arm"]
@@ -251,30 +252,37 @@ def verdicts(data: Arrays, config: Config) -> list[Verdict]:
     """Judge counts against closed forms, shares of the largest random graphs, and programs."""
     forms = np.array([closed_form(widths) for widths in LAYERS])
     off = np.max(abs(data["known"][: len(LAYERS)][:, [0, 1, 3]] / forms - 1))
-    found = [Verdict.at_most(Text("elimination_orders.claim.layers"), off, off, off, 0.0)]
+    found = [_exactly("layers", off)]
     spread = np.ptp(data["known"][0])
-    claim = Text("elimination_orders.claim.bottleneck", forward=int(data["dense"][0, 0]),
-                 reverse=int(data["dense"][0, 1]))  # fmt: skip
-    found.append(Verdict.at_most(claim, spread, spread, spread, 0.0))
+    forward, reverse = map(int, data["dense"][0])
+    found.append(_exactly("bottleneck", spread, forward=forward, reverse=reverse))
     total, last = config.num_graphs, int(np.argmax(config.vertices))
     dearer, beaten = shares(data["random"][last])
     claim = Text("elimination_orders.claim.beaten", vertices=max(config.vertices), number=total)
-    found.append(Verdict.at_least(claim, *interval(beaten, total), 0.05))
+    found.append(Verdict.at_least(claim, *interval(beaten, total), 0.05, basis="measured"))
     for order, count in zip(ORDERS, dearer, strict=True):
         name = Text(f"elimination_orders.order.{order}")
         control = order == "optimal"
         kind = "control" if control else "dearer"
         claim = Text(f"elimination_orders.claim.{kind}", order=name)
-        found.append(Verdict.at_least(claim, *interval(count, total), 0.02, control=control))
+        basis: Basis = "identity" if control else "measured"  # nothing is below the least
+        ends = interval(count, total)
+        found.append(Verdict.at_least(claim, *ends, 0.02, control=control, basis=basis))
     for program in dict.fromkeys(config.programs):
         name = Text(f"elimination_orders.program.{program}")
         costs, error = data[f"{program}_costs"], float(data[f"{program}_error"])
         ratio = costs[2] / min(costs[MODES])
         claim = Text("elimination_orders.claim.program", program=name)
-        found.append(Verdict.at_most(claim, ratio, ratio, ratio, 1.0))
+        found.append(Verdict.at_most(claim, ratio, ratio, ratio, 1.0, basis="arithmetic"))
         claim = Text("elimination_orders.claim.agrees", program=name)
-        found.append(Verdict.at_most(claim, error, error, error, 1e-10))
+        found.append(Verdict.at_most(claim, error, error, error, 1e-10, basis="identity"))
     return found
+
+
+def _exactly(claim: str, off: float, **params: Any) -> Verdict:
+    """Judge counts that must be equal."""
+    words = Text(f"elimination_orders.claim.{claim}", **params)
+    return Verdict.at_most(words, off, off, off, 0.0, basis="identity")
 
 
 def plot(data: Arrays, config: Config) -> dict[str, Figure]:

@@ -194,16 +194,17 @@ def verdicts(data: Arrays, config: Config) -> list[Verdict]:
         if expected <= _ROUND_OFF * scale or spec.kind == "finite_difference":
             share = np.maximum(abs(data["error"][index] - expected), deviation @ deviation) / scale
             claim = Text("estimator_variance.claim.exact", estimator=spec.name)
-            found.append(Verdict.at_most(claim, share, share, share, _ROUND_OFF))
+            found.append(Verdict.at_most(claim, share, share, share, _ROUND_OFF, basis="identity"))
             continue
         scores.append(np.max(np.abs(deviation) / data["mean_error"][index]))
         ratio = data["error"][index] / expected
         half = 1.96 * data["error_error"][index] / expected
         claim = Text("estimator_variance.claim.error", estimator=spec.name)
-        found.append(Verdict(claim, ratio, ratio - half, ratio + half, 1.0, 0.05))
+        ends = (ratio, ratio - half, ratio + half)
+        found.append(Verdict(claim, *ends, 1.0, 0.05, basis="measured"))
     if scores:
         claim = Text("estimator_variance.claim.mean", number=len(scores))
-        found.insert(0, Verdict.worst(claim, scores, 5.0, side="at_most"))
+        found.insert(0, Verdict.worst(claim, scores, 5.0, side="at_most", basis="measured"))
     return found
 
 

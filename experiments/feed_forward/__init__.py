@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 from typing import Annotated, Any, Literal
 
 import jax
@@ -124,19 +125,31 @@ def by_hand(data: Arrays, config: Config) -> Arrays:
     return found
 
 
+def shapes(config: Config) -> dict[str, tuple[int, ...]]:
+    """Return the shape that the lecture gives each derivative, from the widths and the batch."""
+    depth, rows = len(config.sizes) - 1, config.batch_size
+    found: dict[str, tuple[int, ...]] = {"L": (), "x": (rows, config.inputs)}
+    for k, (before, after) in enumerate(itertools.pairwise(config.sizes), start=1):
+        found |= {f"w{k}": (before, after), f"v{k}": (rows, after)}
+        if k < depth:  # the last layer has no sigma
+            found[f"a{k}"] = (rows, after)
+    return found
+
+
 def verdicts(data: Arrays, config: Config) -> list[Verdict]:
     """Judge the shapes of all derivatives, then each by the backward pass derived by hand."""
     traced = {key.removeprefix("derivative_"): array for key, array in data.items()
               if key.startswith("derivative_")}  # fmt: skip
-    same = [array.shape == data[f"value_{name}"].shape for name, array in traced.items()]
+    expected = shapes(config)
+    same = [name in traced and traced[name].shape == shape for name, shape in expected.items()]
     alike = sum(same) / len(same)
-    claim = Text("feed_forward.claim.shapes", number=len(traced))
-    found = [Verdict(claim, alike, alike, alike, 1.0, 0.0)]
+    claim = Text("feed_forward.claim.shapes", number=len(expected))
+    found = [Verdict(claim, alike, alike, alike, 1.0, 0.0, basis="identity")]
     for name, hand in sorted(by_hand(data, config).items()):
         fits = traced[name].shape == hand.shape
         error = np.max(np.abs(traced[name] - hand)) / np.max(np.abs(hand)) if fits else np.inf
         claim = Text("feed_forward.claim.derivative", name=name)
-        found.append(Verdict.at_most(claim, error, error, error, _ROUND_OFF))
+        found.append(Verdict.at_most(claim, error, error, error, _ROUND_OFF, basis="identity"))
     return found
 
 

@@ -78,12 +78,18 @@ def _complex_step(data: Arrays, precision: str, h: np.ndarray, eps: float) -> li
     control = float(data[f"{part}_control"] / eps)
     refused = float(data[f"{part}_refused"])
     return [
-        Verdict.worst(_claim("complex", precision=precision), errors, ROUNDINGS, side="at_most"),
+        Verdict.worst(
+            _claim("complex", precision=precision), errors, ROUNDINGS, side="at_most",
+            basis="measured",
+        ),
         Verdict.at_most(
             _claim("control_complex", precision=precision), control, control, control, ROUNDINGS,
-            control=True,
+            control=True, basis="measured",
         ),
-        Verdict(_claim("refused", precision=precision), refused, refused, refused, 1.0, 0.0),
+        Verdict(
+            _claim("refused", precision=precision), refused, refused, refused, 1.0, 0.0,
+            basis="identity",
+        ),
     ]  # fmt: skip
 
 
@@ -98,7 +104,8 @@ def slope(h: np.ndarray, error: np.ndarray, window: tuple[float, float]) -> floa
 def _about(claim: Text, measured: float, resampled: Any, expected: float, within: float) -> Verdict:
     """Return the verdict with the 95 % interval of a bootstrap."""
     low, high = np.quantile(resampled, [0.025, 0.975])
-    return Verdict(claim, measured, min(low, measured), max(high, measured), expected, within)
+    ends = (measured, min(low, measured), max(high, measured))
+    return Verdict(claim, *ends, expected, within, basis="measured")
 
 
 def _costs(data: Arrays, config: Config) -> list[Verdict]:
@@ -110,7 +117,7 @@ def _costs(data: Arrays, config: Config) -> list[Verdict]:
             for index, s in enumerate(config.schemes)
         ]
         claim = _claim("cost_auto", more=more) if rule == "auto" else _claim("cost")
-        found.append(Verdict.worst(claim, ratios, 1.0, kind="range"))
+        found.append(Verdict.worst(claim, ratios, 1.0, kind="range", basis="identity"))
     return found
 
 
@@ -118,7 +125,8 @@ def _noise(data: Arrays, config: Config, precision: str) -> Verdict:
     """Judge the median over functions, of each of which a typical point counts."""
     octaves = np.log2(np.median(data[f"{precision}_zoo_noise"], axis=-1)).ravel()
     middle, low, high = _bootstrapped(octaves, 0.5, config.seed)
-    return Verdict(_claim("measured", precision=precision), middle, low, high, 0.0, OCTAVE)
+    claim = _claim("measured", precision=precision)
+    return Verdict(claim, middle, low, high, 0.0, OCTAVE, basis="measured")
 
 
 def pooled(data: Arrays, precision: str, scheme: int, rule: int) -> np.ndarray:
@@ -134,10 +142,11 @@ def _regrets(data: Arrays, config: Config, precision: str, scheme: int, name: st
     found = []
     for quantile, share, bound in (("median", 0.5, MEDIAN), ("tail", 0.95, TAIL)):
         interval = _bootstrapped(auto, share, config.seed)
-        found.append(Verdict.at_most(_claim(quantile, **params), *interval, bound))
+        claim = _claim(quantile, **params)
+        found.append(Verdict.at_most(claim, *interval, bound, basis="measured"))
     interval = _bootstrapped(relative, 0.95, config.seed)
     claim = _claim("control_relative", **params)
-    return [*found, Verdict.at_most(claim, *interval, TAIL, control=True)]
+    return [*found, Verdict.at_most(claim, *interval, TAIL, control=True, basis="measured")]
 
 
 def _bootstrapped(values: np.ndarray, share: float, seed: int) -> tuple[float, float, float]:

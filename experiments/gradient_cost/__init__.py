@@ -38,6 +38,7 @@ from adlab.figures import panels, style
 from adlab.figures.labels import text
 from adlab.gradients import GradientFn, finite_difference, forward_mode, reverse_mode
 from adlab.lab import Text, Verdict, timing
+from adlab.lab.verdict import Basis
 
 Arrays = dict[str, np.ndarray]
 METHODS = ("forward", "central", "forward_mode", "reverse_mode")
@@ -179,31 +180,39 @@ def verdicts(data: Arrays, config: Config) -> list[Verdict]:
     ratios = data["operations"][:, :-1] / data["operations"][:, -1:]
     for k, method in enumerate(METHODS):
         called = data["called"][:, k] / expected[:, k]
-        found.append(_within("called", called[np.isfinite(called)], 1.0, 0.0, method))
-        found.append(_within("calls", data["calls"][:, k] / expected[:, k], 1.0, 0.0, method))
+        called = called[np.isfinite(called)]
+        calls = data["calls"][:, k] / expected[:, k]
+        found.append(_within("called", called, 1.0, 0.0, method, "identity"))
+        found.append(_within("calls", calls, 1.0, 0.0, method, "arithmetic"))
     for k, method in enumerate(METHODS[:2]):
-        found.append(_within("operations", ratios[:, k] / expected[:, k], 1.0, 0.05, method))
+        shares = ratios[:, k] / expected[:, k]
+        found.append(_within("operations", shares, 1.0, 0.05, method, "arithmetic"))
     for method, bound in (("forward_mode", TANGENT), ("reverse_mode", CHEAP)):
         values = ratios[:, METHODS.index(method)] / expected[:, METHODS.index(method)]
         claim = Text(f"gradient_cost.claim.{method}")
-        found.append(Verdict.worst(claim, values, bound, side="at_most", kind="range"))
+        found.append(_below(claim, values, bound))
     control = ratios[dims > CHEAP, METHODS.index("forward_mode")]
     if len(control):
         claim = Text("gradient_cost.claim.control")
-        found.append(
-            Verdict.worst(claim, control, CHEAP, side="at_most", control=True, kind="range")
-        )
+        found.append(_below(claim, control, CHEAP, control=True))
     claim = Text("gradient_cost.claim.difference")
-    found.append(Verdict.worst(claim, data["difference"], 1e-4, side="at_most"))
+    found.append(Verdict.worst(claim, data["difference"], 1e-4, side="at_most", basis="identity"))
     times = _times(data)
     return found if times is None else found + _timed(times, dims)
 
 
 def _within(
-    claim: str, values: np.ndarray, expected: float, tolerance: float, method: str
+    claim: str, values: np.ndarray, expected: float, tolerance: float, method: str, basis: Basis
 ) -> Verdict:
     words = Text(f"gradient_cost.claim.{claim}", method=Text(f"gradient_cost.method.{method}"))
-    return Verdict.worst(words, values, expected, tolerance, kind="range")
+    return Verdict.worst(words, values, expected, tolerance, kind="range", basis=basis)
+
+
+def _below(claim: Text, counts: np.ndarray, bound: float, *, control: bool = False) -> Verdict:
+    """Judge that all operations, counted as written, are at most a bound."""
+    return Verdict.worst(
+        claim, counts, bound, side="at_most", control=control, kind="range", basis="arithmetic"
+    )
 
 
 def _times(data: Arrays) -> np.ndarray | None:
@@ -227,14 +236,15 @@ def _timed(times: np.ndarray, dims: np.ndarray) -> list[Verdict]:
         if np.sum(late) >= FEWEST:
             slopes = np.polyfit(np.log(dims[late]), np.log(ratios[late, k]), 1)[0]
         words = Text("gradient_cost.claim.growth", method=Text(f"gradient_cost.method.{method}"))
-        found.append(Verdict(words, *timing.interval(slopes), growth, 0.15))
+        ends = timing.interval(slopes)
+        found.append(Verdict(words, *ends, growth, 0.15, basis="measured"))
     for k, method in enumerate(METHODS[:2]):
         shares = np.median(ratios[:, k] / theory(dims)[:, k : k + 1], axis=0)
         words = Text("gradient_cost.claim.seconds", method=Text(f"gradient_cost.method.{method}"))
-        found.append(Verdict(words, *timing.interval(shares), 1.0, 0.5))
+        found.append(Verdict(words, *timing.interval(shares), 1.0, 0.5, basis="measured"))
     reverse = np.median(ratios[:, METHODS.index("reverse_mode")], axis=0)
     claim = Text("gradient_cost.claim.reverse_seconds")
-    found.append(Verdict.at_most(claim, *timing.interval(reverse), CHEAP))
+    found.append(Verdict.at_most(claim, *timing.interval(reverse), CHEAP, basis="measured"))
     return [timing.judged(verdict, times) for verdict in found]
 
 

@@ -25,7 +25,6 @@ def verdicts(data: Arrays, config: Config) -> list[Verdict]:
     """
     norm = config.norms[0]
     found = series(data, norm)
-    words = {"norm": Text(f"hessian_spectrum.norm.{norm}")}
     floor = _ROUND_OFF * found.largest  # where there is no negative eigenvalue
     depth = -found.smallest
     depth[:, -1] += found.residual[:, -1]
@@ -39,10 +38,14 @@ def verdicts(data: Arrays, config: Config) -> list[Verdict]:
         )
     )  # fmt: skip
     return [
-        Verdict.at_least(Text("hessian_spectrum.claim.fall", **words), *fall, FALL),
-        Verdict.at_most(Text("hessian_spectrum.claim.ratio", **words), *ratio, RATIO),
-        Verdict.at_least(Text("hessian_spectrum.claim.energy", **words), *energy, FALL),
+        Verdict.at_least(_claim("fall", norm), *fall, FALL, basis="measured"),
+        Verdict.at_most(_claim("ratio", norm), *ratio, RATIO, basis="measured"),
+        Verdict.at_least(_claim("energy", norm), *energy, FALL, basis="measured"),
     ]
+
+
+def _claim(name: str, norm: str) -> Text:
+    return Text(f"hessian_spectrum.claim.{name}", norm=Text(f"hessian_spectrum.norm.{norm}"))
 
 
 def geometric(values: np.ndarray) -> tuple[float, float, float]:

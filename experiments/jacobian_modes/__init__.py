@@ -99,18 +99,26 @@ def verdicts(data: Arrays, config: Config) -> list[Verdict]:
     preferred = np.where(data["sweep"] == "forward", flops[:, 0], flops[:, 1])
     sweep, always = preferred / better, np.max(flops[:, 0] / better)
     found = [
-        Verdict(Text("jacobian_modes.claim.crossing"), crossing, crossing, crossing, 1.0, 0.05),
-        Verdict(Text("jacobian_modes.claim.slope"), slope, slope, slope, 1.0, 0.01),
-        Verdict.worst(Text("jacobian_modes.claim.auto"), auto, MOST, side="at_most"),
-        Verdict.worst(Text("jacobian_modes.claim.sweep"), sweep, MOST, side="at_most"),
-        Verdict.at_most(
-            Text("jacobian_modes.claim.control"), always, always, always, MOST, control=True
-        ),
+        _counted("crossing", crossing, tolerance=0.05),
+        _counted("slope", slope, tolerance=0.01),
+        _counted("auto", np.max(auto)),
+        _counted("sweep", np.max(sweep)),
+        _counted("control", always, control=True),
     ]
     times = _times(data)
     if times is not None and m[0] < n < m[-1]:
         found += _timed(times, m / n)
     return found
+
+
+def _counted(
+    claim: str, value: float, tolerance: float | None = None, *, control: bool = False
+) -> Verdict:
+    """Judge a ratio of operations counted as written: 1 where it has a tolerance, else a bound."""
+    words, ends = Text(f"jacobian_modes.claim.{claim}"), (value, value, value)
+    if tolerance is not None:
+        return Verdict(words, *ends, 1.0, tolerance, basis="arithmetic")
+    return Verdict.at_most(words, *ends, MOST, control=control, basis="arithmetic")
 
 
 def _timed(times: np.ndarray, ratio: np.ndarray) -> list[Verdict]:
@@ -128,8 +136,8 @@ def _timed(times: np.ndarray, ratio: np.ndarray) -> list[Verdict]:
     crossing = Text("jacobian_modes.claim.crossing_seconds")
     auto = Text("jacobian_modes.claim.auto_seconds")
     found = [
-        Verdict(crossing, *timing.interval(np.log2(crossings)), 0.0, 1.0),
-        Verdict.at_most(auto, *timing.median(worst, len(shares)), MOST),
+        Verdict(crossing, *timing.interval(np.log2(crossings)), 0.0, 1.0, basis="measured"),
+        Verdict.at_most(auto, *timing.median(worst, len(shares)), MOST, basis="measured"),
     ]
     return [timing.judged(verdict, times) for verdict in found]
 

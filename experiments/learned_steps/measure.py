@@ -14,6 +14,7 @@ import optax
 from scipy import optimize
 
 from adlab import gradients, lab
+from adlab.core import flops
 from adlab.curvature import hvp
 
 from . import problems, theory
@@ -117,7 +118,9 @@ def _quadratic(config: Config, train: Training) -> Arrays:
         tried = _tried(chosen, drawn)
         found |= {f"{name}_steps": chosen} | {f"{name}_{k}": v for k, v in tried.items()}
     found |= _saddle(drawn, steps["constant"])
-    return found | _curves(learned, equal) | _gradients(drawn, steps["best"])
+    price = flops.prices(problems.quadratic_objective, jnp.asarray(first_steps(k)), *args).vjp
+    found |= _curves(learned, equal) | _gradients(drawn, steps["best"])
+    return found | {"price": np.array(price)}
 
 
 def _curves(learned: Trained, equal: Trained) -> Arrays:

@@ -96,7 +96,7 @@ def _training(data: Arrays) -> Figure:
     """Draw the loss over the least one against evaluations."""
     figure, axes = panels.grid(title=text("learned_steps.figure.training"))
     least = data["best_loss"]
-    calls = 4 * data["learned_calls"][1:]
+    calls = float(data["price"]) * data["learned_calls"][1:]
     curves = [
         panels.Curve(
             calls, data["learned_training"][1:] / least, text("method.reverse_mode"), "reverse_mode"
@@ -119,7 +119,8 @@ def _training(data: Arrays) -> Figure:
     ]
     panels.convergence(
         axes[0, 0], curves, references=theory_lines,
-        xlabel=text("learned_steps.figure.calls"), ylabel=text("learned_steps.figure.over_least"),
+        xlabel=text("learned_steps.figure.calls", price=f"{float(data['price']):.2g}"),
+        ylabel=text("learned_steps.figure.over_least"),
         legend="upper right",
     )  # fmt: skip
     axes[0, 0].set_ylim(0.8, 60)

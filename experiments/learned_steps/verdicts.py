@@ -8,6 +8,7 @@ import numpy as np
 
 from adlab import optimize
 from adlab.lab import Text, Verdict
+from adlab.lab.verdict import Basis
 
 from . import theory
 from .config import Config
@@ -15,7 +16,6 @@ from .config import Config
 Arrays = dict[str, np.ndarray]
 CLOSE = 0.01
 REACHED = 1.5  # times the least loss: what both ways of training must reach
-SWEEP = 4  # evaluations that a reverse sweep may cost
 
 
 def verdicts(data: Arrays, config: Config) -> list[Verdict]:
@@ -32,37 +32,40 @@ def verdicts(data: Arrays, config: Config) -> list[Verdict]:
 
 
 def _at_most(
-    name: str, value: Any, bound: float, control: bool = False, **params: str | int
+    name: str, value: Any, bound: float, basis: Basis, control: bool = False, **params: str | int
 ) -> Verdict:
     claim = Text(f"learned_steps.claim.{name}", **params)
-    return Verdict.worst(claim, value, bound, side="at_most", control=control)
+    return Verdict.worst(claim, value, bound, side="at_most", control=control, basis=basis)
 
 
-def _near(name: str, value: float, tolerance: float) -> Verdict:
+def _near(name: str, value: float, tolerance: float, basis: Basis) -> Verdict:
     claim = Text(f"learned_steps.claim.{name}")
-    return Verdict(claim, value, value, value, 1.0, tolerance)
+    return Verdict(claim, value, value, value, 1.0, tolerance, basis=basis)
 
 
 def _gradients(data: Arrays) -> list[Verdict]:
     errors = zip(data["gradient_names"], data["gradient_errors"], strict=True)
-    found = [_at_most("gradient", error, 1e-10, way=str(way)) for way, error in errors]
-    return [*found, _at_most("agreement", float(data["logistic_gradient_error"]), 1e-6)]
+    found = [_at_most("gradient", error, 1e-10, "identity", way=str(way)) for way, error in errors]
+    apart = float(data["logistic_gradient_error"])
+    return [*found, _at_most("agreement", apart, 1e-6, "identity")]
 
 
 def _learned(data: Arrays) -> list[Verdict]:
     """Judge the loss and the steps against the exact ones, and the calls of the other way."""
     ratio = np.sort(data["learned_steps"]) / np.sort(data["best_steps"])
+    loss = float(data["learned_loss"] / data["best_loss"])
+    dearer = Text("learned_steps.claim.calls", level=REACHED)
     return [
-        _near("optimum", float(data["learned_loss"] / data["best_loss"]), CLOSE),
-        _at_most("nodes", np.abs(ratio - 1), CLOSE, number=len(ratio)),
-        Verdict.at_least(Text("learned_steps.claim.calls", level=REACHED), *_calls(data), 1.0),
+        _near("optimum", loss, CLOSE, "measured"),
+        _at_most("nodes", np.abs(ratio - 1), CLOSE, "measured", number=len(ratio)),
+        Verdict.at_least(dearer, *_calls(data), 1.0, basis="measured"),
     ]
 
 
 def _calls(data: Arrays) -> tuple[float, float, float]:
     """Return the ratio of evaluations to `REACHED`: its geometric mean over seeds."""
     goal = REACHED * float(data["best_loss"])
-    exact = SWEEP * _first(data["learned_training"], data["learned_calls"], goal)
+    exact = float(data["price"]) * _first(data["learned_training"], data["learned_calls"], goal)
     curves, calls = data["two_point_training"], data["two_point_calls"]
     ratios = np.array([_first(curve, calls, goal) / exact for curve in curves])
     if not np.all(np.isfinite(ratios)):
@@ -87,7 +90,7 @@ def _beaten(data: Arrays) -> list[Verdict]:
     for other in ("constant", "classical", "chebyshev"):
         ratio = _ratio(data["learned_ends"], data[f"{other}_ends"])
         claim = Text(f"learned_steps.claim.beats_{other}")
-        found.append(Verdict.at_most(claim, *ratio, 0.5))
+        found.append(Verdict.at_most(claim, *ratio, 0.5, basis="measured"))
     return found
 
 
@@ -98,26 +101,30 @@ def _worst_case(data: Arrays, config: Config) -> list[Verdict]:
     least = float(data["learned_contraction"] / exact)
     orders = data["reversed_ends"] / data["learned_ends"]
     return [
-        _near("chebyshev", float(data["chebyshev_contraction"] / exact), 1e-6),
-        Verdict.at_least(Text("learned_steps.claim.worst_case"), least, least, least, 1.0),
-        _at_most("order", np.abs(orders - 1), 1e-6),
+        _near("chebyshev", float(data["chebyshev_contraction"] / exact), 1e-6, "identity"),
+        Verdict.at_least(
+            Text("learned_steps.claim.worst_case"), least, least, least, 1.0, basis="identity"
+        ),
+        _at_most("order", np.abs(orders - 1), 1e-6, "identity"),
     ]
 
 
 def _saddle(data: Arrays, config: Config) -> list[Verdict]:
     """Judge that equal steps have equal derivatives, and that the best of them are a saddle."""
     slopes = data["equal_gradient"]
+    spread = float(np.ptp(slopes) / np.abs(slopes).max())
     apart, together = data["curvatures"]
     return [
-        _at_most("symmetry", float(np.ptp(slopes) / np.abs(slopes).max()), 1e-10),
-        _near("saddle", float(-apart), 1e-6),
-        _near("valley", float(together / (2 * config.num_steps - 1)), 1e-6),
+        _at_most("symmetry", spread, 1e-10, "identity"),
+        _near("saddle", float(-apart), 1e-6, "identity"),
+        _near("valley", float(together / (2 * config.num_steps - 1)), 1e-6, "identity"),
     ]
 
 
 def _logistic(data: Arrays) -> list[Verdict]:
     ratio = _ratio(data["logistic_learned_ends"], data["logistic_constant_ends"])
-    return [Verdict.at_most(Text("learned_steps.claim.logistic"), *ratio, 0.5)]
+    claim = Text("learned_steps.claim.logistic")
+    return [Verdict.at_most(claim, *ratio, 0.5, basis="measured")]
 
 
 def _controls(data: Arrays) -> list[Verdict]:
@@ -125,11 +132,11 @@ def _controls(data: Arrays) -> list[Verdict]:
     found = []
     for kind in ("constant", "greedy"):
         ratio = float(data[f"{kind}_loss"] / data["best_loss"])
-        found.append(_at_most(f"control_{kind}", ratio, 1 + CLOSE, control=True))
+        found.append(_at_most(f"control_{kind}", ratio, 1 + CLOSE, "measured", control=True))
     transient = float(data["reversed_curve"].max() / data["learned_curve"].max())
-    found.append(_at_most("control_transient", transient, 1 + CLOSE, control=True))
+    found.append(_at_most("control_transient", transient, 1 + CLOSE, "measured", control=True))
     for kind in ("greedy", "reversed"):
         beside = _ratio(data[f"logistic_{kind}_ends"], data["logistic_constant_ends"])
         claim = Text(f"learned_steps.claim.control_logistic_{kind}")
-        found.append(Verdict.at_most(claim, *beside, 0.5, control=True))
+        found.append(Verdict.at_most(claim, *beside, 0.5, control=True, basis="measured"))
     return found

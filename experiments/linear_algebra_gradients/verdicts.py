@@ -8,6 +8,7 @@ import numpy as np
 
 from adlab import optimize
 from adlab.lab import Text, Verdict
+from adlab.lab.verdict import Basis
 
 from .config import RESOLVED, Config, Loss
 from .fits import STARTS
@@ -56,10 +57,14 @@ def _loss(loss: Loss) -> Text:
     return Text(f"linear_algebra_gradients.loss.{loss}")
 
 
-def _most(name: str, value: Any, bound: float, *, control: bool = False, **params: Any) -> Verdict:
-    """Judge the worst of what was measured, or for a control the least; NaN counts as infinite."""
+def _most(
+    name: str, value: Any, bound: float, basis: Basis, *, control: bool = False, **params: Any
+) -> Verdict:
+    """Judge the worst of what was found, or for a control the least; NaN counts as infinite."""
     values = np.where(np.isnan(value), np.inf, value)
-    return Verdict.worst(_claim(name, **params), values, bound, side="at_most", control=control)
+    return Verdict.worst(
+        _claim(name, **params), values, bound, side="at_most", control=control, basis=basis
+    )
 
 
 def _resolved(data: Arrays, config: Config) -> list[Verdict]:
@@ -77,12 +82,13 @@ def _resolved(data: Arrays, config: Config) -> list[Verdict]:
                 fits = [_exponent(gap, errors[index, k], norms[k], config.seed) for k in able]
                 power = slow if method == "differences" else -1.0
                 claim = _claim(f"exponent_{name}", method=_method(method), number=len(able))
-                found.append(Verdict(claim, *_united(fits), power, 0.05))
+                found.append(Verdict(claim, *_united(fits), power, 0.05, basis="measured"))
     ours = relative(errors[1], norms) / (EPS * LARGEST / gap)
-    found.append(_most("resolved", ours, float(ROWS), number=len(config.losses)))
+    found.append(_most("resolved", ours, float(ROWS), "measured", number=len(config.losses)))
     if whole:
         last = [relative(errors[k][whole, -1], norms[whole, -1]) for k in (1, 2)]
-        found.append(_most("overtaken", last[1] / last[0], 1.0, gap=f"{gap[-1]:.0e}"))
+        ratio, at = last[1] / last[0], f"{gap[-1]:.0e}"
+        found.append(_most("overtaken", ratio, 1.0, "measured", gap=at))
     return found
 
 
@@ -119,18 +125,20 @@ def _coinciding(data: Arrays, config: Config) -> list[Verdict]:
         if not exists.any():
             continue
         if loss in CONVENTIONS:
-            found.append(_most("control_convention", ours, bound, control=True, **about))
+            found.append(
+                _most("control_convention", ours, bound, "measured", control=True, **about)
+            )
             continue
-        found.append(_most("coinciding", ours, bound, **about))
+        found.append(_most("coinciding", ours, bound, "identity", **about))
         if loss not in SMOOTH:
-            found.append(_most("control_jnp", jnp, bound, control=True, **about))
+            found.append(_most("control_jnp", jnp, bound, "measured", control=True, **about))
     return found
 
 
 def _diagnosed(data: Arrays) -> Verdict:
     wrong = float(np.sum(data["diagnosed"] != data["expected"]))
-    number = data["expected"].size
-    return Verdict.at_most(_claim("diagnosed", number=number), wrong, wrong, wrong, 0.0)
+    claim = _claim("diagnosed", number=data["expected"].size)
+    return Verdict.at_most(claim, wrong, wrong, wrong, 0.0, basis="measured")
 
 
 def _squares(data: Arrays) -> list[Verdict]:
@@ -138,14 +146,14 @@ def _squares(data: Arrays) -> list[Verdict]:
     jnp, ours, _, by_differences = data["squares"]
     distinct = [KINDS.index(kind) for kind in DISTINCT]
     found = [
-        _most("squares", ours, 1e-12, number=ours.size),
-        _most("squares_differences", by_differences, 1e-8, number=ours.size),
-        _most("squares_jnp", jnp[:, distinct], 1e-12),
+        _most("squares", ours, 1e-12, "identity", number=ours.size),
+        _most("squares_differences", by_differences, 1e-8, "identity", number=ours.size),
+        _most("squares_jnp", jnp[:, distinct], 1e-12, "identity"),
     ]
     for kind in KINDS[len(DISTINCT) :]:
         about = {"kind": Text(f"linear_algebra_gradients.kind.{kind}")}
         values = jnp[:, KINDS.index(kind)]
-        found.append(_most("control_squares", values, 1e-12, control=True, **about))
+        found.append(_most("control_squares", values, 1e-12, "measured", control=True, **about))
     return found
 
 
@@ -158,20 +166,23 @@ def _ridge(data: Arrays) -> list[Verdict]:
 
     distance = abs(data["ridge_path_rules"][-1] - data["ridge_best"])
     return [
-        _most("ridge", off("rules"), 1e-12),
-        _most("ridge_differences", off("differences"), 1e-7),
-        Verdict.at_most(_claim("ridge_found"), distance, distance, distance, 0.01),
-        _most("control_ridge", off("jnp"), 1e-12, control=True),
+        _most("ridge", off("rules"), 1e-12, "identity"),
+        _most("ridge_differences", off("differences"), 1e-7, "identity"),
+        Verdict.at_most(
+            _claim("ridge_found"), distance, distance, distance, 0.01, basis="measured"
+        ),
+        _most("control_ridge", off("jnp"), 1e-12, "measured", control=True),
     ]
 
 
 def _completion(data: Arrays) -> list[Verdict]:
     off = "completion_gradient_errors"
     steps = data["completion_errors_rules"].shape[1]
+    last = data["completion_errors_rules"][:, -1]
     zero, random = (STARTS.index(start) for start in ("zero", "random"))
     return [
-        _most("completion", data[f"{off}_rules"], 1e-11, steps=steps),
-        _most("completed", data["completion_errors_rules"][zero, -1], 1e-3, steps=steps),
-        _most("completion_jnp", data[f"{off}_jnp"][random], 1e-11, steps=steps),
-        _most("control_completion", data[f"{off}_jnp"][zero], 1e-11, control=True),
+        _most("completion", data[f"{off}_rules"], 1e-11, "identity", steps=steps),
+        _most("completed", last[zero], 1e-3, "measured", steps=steps),
+        _most("completion_jnp", data[f"{off}_jnp"][random], 1e-11, "identity", steps=steps),
+        _most("control_completion", data[f"{off}_jnp"][zero], 1e-11, "measured", control=True),
     ]

@@ -47,16 +47,16 @@ def name_of(method: str) -> str:
 
 
 def _descent(data: Arrays, config: Config) -> Figure:
-    """Draw the loss on the first map against oracle calls, and against operations."""
+    """Draw the loss on the first map against evaluations, and against operations."""
     name = config.maps[0]
     figure, axes = panels.grid(
         1, 2, title=text("mds.figure.descent", place=text(f"mds.place.{name}"))
     )
     value, gradient = data[f"{name}.flops"]
-    for ax, axis in zip(axes[0], ("calls", "flops"), strict=True):
+    for ax, axis in zip(axes[0], ("evaluations", "flops"), strict=True):
         for method in (*METHODS, *SIMPLEXES):
             per_call = gradient if method == "gradient_descent" else value
-            x = data[f"{name}.calls.{method}"] * (1 if axis == "calls" else per_call)
+            x = data[f"{name}.calls.{method}"] * per_call / (1 if axis == "flops" else value)
             losses = data[f"{name}.loss.{method}"]
             spent = x > 0
             curve = {"color": TONES[method], "zorder": 2}

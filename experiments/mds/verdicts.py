@@ -8,6 +8,7 @@ import numpy as np
 
 from adlab import optimize
 from adlab.lab import Text, Verdict
+from adlab.lab.verdict import Basis
 
 from .config import METHODS, PAIR, SIMPLEXES, TARGET, Config, growing
 
@@ -52,7 +53,7 @@ def _reached(data: Arrays, config: Config) -> list[Verdict]:
         names = [*(clouds(config) if method in PAIR else []), *config.maps]
         losses = np.concatenate([data[f"{name}.last"][place] for name in names])
         claim = _claim("reached", method=Text(f"method.{method}"))
-        found.append(Verdict.worst(claim, losses, TARGET, side="at_most", kind="range"))
+        found.append(_below(claim, losses, TARGET))
     return found
 
 
@@ -62,10 +63,12 @@ def _ratios(data: Arrays, config: Config) -> list[Verdict]:
     for name in [*clouds(config), *config.maps]:
         shares = ratios(data, name) / (2 * data[f"{name}.slower"])
         ends = optimize.ratio_interval(shares).ends
-        found.append(Verdict(_claim("ratio", place=_place(name)), *ends, 1.0, TOLERANCE))
+        claim = _claim("ratio", place=_place(name))
+        found.append(Verdict(claim, *ends, 1.0, TOLERANCE, basis="measured"))
     shares = np.concatenate([_of_coordinates(data, name) for name in config.maps])
-    found.append(Verdict.worst(_claim("coordinates"), shares, 1.0, 0.01, kind="range"))
-    return found
+    claim = _claim("coordinates")
+    worst = Verdict.worst(claim, shares, 1.0, 0.01, kind="range", basis="measured")
+    return [*found, worst]
 
 
 def _growth(data: Arrays, config: Config) -> list[Verdict]:
@@ -99,7 +102,9 @@ def _price(data: Arrays, config: Config) -> list[Verdict]:
         words = Text(f"method.{method}" if method in METHODS else f"mds.simplex.{method}")
         means = np.exp(np.mean(np.log(table), axis=1))
         claim = _claim("dearer", method=words)
-        found.append(Verdict.worst(claim, means, 1.0, side="at_least", kind="range"))
+        found.append(
+            Verdict.worst(claim, means, 1.0, side="at_least", kind="range", basis="measured")
+        )
         found.append(_slope("more_so", n, table, 0.0, None, least=True, method=words))
     return found
 
@@ -127,16 +132,13 @@ def _closed_form(data: Arrays, config: Config) -> list[Verdict]:
         ("unsquared_loss", EXACT**2, True),
     ):
         values = np.concatenate([data[f"{name}.{kind}"] for name in names])
-        found.append(
-            Verdict.worst(
-                _claim(kind), values, bound, side="at_most", control=control, kind="range"
-            )
-        )
+        basis: Basis = "measured" if control else "identity"
+        found.append(_below(_claim(kind), values, bound, basis, control=control))
     better = np.concatenate(
         [data[f"{name}.last"][0] / data[f"{name}.classical_loss"] for name in config.maps]
     )
     claim = _claim("not_classical")
-    return [*found, Verdict.worst(claim, better, 1.0, side="at_most", kind="range")]
+    return [*found, _below(claim, better, 1.0)]
 
 
 def _maps(data: Arrays, config: Config) -> list[Verdict]:
@@ -144,11 +146,21 @@ def _maps(data: Arrays, config: Config) -> list[Verdict]:
     for name in config.maps:
         errors = data[f"{name}.errors"]
         claim = _claim("map", place=_place(name))
-        found.append(Verdict.worst(claim, errors, ERROR, side="at_most", kind="range"))
+        found.append(_below(claim, errors, ERROR))
         best = data[f"{name}.raw_errors"][np.argmin(data[f"{name}.raw_loss"])]
         claim = _claim("raw", place=_place(name))
-        found.append(Verdict.at_most(claim, best, best, best, ERROR))
+        found.append(Verdict.at_most(claim, best, best, best, ERROR, basis="measured"))
     return found
+
+
+def _below(
+    claim: Text, values: np.ndarray, bound: float, basis: Basis = "measured", *,
+    control: bool = False,
+) -> Verdict:  # fmt: skip
+    """Judge that all values are at most a bound, by their range."""
+    return Verdict.worst(
+        claim, values, bound, side="at_most", control=control, kind="range", basis=basis
+    )
 
 
 def _world(data: Arrays) -> list[Verdict]:
@@ -160,7 +172,8 @@ def _world(data: Arrays) -> list[Verdict]:
             if kind == "errors":
                 best = values[np.argmin(data[f"world.{attempt}.last"])]
             claim = _claim(f"{attempt}_{kind}")
-            found.append(Verdict.at_most(claim, best, best, best, bound, control=control))
+            ends = (best, best, best)
+            found.append(Verdict.at_most(claim, *ends, bound, control=control, basis="measured"))
     return found
 
 
@@ -177,9 +190,9 @@ def _slope(
     # Of logarithms: few seeds are enough, as in `optimize.ratio_interval`.
     words, ends = _claim(claim, **params), (found.estimate, found.low, found.high)
     if tolerance is not None:
-        return Verdict(words, *ends, expected, tolerance, control)
+        return Verdict(words, *ends, expected, tolerance, control, basis="measured")
     make = Verdict.at_least if least else Verdict.at_most
-    return make(words, *ends, expected)
+    return make(words, *ends, expected, basis="measured")
 
 
 def _of_coordinates(data: Arrays, name: str) -> np.ndarray:

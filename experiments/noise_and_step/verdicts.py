@@ -65,9 +65,9 @@ def _of_scheme(data: Arrays, config: Config, scheme: str) -> list[Verdict]:
     moved = Text("noise_and_step.claim.step", power=place, **params)
     same = Text("noise_and_step.claim.constant", number=len(noises), **params)
     return [
-        Verdict(grown, *interval(error).ends, theory.error[1], SLOPE),
-        Verdict(moved, *interval(step).ends, theory.step[1], SLOPE),
-        Verdict(same, *shares.ends, 1.0, CONSTANT),
+        Verdict(grown, *interval(error).ends, theory.error[1], SLOPE, basis="measured"),
+        Verdict(moved, *interval(step).ends, theory.step[1], SLOPE, basis="measured"),
+        Verdict(same, *shares.ends, 1.0, CONSTANT, basis="measured"),
         *_rules(data, config, scheme),
     ]
 
@@ -86,10 +86,11 @@ def _rules(data: Arrays, config: Config, scheme: str) -> list[Verdict]:
     power = Text(f"noise_and_step.power.{scheme}_error")
     grows = Text("noise_and_step.claim.control_error", power=power, **params)
     near = Text("noise_and_step.claim.control_regret", **params)
+    expected = THEORY[scheme].error[1]
     return [
-        Verdict.at_most(auto, *longest.ends, FACTOR),
-        Verdict(grows, half, low, high, THEORY[scheme].error[1], SLOPE, control=True),
-        Verdict.at_most(near, *shortest.ends, FACTOR, control=True),
+        Verdict.at_most(auto, *longest.ends, FACTOR, basis="measured"),
+        Verdict(grows, half, low, high, expected, SLOPE, control=True, basis="measured"),
+        Verdict.at_most(near, *shortest.ends, FACTOR, control=True, basis="measured"),
     ]
 
 

@@ -13,7 +13,7 @@ import optax
 
 from adlab import gradients, lab, optimize, problems
 
-from . import radial
+from . import prices, radial
 from .config import Config
 from .mean_square import mean_square
 
@@ -45,8 +45,8 @@ def _tail(
 ) -> Arrays:
     """Run two-point descent with step share/(n L) in every dimension, and its reference.
 
-    Returns k (D, P), curves (D, S, P), averages likewise, and gradient descent of step share/L:
-    gd_k (Q,), gd (Q,).
+    Returns k (D, P), curves (D, S, P), averages likewise; gradient descent of step share/L: gd_k
+    (Q,), gd (Q,); and the evaluations that its gradient costs.
     """
     assert problem.radial is not None
     assert problem.L is not None
@@ -67,7 +67,7 @@ def _tail(
         averages.append(run.averages[metric])
     gd_k, gd = gradient_descent(problem, share / problem.L, int(np.ceil(high)), metric, progress)
     return {"k": np.stack(k), "curves": np.stack(curves), "averages": np.stack(averages),
-            "gd_k": gd_k, "gd": gd}  # fmt: skip
+            "gd_k": gd_k, "gd": gd, "price": prices.of_gradient(problem)}  # fmt: skip
 
 
 def _increasing(times: np.ndarray) -> np.ndarray:
@@ -122,6 +122,7 @@ def strongly_convex(config: Config, key: jax.Array, progress: lab.Progress) -> A
     shape = (len(config.estimators), len(config.full_dims))
     k, curves = [], []
     steps, calls, exact = np.empty(shape), np.empty(shape), np.empty(shape)
+    spent = np.empty((*shape, 2))
     for i, spec in enumerate(config.estimators):
         for j, dim in enumerate(config.full_dims):
             progress.update(i * shape[1] + j, steps.size, f"{spec.name}, n = {dim}")
@@ -139,9 +140,12 @@ def strongly_convex(config: Config, key: jax.Array, progress: lab.Progress) -> A
             curves.append(values)
             steps[i, j], calls[i, j] = factor, gradient.cost(problem.x0).calls
             exact[i, j] = _exact_iterations(config, spec, problem, factor)
+            spent[i, j] = prices.of_estimator(gradient, problem)
+    prices.clocked(problem, progress)
     return arrays | {
         "k": np.reshape(k, (*shape, 80)), "curves": np.reshape(curves, (*shape, -1, 80)),
-        "factor": steps, "calls": calls, "exact": exact,
+        "factor": steps, "calls": calls, "exact": exact, "evaluations": spent[..., 0],
+        "operations": spent[..., 1],
     }  # fmt: skip
 
 

@@ -121,13 +121,12 @@ def _lipschitz(ax: Axes, data: Arrays, config: Config) -> None:
 
 
 def _price(data: Arrays, config: Config) -> Figure:
-    """Draw iterations, and oracle calls, to a target against the dimension."""
+    """Draw evaluations, and their operations, to a target against the dimension."""
     figure, axes = panels.grid(1, 2, title=text("rates.figure.price"))
-    calls = data["strongly_convex_calls"]
     tones = _tones([spec.kind for spec in config.estimators])
-    for ax, key, weights in (
-        (axes[0, 0], "iterations", np.ones_like(calls)), (axes[0, 1], "oracle_calls", calls)
-    ):  # fmt: skip
+    titles = {"evaluations": _unit(data, config), "operations": text("rates.figure.operations")}
+    for ax, key in zip(axes[0], titles, strict=True):
+        weights = data[f"strongly_convex_{key}"]
         for i, spec in enumerate(config.estimators):
             k, curves = hits(data, i)
             times = [
@@ -138,10 +137,22 @@ def _price(data: Arrays, config: Config) -> Figure:
                 ax, config.full_dims, times, exponent=None, method=spec.kind, color=tones[i],
                 label=labels.estimator(spec.kind, spec.params), legend="",
                 xlabel=text("axis.dimension"), ylabel=text(f"axis.{key}_to_target"),
-                title=text(f"rates.figure.{key}"),
+                title=titles[key],
             )  # fmt: skip
     panels.legend_below(figure, axes[0, 0])
     return figure
+
+
+def _unit(data: Arrays, config: Config) -> str:
+    """Say what costs are counted in, and what a derivative costs where estimators take one."""
+    spent = dict(
+        zip([spec.kind for spec in config.estimators], data["strongly_convex_evaluations"],
+            strict=True)
+    )  # fmt: skip
+    if not {"reverse_mode", "forward_gradient"} <= spent.keys():
+        return text("rates.figure.evaluations")
+    vjp, jvp = (f"{spent[kind][-1]:.2g}" for kind in ("reverse_mode", "forward_gradient"))
+    return text("rates.figure.priced", vjp=vjp, jvp=jvp)
 
 
 def _tones(kinds: list[str]) -> list[str]:

@@ -11,6 +11,7 @@ import optax
 
 from adlab import gradients, lab, optimize, problems
 
+from . import prices
 from .cells import Arrays
 from .config import Config
 
@@ -35,6 +36,7 @@ def real_data(config: Config, key: jax.Array, progress: lab.Progress) -> Arrays:
         factors = np.geomspace(effective / 4, 2 * worst, 8)
         found = _curves(config, problem, factors, jax.random.fold_in(key, index), progress)
         found |= {"factors": factors, "effective": np.array(effective), "worst": np.array(worst)}
+        found["price"] = prices.of_gradient(problem)
         arrays |= {f"{table}_{field}": array for field, array in found.items()}
     return arrays
 

@@ -59,7 +59,7 @@ def _unbiased(data: Arrays, config: Config) -> Verdict:
         deviation = np.abs(drawn.mean(axis=-1) - data["trace"][:, None])
         scores.append(deviation / (drawn.std(axis=-1, ddof=1) / np.sqrt(drawn.shape[-1])))
     claim = Text("trace_estimation.claim.mean", number=np.size(scores))
-    return Verdict.worst(claim, scores, 5.0, side="at_most")
+    return Verdict.worst(claim, scores, 5.0, side="at_most", basis="measured")
 
 
 def _variance(data: Arrays, config: Config, law: Name) -> Verdict:
@@ -104,10 +104,10 @@ def _advantages(data: Arrays, config: Config) -> list[Verdict]:
             ends = ratio.ends
             if spectrum == "flat":
                 claim = Text("trace_estimation.claim.control_flat", **at)
-                found.append(Verdict.at_least(claim, *ends, 1.0, control=True))
+                found.append(Verdict.at_least(claim, *ends, 1.0, control=True, basis="measured"))
             else:
                 claim = Text("trace_estimation.claim.advantage", **at)
-                found.append(Verdict.at_least(claim, *ends, FACTORS[spectrum]))
+                found.append(Verdict.at_least(claim, *ends, FACTORS[spectrum], basis="measured"))
     return found
 
 
@@ -141,7 +141,7 @@ def _exact(data: Arrays) -> list[Verdict]:
             first, second = data[key]
             off = abs(first / second - 1)
             claim = Text(f"trace_estimation.claim.{key}")
-            found.append(Verdict.at_most(claim, off, off, off, ROUND_OFF))
+            found.append(Verdict.at_most(claim, off, off, off, ROUND_OFF, basis="identity"))
     return found
 
 
@@ -171,7 +171,7 @@ def _share(share: Any, draws: int) -> Interval:
 def _judged(
     claim: Text, found: Interval, expected: float, tolerance: float, *, control: bool = False
 ) -> Verdict:
-    return Verdict(claim, *found.ends, expected, tolerance, control)
+    return Verdict(claim, *found.ends, expected, tolerance, control, basis="measured")
 
 
 def _spectrum(spectrum: str) -> Text:

@@ -39,7 +39,7 @@ def _paths(data: Arrays, config: Config) -> list[Verdict]:
         # 400 steps bring the slowest mode to 1e-15, but 200 only to 1e-7.
         slowest = 1 - float(data["step"]) * PROBLEM.mu
         rest = 2 * slowest**config.num_steps if name == "limit" else 0.0
-        found.append(Verdict.at_most(claim, gap, gap, gap, ROUND_OFF + rest))
+        found.append(Verdict.at_most(claim, gap, gap, gap, ROUND_OFF + rest, basis="identity"))
     return found
 
 
@@ -67,7 +67,7 @@ def _means(data: Arrays) -> list[Verdict]:
     for kind, goal in goals.items():
         score = _score(data[f"{kind}_mean"], goal, data[f"{kind}_deviation"])
         claim = Text(f"trajectories.claim.mean_{kind}")
-        found.append(Verdict.at_most(claim, score, score, score, SCORES))
+        found.append(Verdict.at_most(claim, score, score, score, SCORES, basis="measured"))
     return found
 
 
@@ -89,7 +89,7 @@ def _spreads(data: Arrays, config: Config) -> list[Verdict]:
 def _worst(claim: Text, ratio: np.ndarray, half: np.ndarray, tolerance: float) -> Verdict:
     """Return the verdict on the ratio that reaches farthest from 1, with its interval."""
     found = [Interval(r, r - h, r + h) for r, h in zip(ratio, half, strict=True)]
-    return Verdict(claim, *farthest(found, 1.0).ends, 1.0, tolerance)
+    return Verdict(claim, *farthest(found, 1.0).ends, 1.0, tolerance, basis="measured")
 
 
 def _controls(data: Arrays) -> list[Verdict]:
@@ -108,10 +108,12 @@ def _controls(data: Arrays) -> list[Verdict]:
     found = []
     for name, (score, control) in scores.items():
         claim = Text(f"trajectories.claim.{name}", eps=short)
-        found.append(Verdict.at_most(claim, score, score, score, SCORES, control=control))
+        ends = (score, score, score)
+        found.append(Verdict.at_most(claim, *ends, SCORES, control=control, basis="measured"))
     rest = float(np.linalg.norm(data["lecture_path"][-1]))
     claim = Text("trajectories.claim.control_eps", eps=long)
-    return [*found, Verdict.at_most(claim, rest, rest, rest, 0.01, control=True)]
+    far = Verdict.at_most(claim, rest, rest, rest, 0.01, control=True, basis="measured")
+    return [*found, far]
 
 
 def _slower(data: Arrays) -> np.ndarray:

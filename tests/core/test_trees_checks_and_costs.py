@@ -206,6 +206,8 @@ def test_costs_add_and_multiply():
     assert 2 * cost == cost * 2 == Cost(evaluations=4, jvps=2, vjps=6)
     assert cost.calls == 6
     assert Cost() + cost == cost
+    assert cost.in_evaluations(jvp=2.5, vjp=3.0) == 2 + 2.5 + 9
+    assert cost.in_evaluations(jvp=1.0, vjp=1.0) == cost.calls
     assert (cost * 0).calls == 0
 
 

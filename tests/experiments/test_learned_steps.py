@@ -105,6 +105,7 @@ def measured():
         "greedy_loss": np.array(7.0),
         "learned_training": curve,
         "learned_calls": calls,
+        "price": np.array(3.0),
         "two_point_training": np.stack([curve**p for p in (0.85, 0.9, 0.95, 1.0)]),
         "two_point_calls": 20 * calls,
         "chebyshev_contraction": np.array(1 / np.cosh(K * np.arccosh(1.05 / 0.95))),

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from adlab import gradients, problems
 from adlab.lab import config as configs
 
 ROOT = Path(__file__).parents[2]
@@ -18,7 +19,7 @@ CHANGES = {
     "full_dims": [16, 32, 64],
     "num_seeds": SEEDS,
     "horizons": [30, 100],
-    "estimators": [{"kind": "reverse_mode"}, {"kind": "two_point"}],
+    "estimators": [{"kind": "reverse_mode"}, {"kind": "two_point"}, {"kind": "forward_gradient"}],
 }
 
 
@@ -47,16 +48,17 @@ def tail(power, growth=1.0, factor=1.0, averaged=0.7):
     }
 
 
-def quadratic(growths=(0.0, 1.0)):
+def quadratic(growths=(0.0, 1.0, 1.0)):
     """Exponential decay, in n^growth iterations for each estimator."""
     dims = np.array(CHANGES["full_dims"])
     curves = [[noisy(np.exp(-HITS / (20 * n**growth))) for n in dims] for growth in growths]
     return {
-        "k": np.broadcast_to(HITS, (2, 3, HITS.size)),
+        "k": np.broadcast_to(HITS, (3, 3, HITS.size)),
         "curves": np.array(curves),
-        "factor": np.array([np.ones(3), dims]),
-        "calls": np.array([np.ones(3), 2 * dims]),
-        "exact": np.array([np.full(3, np.nan), 20 * dims * np.log(1e3)]),
+        "factor": np.array([np.ones(3), dims, dims]),
+        "calls": np.array([np.ones(3), 2 * dims, np.ones(3)]),
+        "evaluations": np.array([np.full(3, 2.3), 2.0 * dims, 2.7 * dims]),
+        "exact": np.array([np.full(3, np.nan), 20 * dims * np.log(1e3), np.full(3, np.nan)]),
         "conditions": np.array([1.0, 10.0, 100.0]),
         "margins": np.array([[1.0] * 3, [1.98] * 3, [1.99] * 3]),
     }
@@ -137,6 +139,13 @@ def with_gd(cell, power):
     return cell | {"gd": cell["gd_k"] ** power}
 
 
+def priced(jvp):
+    """A forward gradient's step costs so many evaluations where a two-point step costs 2."""
+    good = quadratic()
+    good["evaluations"][2] = jvp / 2 * good["evaluations"][1]
+    return good
+
+
 BAD = {
     "smooth_gd_slope": {"smooth": with_gd(tail(-12 / 11), -0.5)},
     "smooth_slope": {"smooth": tail(-0.5)},
@@ -151,11 +160,12 @@ BAD = {
     "worst_case": {"worst_case": worst_case(factor=1.5)},
     "strongly_convex_bound": {"strongly_convex": quadratic() | {"margins": np.full((3, 3), 0.5)}},
     "strongly_convex_spare": {"strongly_convex": quadratic() | {"margins": np.full((3, 3), 1.0)}},
-    "strongly_convex_iterations": {"strongly_convex": quadratic((0.5, 0.5))},
-    "strongly_convex_calls": {"strongly_convex": quadratic((0.5, 0.5))},
+    "strongly_convex_iterations": {"strongly_convex": quadratic((0.5, 0.5, 0.5))},
+    "strongly_convex_evaluations": {"strongly_convex": quadratic((0.5, 0.5, 0.5))},
+    "strongly_convex_forward_gradient": {"strongly_convex": priced(1.0)},
     "lipschitz_dimension": {"lipschitz": lipschitz(in_dim=1.0)},
     "lipschitz_steps": {"lipschitz": lipschitz(in_steps=-1.0)},
-    "strongly_convex_exact": {"strongly_convex": quadratic((0.0, 1.05))},
+    "strongly_convex_exact": {"strongly_convex": quadratic((0.0, 1.05, 1.05))},
     "real_effective": {"real_data": real(8.0)},
     "real_worst": {"real_data": real(33.0)},
     "control_chain": {"controls": controls(chain=-1.0)},
@@ -181,9 +191,9 @@ def test_one_dimension_without_numbers_leaves_the_worst_of_all_undecided(job, ce
 
 
 def test_a_target_that_is_not_reached_leaves_the_verdict_undecided(job):
-    flat = quadratic() | {"curves": np.ones((2, 3, SEEDS, HITS.size))}
+    flat = quadratic() | {"curves": np.ones((3, 3, SEEDS, HITS.size))}
     found = outcomes(job, strongly_convex=flat)
-    assert set(found["strongly_convex_calls"]) == {"undecided"}
+    assert set(found["strongly_convex_evaluations"]) == {"undecided"}
 
 
 def test_only_the_parts_that_were_run_are_judged(job):
@@ -214,3 +224,26 @@ def test_the_remaining_parts_run_at_small_size(job, monkeypatch):
     exact = next(v for v in judged if v.claim.key.endswith("worst_case_gd"))
     assert isinstance(job.module, types.ModuleType)
     assert exact.outcome == "holds"
+
+
+@pytest.mark.parametrize(("jvp", "outcome"), [(1.0, "fails"), (2.0, "undecided"), (2.7, "holds")])
+def test_a_forward_gradient_is_priced_in_evaluations_not_in_calls(job, jvp, outcome):
+    found = outcomes(job, strongly_convex=priced(jvp))
+    assert found["strongly_convex_forward_gradient"] == [outcome]
+
+
+def test_prices_are_those_of_a_quadratic(job):
+    """Of 3 n + 1 operations: with its tangent 8 n + 2, with its gradient 7 n + 2."""
+    prices = sys.modules[f"{job.module.__name__}.prices"]
+    for n in (8, 100):
+        problem = problems.quadratic(dim=n)
+        value, jvp, vjp = 3 * n + 1, 8 * n + 2, 7 * n + 2
+        ways = [
+            (gradients.two_point(problem.fun, smoothing=0.1), 2.0),
+            (gradients.forward_gradient(problem.fun), jvp / value),
+            (gradients.reverse_mode(problem.fun), vjp / value),
+        ]
+        for gradient, expected in ways:
+            found = prices.of_estimator(gradient, problem)
+            assert found == pytest.approx((expected, expected * value)), gradient
+        assert float(prices.of_gradient(problem)) == pytest.approx(vjp / value)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from adlab.lab import Text, Verdict
-from adlab.lab.report import Verdicts, print_verdicts, rounded, summary
+from adlab.lab.report import Verdicts, by_basis, print_verdicts, rounded, summary
 from adlab.lab.runner import Result
 
 INF, NAN = math.inf, math.nan
@@ -289,3 +289,44 @@ def test_a_verdict_is_shown_in_one_line_and_as_a_row():
     assert "'no.such.label'" in repr(Verdict(Text("no.such.label"), 1, 1, 1, 1, 0))
     html = Verdict.at_most("a < b", 2, 2, 2, 1)._repr_html_()
     assert "<td>a &lt; b</td><td>2</td><td>&lt;= 1</td><td>fails</td>" in html
+
+
+def classed():
+    """Two measured verdicts, of which one fails, an identity and a formula in doubt."""
+    return [
+        Verdict("m", 1.0, 0.9, 1.1, 1, 0.2, basis="measured"),
+        Verdict.at_most("n", 2.0, 2.0, 2.0, 1, basis="measured"),
+        Verdict.worst("i", [0.0, 0.0], 0.0, basis="identity"),
+        Verdict.at_least("a", NAN, NAN, NAN, 1, basis="arithmetic"),
+    ]
+
+
+def test_each_class_is_counted_apart_in_both_languages():
+    rows = classed()
+    assert summary(rows) == (
+        "2 of 4 hold (1 fails, 1 undecided): measured 1 of 2, identity 1 of 1, arithmetic 0 of 1"
+    )
+    assert summary(rows, "ru") == (
+        "верно 2 из 4 (1 неверно, 1 не решено): измерение 1 из 2, тождество 1 из 1, "
+        "арифметика 0 из 1"
+    )
+    mixed = [rows[0], Verdict("c", 1, 1, 1, 1, 0)]
+    assert summary(mixed) == "2 of 2 hold: measured 1 of 1, unclassed 1 of 1"
+    assert by_basis(mixed)[None] == {"holds": 1, "fails": 0, "undecided": 0}
+
+
+def test_the_class_is_a_column_is_stored_and_must_be_one_of_three():
+    rows = classed()
+    stored = [json.loads(json.dumps(row.to_json())) for row in rows]
+    assert [value["basis"] for value in stored] == [row.basis for row in rows]
+    assert [repr(Verdict.from_json(v).basis) for v in stored] == [repr(r.basis) for r in rows]
+    old = {key: value for key, value in stored[0].items() if key != "basis"}
+    assert Verdict.from_json(old).basis is None
+    text = io.StringIO()
+    print_verdicts([*rows[2:3], Verdict("old", 1, 1, 1, 1, 0)], "ru", Console(file=text, width=100))
+    shown = [" ".join(line.split()) for line in text.getvalue().splitlines()]
+    assert shown[2:4] == ["i тождество 0 - 0 0 верно", "old - 1 - 1 0 верно"]
+    with pytest.raises(ValueError, match="basis must be one of"):
+        Verdict("c", 1, 1, 1, 1, 1, basis="guess")
+    ranged = Verdict.worst("i", [0.0, 1.0], 0.0, kind="range", basis="identity")
+    assert (ranged.kind, ranged.basis) == ("range", "identity")
