@@ -31,6 +31,8 @@ from adlab.figures.labels import text
 from adlab.graphs import orders
 from adlab.lab import Text, Verdict, timing
 
+from . import mixed
+
 Arrays = dict[str, np.ndarray]
 Program = Literal["roe_flux", "robot_arm"]
 ORDERS: tuple[orders.Order, ...] = get_args(orders.Order)
@@ -77,6 +79,7 @@ def run(config: Config, progress: lab.Progress) -> Arrays:
         "dense": np.array([orders.dense_sweeps(graph) for graph in known]),
     }
     data |= progress.stage("random", lambda: {"random": _random_costs(config, progress)})
+    data |= mixed.run()
     for name in dict.fromkeys(config.programs):
         found = progress.stage(name, lambda: _measured(config, name, progress))  # noqa: B023
         data |= {f"{name}_{key}": array for key, array in found.items()}
@@ -266,6 +269,7 @@ def verdicts(data: Arrays, config: Config) -> list[Verdict]:
         kind = "control" if control else "dearer"
         claim = Text(f"elimination_orders.claim.{kind}", order=name)
         found.append(Verdict.at_least(claim, *interval(count, total), 0.02, control=control))
+    found.append(mixed.verdict(data))
     for program in dict.fromkeys(config.programs):
         name = Text(f"elimination_orders.program.{program}")
         costs, error = data[f"{program}_costs"], float(data[f"{program}_error"])
@@ -283,6 +287,7 @@ def plot(data: Arrays, config: Config) -> dict[str, Figure]:
     Times are arrays `seconds_<program>` of shape (5, repeats) in `data`.
     """
     figures = {"known": _known(data), "random": _random(data, config)}
+    figures["elimination"] = mixed.plot(data)
     programs = list(dict.fromkeys(config.programs))
     if programs:
         figures["programs"] = _programs(data, programs)
