@@ -16,7 +16,7 @@ Newton-CG must violate. A second one is gradient descent: as little memory, but 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
 import jax
@@ -126,13 +126,13 @@ def _bytes(compiled: Any) -> float:
     return np.nan if sizes is None else sizes.temp_size_in_bytes + sizes.output_size_in_bytes
 
 
-def _descents(config: Config, compiled: dict[str, Callable[..., Any]]) -> Arrays:
+def _descents(config: Config, compiled: Mapping[str, Callable[..., Any]]) -> Arrays:
     """Return iterates of each method at the least n, (methods, steps + 1, n), and gradients."""
     rng, n, m = np.random.default_rng(config.seed), config.sizes[0], config.num_examples
     x = rng.normal(size=(m, n))
     y = np.sign(x @ rng.normal(size=n))
     smooth = np.linalg.norm(x, 2) ** 2 / (4 * m) + config.strong_convexity  # L
-    steps = {name: compiled[name] for name in METHODS[:2]}
+    steps: dict[str, Callable[..., Any]] = {name: compiled[name] for name in METHODS[:2]}
     steps["descent"] = lambda w, x, y: w - np.asarray(compiled["gradient"](w, x, y)) / smooth
     paths = []
     for name in METHODS:
@@ -203,7 +203,9 @@ def _memories(data: Arrays, config: Config) -> Figure:
     ax, n = axes[0, 0], data["sizes"]
     for name, memory in zip(PROGRAMS, data["bytes"].T, strict=True):
         tone, mark = style.color(LOOKS[name]), style.marker(LOOKS[name])
-        ax.plot(n, memory, color=tone, marker=mark, label=_name(name).render(None))
+        size = 18 if name in ("gradient", "hessian") else 9  # they show below equal ones
+        ax.plot(n, memory, color=tone, marker=mark, markersize=size,
+                label=_name(name).render(None), zorder=2 if size > 9 else 3)  # fmt: skip
     far = np.array([n[0], 1e5])
     label = text("second_order_memory.figure.square")
     ax.plot(far, 8 * far**2, "--", color=style.THEORY, linewidth=2, label=label)

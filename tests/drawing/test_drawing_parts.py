@@ -136,3 +136,11 @@ def test_weights_that_do_not_fit_are_refused():
         drawing.draw_network(states, [np.ones((4, 3))])
     with pytest.raises(ValueError, match="one more than weights"):
         drawing.draw_network(states, [])
+
+
+def test_a_graph_without_captions_has_the_names_alone(graph):
+    with style.context():
+        figure = drawing.draw(graph, captions={})
+    assert sorted(filter(None, words(figure))) == sorted(
+        ["$L$", "$v_{1}$", "$v_{2}$", "$v_{3}$", "$w_{1}$", "$w_{2}$"]
+    )
