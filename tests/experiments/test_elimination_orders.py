@@ -166,5 +166,7 @@ def test_the_graph_that_is_drawn_costs_and_gives_what_it_does_by_hand(job):
         assert (kept.vertex, kept.multiplications) == (step.vertex, step.multiplications)
         assert set(kept.edges) == set(step.edges)
         assert [p[:2] for p in kept.products] == [p[:2] for p in step.products]
+        fills = [[p.before is None for p in each.products] for each in (kept, step)]
+        assert fills[0] == fills[1]
     shown = fresh[mixed.SHOWN].products
     assert {p.before is None for p in shown} == {True, False}
