@@ -42,7 +42,7 @@ def forward_trace(
     >>> from adlab.graphs import build
     >>> graph = build(lambda w1, w2: w2 * jnp.log(w1), 2.0, 3.0)
     >>> [forward_trace(graph, "w1", zeros=keep)[-1].chain["text"][-1] for keep in (False, True)]
-    ['w2·∂v1/∂w1', 'w2·∂v1/∂w1 + v1·∂w2/∂w1']
+    ['w2·∂v1/∂w1', 'v1·∂w2/∂w1 + w2·∂v1/∂w1']
 
     Args:
       graph: built at concrete arguments.
