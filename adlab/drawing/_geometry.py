@@ -45,6 +45,8 @@ def _towards(start: Point, end: Point, distance: float) -> Point:
 
 @functools.lru_cache(4096)
 def _unit_extent(string: str) -> Point:
+    if not string:  # of which matplotlib makes no path
+        return 0.0, 0.0
     with mpl.rc_context({"text.usetex": False}):
         box = TextPath((0, 0), string, size=10).get_extents()
     return box.width / 10 / 72, box.height / 10 / 72

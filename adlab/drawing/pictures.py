@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyArrowPatch
 
 from adlab.drawing import _geometry as geometry
+from adlab.drawing import _writing as writing
 from adlab.drawing import layout, markup
 from adlab.drawing._geometry import Point
 from adlab.figures import style
@@ -212,7 +213,7 @@ class _Sheet:
                 shrinkA=0, shrinkB=0,
             )
         )  # fmt: skip
-        string = _partial(parts, full=marked)
+        string = writing.partials(parts, full=marked)
         if string:
             self._beside(way, string, full=marked, below=below)
 
@@ -323,7 +324,9 @@ class _Sheet:
         largest = min(20.0, 72 * self.pitch / (2.5 if self.abreast == 1 else 3.2))
         wide = _WIDTH / self.abreast
         deep = -(-len(lines) // self.abreast)
-        set_out = [_shortened(sides, largest, wide - 0.5, self.pitch > 0.6) for sides in lines]
+        set_out = [
+            writing.shortened(sides, largest, wide - 0.5, self.pitch > 0.6) for sides in lines
+        ]
         size = max(min((geometry.fitted(s, largest, wide - 0.5) for s in set_out), default=0), 5)
         for place, string in enumerate(set_out):
             y = self.floor - 0.1 - self.pitch * (place % deep + 0.5)
@@ -331,31 +334,6 @@ class _Sheet:
                 self.write(_WIDTH / 2, y, string, size)
             else:
                 self.write(wide * (place // deep) + 0.3, y, string, size, ha="left")
-
-
-def _shortened(sides: Sequence[str], size: float, room: float, tall: bool) -> str:
-    """Return an equation without as many of its sides, from the second on, as have no room."""
-    rest = list(sides)
-    while True:
-        equation = " = ".join(rest)
-        string = geometry.mathematics(equation.replace(r"\frac", r"\dfrac") if tall else equation,
-                                      equation)  # fmt: skip
-        if geometry.fitted(string, size, room) >= 0.95 * size or len(rest) <= 2:
-            return string
-        del rest[1]  # the middle sides say the same less directly
-
-
-def _partial(parts: Sequence[Any], *, full: bool) -> str:
-    """Return the local partials along an arrow: formula and value, or the value alone."""
-    formula = [part.formula["latex"] for part in parts if part.formula]
-    values = [part.value for part in parts if part.value is not None]
-    value = formulas.number(sum(values), "latex", 4) if parts and len(values) == len(parts) else ""
-    sides = [" + ".join(formula)] if len(formula) == len(parts) and (full or not value) else []
-    if not any([*sides, value]):
-        return ""
-    return geometry.mathematics(
-        " = ".join(dict.fromkeys(side for side in (*sides, value) if side)), value
-    )
 
 
 def _under(plan: layout.Layout, line: layout.Line) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import jax
 
@@ -25,11 +25,49 @@ from adlab.graphs.partials import (
     to_matrix,
 )
 
-__all__ = ["ARRAY_LIMIT", "Elimination", "eliminate"]
+__all__ = ["ARRAY_LIMIT", "Elimination", "EliminationStep", "PathProduct", "eliminate"]
 
 Pair = tuple[int, int]
 _Value = TypeVar("_Value", Form, Edge)
 ARRAY_LIMIT = 12  # vertices up to which "optimal" is searched for
+
+
+class PathProduct(NamedTuple):
+    """What the path through an eliminated vertex adds to the edge around it.
+
+    Derivatives are numbers between numbers, else matrices (numbers of child, numbers of parent).
+
+    Attributes:
+      parent: index of the node before the vertex.
+      child: index of the node after it.
+      first: derivative of the vertex in the parent.
+      second: derivative of the child in the vertex.
+      before: derivative on the edge from parent to child; None where there was none: fill-in.
+      after: before + second first.
+    """
+
+    parent: int
+    child: int
+    first: Any
+    second: Any
+    before: Any
+    after: Any
+
+
+class EliminationStep(NamedTuple):
+    """A vertex that is eliminated.
+
+    Attributes:
+      vertex: index of its node.
+      multiplications: that this takes.
+      products: one per parent and child.
+      edges: pairs (parent, child) that are left.
+    """
+
+    vertex: int
+    multiplications: int
+    products: tuple[PathProduct, ...]
+    edges: tuple[Pair, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +115,35 @@ class Elimination:
             for out in self.graph.outputs
         ]
         return jax.tree.unflatten(self.graph.out_tree, rows)
+
+    def steps(self, *args: PyTree) -> tuple[EliminationStep, ...]:
+        """Return what happens to the graph at `args`, vertex by vertex in `order`.
+
+        Raises:
+          ValueError: `args` are of another structure, or a leaf is of another shape.
+        """
+        edges = local_edges(self.graph, self.graph.values(*args))
+        dtype = work_dtype(self.graph)
+        table = _Table(self.graph, edges, _Numbers(dtype))
+
+        def entries(edge: Edge | None) -> Any:
+            if edge is None:
+                return None
+            matrix = to_matrix(edge, dtype).matrix
+            return matrix.reshape(()) if matrix.size == 1 else matrix
+
+        found = []
+        for v in self.order:
+            old = dict(table.edges)
+            pairs = [(a, b) for a in sorted(table.pred[v]) for b in sorted(table.succ[v])]
+            cost = table.eliminate(v)
+            products = tuple(
+                PathProduct(a, b, *map(entries, (old[a, v], old[v, b], old.get((a, b)),
+                                                 table.edges[a, b])))
+                for a, b in pairs
+            )  # fmt: skip
+            found.append(EliminationStep(v, cost, products, tuple(table.edges)))
+        return tuple(found)
 
     def _block(self, table: _Table[Edge], out: int, source: int) -> Any:
         nodes, dtype = self.graph.nodes, work_dtype(self.graph)

@@ -129,8 +129,8 @@ def reverse_chain(
 ) -> tuple[str, ...]:
     """Return the sides of ∂L/∂v = Σ ∂L/∂x·∂x/∂v = Σ ∂L/∂x·(formula)."""
     left = fraction(graph, target, index, style)
-    if index == target and not partials:
-        return (left, "1")
+    if not partials:
+        return (left, "1" if index == target else "0")
     general = [
         formulas.product(
             [fraction(graph, target, p.child, style), fraction(graph, p.child, index, style)],

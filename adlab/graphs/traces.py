@@ -6,7 +6,7 @@ differentiate can be traced.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
@@ -31,16 +31,25 @@ from adlab.graphs.records import (
 __all__ = ["forward_trace", "reverse_trace"]
 
 
-def forward_trace(graph: Graph, wrt: str, tangent: ArrayLike | None = None) -> Records:
+def forward_trace(
+    graph: Graph, wrt: str, tangent: ArrayLike | None = None, *, zeros: bool = False
+) -> Records:
     """Carry derivatives in the input `wrt` from the inputs to the outputs.
 
     A record for the input and one for each result of a step, in the order of computation. Nodes
     that don't depend on `wrt` have derivative 0.
 
+    >>> from adlab.graphs import build
+    >>> graph = build(lambda w1, w2: w2 * jnp.log(w1), 2.0, 3.0)
+    >>> [forward_trace(graph, "w1", zeros=keep)[-1].chain["text"][-1] for keep in (False, True)]
+    ['w2·∂v1/∂w1', 'v1·∂w2/∂w1 + w2·∂v1/∂w1']
+
     Args:
       graph: built at concrete arguments.
       wrt: the name of an input.
       tangent: its direction, shaped as it; 1 where it is a number.
+      zeros: whether to write out terms that are 0 because a parent doesn't depend on `wrt`, with a
+        record for each other floating-point input, after that of `wrt`. Derivatives are the same.
 
     Raises:
       ValueError: no input of that name; one that isn't floating-point; no tangent for an array, or
@@ -52,7 +61,9 @@ def forward_trace(graph: Graph, wrt: str, tangent: ArrayLike | None = None) -> R
     checks.one_of("wrt", wrt, names)
     source = names[wrt]
     tangents: dict[int, Any] = {source: _tangent(graph, source, tangent)}
-    records = [_source_record(graph, source, wrt, tangents[source])]
+    if zeros:
+        tangents |= {k: v for k, v in _zeros(graph, graph.inputs).items() if k != source}
+    records = [_source_record(graph, k, wrt, tangents[k]) for k in tangents]
     for step in graph.steps:
         _push(graph, step, tangents)
         for index in step.results:
@@ -69,7 +80,7 @@ def forward_trace(graph: Graph, wrt: str, tangent: ArrayLike | None = None) -> R
     return Records(graph, records)
 
 
-def reverse_trace(graph: Graph, output: str | None = None) -> Records:
+def reverse_trace(graph: Graph, output: str | None = None, *, zeros: bool = False) -> Records:
     """Carry derivatives of a scalar output from it back to all inputs.
 
     A record for the output and one for each node that it depends on, in the order in which their
@@ -78,6 +89,8 @@ def reverse_trace(graph: Graph, output: str | None = None) -> Records:
     Args:
       graph: built at concrete arguments.
       output: the name of the output, where there are several.
+      zeros: whether to keep what is 0 because the output doesn't depend on it: the records of such
+        floating-point nodes, and the terms of such children. The output's record still comes first.
 
     Raises:
       ValueError: the output isn't a single floating-point number; several outputs and no name; a
@@ -88,7 +101,8 @@ def reverse_trace(graph: Graph, output: str | None = None) -> Records:
     for step in graph.steps:
         for index in step.results:
             _require_finite(graph, step, index, None)
-    cotangents: dict[int, Any] = {target: jnp.ones((), graph.nodes[target].dtype)}
+    cotangents = _zeros(graph, range(len(graph.nodes))) if zeros else {}
+    cotangents[target] = jnp.ones((), graph.nodes[target].dtype)
     entering: dict[int, list[LocalPartial]] = {}
     for step in reversed(graph.steps):
         if not any(index in cotangents for index in step.results):
@@ -100,12 +114,12 @@ def reverse_trace(graph: Graph, output: str | None = None) -> Records:
                     entering.setdefault(part.parent, []).append(part)
     makers = {index: step for step in graph.steps for index in step.results}
     records = []
-    for node in reversed(graph.nodes):
+    for node in sorted(reversed(graph.nodes), key=lambda node: node.place != target):
         if node.place not in cotangents:
             continue
         made = makers.get(node.place)
         _require_finite(graph, made, node.place, cotangents[node.place])
-        partials = tuple(entering.get(node.place, ()))
+        partials = () if node.place == target else tuple(entering.get(node.place, ()))
         chain = {
             style: reverse_chain(graph, node.place, target, partials, style) for style in STYLES
         }
@@ -166,6 +180,16 @@ def _tangent(graph: Graph, source: int, tangent: Any) -> Any:
     if tangent.shape != node.shape:
         raise ValueError(f"tangent must have shape {node.shape}, got {tangent.shape}")
     return tangent
+
+
+def _zeros(graph: Graph, places: Iterable[int]) -> dict[int, Any]:
+    """Return a zero for each of these nodes that is floating-point and no constant."""
+    nodes = [graph.nodes[place] for place in places]
+    return {
+        node.place: jnp.zeros(node.shape, node.dtype)
+        for node in nodes
+        if jnp.issubdtype(node.dtype, jnp.inexact) and node.kind != "constant"
+    }
 
 
 def _target(graph: Graph, output: str | None) -> int:

@@ -39,6 +39,8 @@ class Trace:
     """Which way derivatives are carried."""
     wrt: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
     """The variable that forward mode differentiates in; not needed where there is one only."""
+    zeros: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Keep the terms that are 0 because a variable doesn't enter, as one writes them by hand."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Write .pdf (a page per step), .gif (a frame per step), .svg or .png (one picture), .tex (a
     derivation for amsmath) or .dot (Graphviz); a table in the terminal without."""
@@ -54,7 +56,7 @@ def bracketed(arguments: Sequence[str]) -> list[str]:
     """
     if arguments[:1] != ["trace"]:
         return list(arguments)
-    flags = ("--at", "--mode", "--wrt", "--out", "--lang", "--help", "-h")
+    flags = ("--at", "--mode", "--wrt", "--zeros", "--out", "--lang", "--help", "-h")
     return [
         f"({token})" if token.startswith("-") and token.partition("=")[0] not in flags else token
         for token in arguments
@@ -81,7 +83,7 @@ def run_trace(command: Trace) -> int:
     else:
         fun = expression.parse(command.function, list(values)).fun
     with start.precision(True):
-        graph, records = _traced(command.function, fun, values, wrt)
+        graph, records = _traced(command, fun, values, wrt)
         if command.out is None:
             _print(graph, records, command.lang)
         else:
@@ -142,18 +144,18 @@ def _ordered(target: str, fun: Callable[..., Any], values: Mapping[str, float]) 
 
 
 def _traced(
-    source: str, fun: Callable[..., Any], values: Mapping[str, float], wrt: str | None
+    command: Trace, fun: Callable[..., Any], values: Mapping[str, float], wrt: str | None
 ) -> tuple[Graph, tuple[Record, ...]]:
     from adlab import graphs
 
     try:
         graph = graphs.build(fun, *values.values(), names=list(values))
         if wrt is None:
-            return graph, graphs.reverse_trace(graph)
-        return graph, graphs.forward_trace(graph, wrt)
+            return graph, graphs.reverse_trace(graph, zeros=command.zeros)
+        return graph, graphs.forward_trace(graph, wrt, zeros=command.zeros)
     except Exception as error:  # of the user's function too
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise UsageError(f"cannot trace {source}: {lines[0]}") from error
+        raise UsageError(f"cannot trace {command.function}: {lines[0]}") from error
 
 
 def _print(graph: Graph, records: Sequence[Record], lang: str) -> None:

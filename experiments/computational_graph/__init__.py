@@ -130,14 +130,18 @@ def _last_steps(data: Arrays) -> tuple[float, float]:
 
 
 def plot(data: Arrays, config: Config) -> dict[str, Figure]:
-    """Draw the graph, the traces, and the last step of reverse mode as the slide has it."""
+    """Draw the graph, the traces, each mode at one node, and the slide's last step."""
     graph = graphs.build(function, config.w1, config.w2)
     figures = {"graph": drawing.draw(graph, title=text("computational_graph.figure.graph"))}
     for wrt in INPUTS:
         records = _stored(graphs.forward_trace(graph, wrt), data, f"forward_{wrt}")
         figures[f"forward_{wrt}"] = drawing.draw(graph, records)
+        if wrt == "w1":  # with the term that is 0, as the slide writes it
+            records = _stored(graphs.forward_trace(graph, wrt, zeros=True), data, f"forward_{wrt}")
+            figures["node_forward"] = drawing.draw_node(graph, records, "v2")
     records = _stored(graphs.reverse_trace(graph), data, "reverse")
     figures["reverse"] = drawing.draw(graph, records)
+    figures["node_reverse"] = drawing.draw_node(graph, records, "v2")
     last = [record.node for record in records].index(graph.named("w2").place)
     page = next(itertools.islice(drawing.pages(graph, records), last, None))
     return figures | {"correction": _correction(page, data)}

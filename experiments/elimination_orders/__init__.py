@@ -32,6 +32,8 @@ from adlab.graphs import orders
 from adlab.lab import Text, Verdict, timing
 from adlab.lab.verdict import Basis
 
+from . import mixed
+
 Arrays = dict[str, np.ndarray]
 Program = Literal["roe_flux", "robot_arm"]
 ORDERS: tuple[orders.Order, ...] = get_args(orders.Order)
@@ -78,6 +80,7 @@ def run(config: Config, progress: lab.Progress) -> Arrays:
         "dense": np.array([orders.dense_sweeps(graph) for graph in known]),
     }
     data |= progress.stage("random", lambda: {"random": _random_costs(config, progress)})
+    data |= mixed.run()
     for name in dict.fromkeys(config.programs):
         found = progress.stage(name, lambda: _measured(config, name, progress))  # noqa: B023
         data |= {f"{name}_{key}": array for key, array in found.items()}
@@ -268,6 +271,7 @@ def verdicts(data: Arrays, config: Config) -> list[Verdict]:
         basis: Basis = "identity" if control else "measured"  # nothing is below the least
         ends = interval(count, total)
         found.append(Verdict.at_least(claim, *ends, 0.02, control=control, basis=basis))
+    found.append(mixed.verdict(data))
     for program in dict.fromkeys(config.programs):
         name = Text(f"elimination_orders.program.{program}")
         costs, error = data[f"{program}_costs"], float(data[f"{program}_error"])
@@ -291,6 +295,7 @@ def plot(data: Arrays, config: Config) -> dict[str, Figure]:
     Times are arrays `seconds_<program>` of shape (5, repeats) in `data`.
     """
     figures = {"known": _known(data), "random": _random(data, config)}
+    figures["elimination"] = mixed.plot(data)
     programs = list(dict.fromkeys(config.programs))
     if programs:
         figures["programs"] = _programs(data, programs)

@@ -61,7 +61,21 @@ def run(config: Config, progress: lab.Progress) -> Arrays:
         data[f"value_{node.name}"] = np.asarray(node.value)
         if node.place in derivatives:
             data[f"derivative_{node.name}"] = np.asarray(derivatives[node.place])
-    return data
+    return data | _jacobians(data, config)
+
+
+def _jacobians(data: Arrays, config: Config) -> Arrays:
+    """Return the Jacobian of each layer at the first example, of shape (n_k, n_{k-1})."""
+    sigma = {"tanh": jnp.tanh, "relu": jax.nn.relu}[config.activation]
+    depth, found = len(config.sizes) - 1, {}
+    for k in range(1, depth + 1):
+        state = data[f"value_v{k - 1}" if k > 1 else "value_x"][0]
+
+        def layer(v: Any, w: Any, last: bool = k == depth) -> Any:
+            return v @ w if last else sigma(v @ w)
+
+        found[f"jacobian_v{k}"] = np.asarray(jax.jacfwd(layer)(state, data[f"value_w{k}"]))
+    return found
 
 
 def _graph(config: Config) -> graphs.Graph:
@@ -150,7 +164,18 @@ def verdicts(data: Arrays, config: Config) -> list[Verdict]:
         error = np.max(np.abs(traced[name] - hand)) / np.max(np.abs(hand)) if fits else np.inf
         claim = Text("feed_forward.claim.derivative", name=name)
         found.append(Verdict.at_most(claim, error, error, error, _ROUND_OFF, basis="identity"))
-    return found
+    return [*found, _chain(data, config)]
+
+
+def _chain(data: Arrays, config: Config) -> Verdict:
+    """Judge the chain rule through the layers of one example: dL/dx = dL/dv_K J_K ... J_1."""
+    row = data[f"derivative_v{len(config.sizes) - 1}"][0]
+    for k in range(len(config.sizes) - 1, 0, -1):
+        row = row @ data[f"jacobian_v{k}"]
+    exact = data["derivative_x"][0]
+    error = np.max(np.abs(row - exact)) / np.max(np.abs(exact))
+    claim = Text("feed_forward.claim.chain")
+    return Verdict.at_most(claim, error, error, error, _ROUND_OFF, basis="identity")
 
 
 def plot(data: Arrays, config: Config) -> dict[str, Figure]:
@@ -159,7 +184,29 @@ def plot(data: Arrays, config: Config) -> dict[str, Figure]:
     shapes = {node.place: f"${_sizes(data[f'value_{node.name}'])}$" for node in graph.nodes}
     title = text("feed_forward.figure.graph")
     network = drawing.draw(graph, title=title, captions=shapes)
-    return {"graph": network, "passes": _passes(data, config)}
+    return {"graph": network, "network": _network(data, config), "passes": _passes(data, config)}
+
+
+def _network(data: Arrays, config: Config) -> Figure:
+    """Draw layers of units with the shapes of values, weights and Jacobians that were found."""
+    depth = len(config.sizes) - 1
+    names = [f"v{k}" if k else "x" for k in range(depth + 1)]
+    above, below = [], []
+    for k, name in enumerate(names):
+        if k:
+            jacobian, weight = data[f"jacobian_v{k}"], data[f"derivative_w{k}"]
+            below.append(
+                rf"$\partial v_{k}/\partial v_{k - 1}$" + f"\n${_sizes(jacobian)}$\n"
+                + rf"$\partial L/\partial w_{k}$" + f"\n${_sizes(weight)}$"
+            )  # fmt: skip
+            above.append(f"$w_{k}$\n${_sizes(data[f'value_w{k}'])}$")
+        above.append(f"$v_{k}$\n${_sizes(data[f'value_{name}'])}$")
+        derivative = _sizes(data[f"derivative_{name}"])
+        below.append(rf"$\partial L/\partial v_{k}$" + f"\n${derivative}$")
+    states = [data[f"value_{name}"] for name in names]
+    weights = [data[f"value_w{k}"] for k in range(1, depth + 1)]
+    title = text("feed_forward.figure.network", batch=config.batch_size)
+    return drawing.draw_network(states, weights, title=title, above=above, below=below)
 
 
 def _sizes(array: np.ndarray) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 
 from adlab import curvature, lab
 
-from . import matrices
+from . import idea, matrices
 from .config import LAWS, Config
 
 Arrays = dict[str, np.ndarray]
@@ -33,7 +33,7 @@ def run(config: Config, progress: lab.Progress) -> Arrays:
         "squares": (stack**2).sum(axis=(1, 2)),
         "diagonal": (np.diagonal(stack, axis1=1, axis2=2) ** 2).sum(axis=1),
     }
-    return found | drawn | moments
+    return found | drawn | moments | idea.run(config.seed)
 
 
 def _matrices(config: Config) -> Arrays:

@@ -11,6 +11,7 @@ from adlab.figures import panels, style
 from adlab.figures.labels import text
 from adlab.figures.panels import Curve
 
+from . import idea
 from .config import LAWS, Config, Name
 from .measure import Arrays
 from .theory import formulas
@@ -27,8 +28,9 @@ LOOKS: dict[Name, tuple[str, str]] = {
 
 
 def plot(data: Arrays, config: Config) -> dict[str, Figure]:
-    """Draw the relative error, and the coverage of two standard errors, over the products."""
-    return {"errors": _errors(data, config), "coverage": _coverage(data, config)}
+    """Draw the idea; the error, and the coverage of two standard errors, over the products."""
+    figures = {"errors": _errors(data, config), "coverage": _coverage(data, config)}
+    return figures | ({"idea": idea.plot(data)} if "idea_matrix" in data else {})
 
 
 def _panels(config: Config, title: str) -> tuple[Figure, list[Axes]]:

@@ -10,6 +10,7 @@ from adlab import optimize
 from adlab.lab import Text, Verdict
 from adlab.optimize import Interval
 
+from . import idea
 from .config import LAWS, Config, Name, Spectrum
 from .measure import Arrays
 from .theory import formulas
@@ -33,6 +34,7 @@ def verdicts(data: Arrays, config: Config) -> list[Verdict]:
         *_advantages(data, config),
         *_coverages(data, config),
         *_exact(data),
+        *(idea.verdicts(data) if "idea_matrix" in data else []),
     ]
 
 

@@ -57,7 +57,7 @@ def test_a_point_where_the_slide_is_right_is_refused():
 @pytest.mark.parametrize("activation", ["tanh", "relu"])
 def test_the_backward_pass_is_that_derived_by_hand(activation):
     _, verdicts = outcome("feed_forward", {"activation": activation})
-    assert len(verdicts) == 1 + 6  # the shapes; v1, v2, w1, w2, a1, x
+    assert len(verdicts) == 1 + 6 + 1  # the shapes; v1, v2, w1, w2, a1, x; the layers' Jacobians
     assert {v.outcome for v in verdicts} == {"holds"}
 
 
@@ -68,6 +68,11 @@ def test_a_transposed_or_wrong_derivative_is_noticed():
     def change(data):
         data["derivative_w2"] = data["derivative_w2"] + 1e-9
 
+    def weaken(data):
+        data["jacobian_v1"] = data["jacobian_v1"] * (1 + 1e-9)
+
+    _, weak = outcome("feed_forward", {}, weaken)
+    assert [v.claim.key.rpartition(".")[2] for v in weak if v.outcome == "fails"] == ["chain"]
     _, transposed = outcome("feed_forward", {}, transpose)
     assert [v.outcome for v in transposed].count("fails") == 2  # its shape and its value
     _, changed = outcome("feed_forward", {}, change)

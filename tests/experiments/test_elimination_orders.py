@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+from adlab import graphs
 from adlab.figures import style
 from adlab.lab import config as configs
 
@@ -37,6 +38,7 @@ def measured(beaten=150, greedy=500):
         "robot_arm_costs": np.array([307, 370, 242]),
         "robot_arm_size": np.array([6, 6, 85]),
         "robot_arm_error": np.array(1e-15),
+        "mixed_costs": np.array([12, 14, 9, 9]),
     }
 
 
@@ -62,6 +64,7 @@ BAD = {
     "dearer": measured(greedy=5),
     "control": changed("random", (1, slice(100), slice(3)), 9),
     "program": changed("robot_arm_costs", 2, 400),
+    "mixed": changed("mixed_costs", 3, 12),
     "agrees": changed("robot_arm_error", (), 1e-6),
 }
 
@@ -134,10 +137,36 @@ def test_the_arm_reaches_where_rotations_take_it(job):
 
 
 def test_times_are_drawn_where_they_are_given(job):
-    data = measured()
+    data = measured() | job.module.mixed.run()
+    names = {"known", "random", "programs", "elimination"}
     with style.context():
-        assert set(job.module.plot(data, job.config)) == {"known", "random", "programs"}
+        assert set(job.module.plot(data, job.config)) == names
         data["seconds_robot_arm"] = np.outer([2.0, 4, 3, 1, 6], [1, 5, 1])
         figure = job.module.plot(data, job.config)["seconds"]
     widths = [bar.get_width() for bar in figure.axes[0].patches]
     np.testing.assert_allclose(widths, [1, 2, 1.5, 0.5, 3])
+
+
+@pytest.mark.usefixtures("x64")
+def test_the_graph_that_is_drawn_costs_and_gives_what_it_does_by_hand(job):
+    mixed = job.module.mixed
+    data = mixed.run()
+    assert data["mixed_costs"].tolist() == [4 + 2 + 2 + 4, 4 + 4 + 2 + 4, 9, 9]
+    a, b = mixed.POINT  # v4 = a^2 b sin(a b)
+    s, c = np.sin(a * b), np.cos(a * b)
+    v4, slopes = (
+        a * a * b * s,
+        np.array([2 * a * b * s + a * a * b * b * c, a * a * (s + a * b * c)]),
+    )
+    exact = np.outer([1 / v4, 0.5 / np.sqrt(v4)], slopes)
+    np.testing.assert_allclose(data["mixed_jacobian"], exact, rtol=1e-13)  # a dozen roundings
+    graph = graphs.build(mixed.function, *mixed.POINT)
+    fresh = graphs.eliminate(graph, "optimal").steps(*mixed.POINT)
+    for kept, step in zip(mixed.stored(data), fresh, strict=True):
+        assert (kept.vertex, kept.multiplications) == (step.vertex, step.multiplications)
+        assert set(kept.edges) == set(step.edges)
+        assert [p[:2] for p in kept.products] == [p[:2] for p in step.products]
+        fills = [[p.before is None for p in each.products] for each in (kept, step)]
+        assert fills[0] == fills[1]
+    shown = fresh[mixed.SHOWN].products
+    assert {p.before is None for p in shown} == {True, False}

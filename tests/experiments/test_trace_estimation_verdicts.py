@@ -177,7 +177,7 @@ def test_the_network_runs_at_small_size_and_its_operator_is_its_matrix():
         data = small.module.run(small.config, Progress.silent())
         with style.context():
             figures = small.module.plot(data, small.config)
-    assert set(figures) == {"errors", "coverage"}
+    assert set(figures) == {"errors", "coverage", "idea"}
     assert data["sphere_estimates"].shape == (1, 2, 100)
     assert np.isclose(data["eigenvalues"].sum(), data["trace"][0])
     verdicts = {
@@ -200,3 +200,24 @@ def test_the_network_runs_at_small_size_and_its_operator_is_its_matrix():
 def test_a_config_without_meaning_is_refused(changes, words):
     with pytest.raises(configs.ConfigError, match=words):
         configs.load(CONFIG, changes=changes)
+
+
+@pytest.mark.usefixtures("x64")
+def test_signs_cancel_what_is_not_diagonal(job):
+    idea = job.module.measure.idea
+    data = idea.run(7)
+    probes, matrix = data["idea_probes"], data["idea_matrix"]
+    assert set(np.unique(probes)) == {-1.0, 1.0}
+    exact = np.einsum("ki,ij,kj->k", probes, matrix, probes)
+    np.testing.assert_allclose(data["idea_samples"], exact, rtol=1e-12, atol=1e-12)  # round-off
+    every = idea.products(data)
+    np.testing.assert_array_equal(np.diagonal(every, axis1=1, axis2=2), [np.diag(matrix)] * 1024)
+    assert [v.outcome for v in idea.verdicts(data)] == ["holds"] * 3
+    worse = {
+        "idea_sums": data | {"idea_samples": data["idea_samples"][::-1]},
+        "idea_rest": data | {"idea_probes": np.repeat(probes[:64], 16, axis=0)},
+        "idea_mean": data | {"idea_samples": data["idea_samples"] + 3.0},
+    }
+    for claim, changed in worse.items():
+        found = {v.claim.key.rpartition(".")[2]: v.outcome for v in idea.verdicts(changed)}
+        assert found[claim] == "fails"

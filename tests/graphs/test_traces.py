@@ -109,6 +109,47 @@ def test_reverse_mode_is_that_of_the_slides_with_their_last_step_put_right(graph
     ]
 
 
+def test_zero_terms_are_kept_as_the_slides_keep_them(graph):
+    first, second = (graphs.forward_trace(graph, wrt, zeros=True) for wrt in ("w1", "w2"))
+    assert table(graph, first) == [
+        ("w1", None, "∂w1/∂w1"),
+        ("w2", None, "∂w2/∂w1"),
+        ("v1", "log w1", "1/w1·∂w1/∂w1"),
+        ("v2", "w2·v1", "v1·∂w2/∂w1 + w2·∂v1/∂w1"),  # in the order of the factors of w2 v1
+        ("v3", "√v2", "1/(2·√v2)·∂v2/∂w1"),
+        ("L", "v2 + v3", "1·∂v2/∂w1 + 1·∂v3/∂w1"),
+    ]
+    assert first[3].chain["text"][1] == "∂v2/∂w2·∂w2/∂w1 + ∂v2/∂v1·∂v1/∂w1"
+    assert second[2].chain["text"][1:] == ("∂v1/∂w1·∂w1/∂w2", "1/w1·∂w1/∂w2")
+    assert second[3].chain["text"][-1] == "v1·∂w2/∂w2 + w2·∂v1/∂w2"
+    np.testing.assert_allclose(derivatives(second), [1, 0, 0, V1, V1 / (2 * V3), V1 * SLOPE],
+                               rtol=1e-14)  # fmt: skip
+    for wrt, kept in (("w1", first), ("w2", second)):
+        left_out = {r.node: float(r.derivative) for r in graphs.forward_trace(graph, wrt)}
+        assert left_out.items() <= {r.node: float(r.derivative) for r in kept}.items()
+
+
+def test_reverse_mode_keeps_zeros_of_what_the_output_does_not_depend_on():
+    graph = graphs.build(lambda x, y, k: (x * y, jnp.sin(y) + k), 2.0, 3.0, 4)
+    plain = graphs.reverse_trace(graph, "y1")
+    assert [graph.nodes[r.node].name for r in plain] == ["y1", "y", "x"]
+    kept = graphs.reverse_trace(graph, "y1", zeros=True)
+    assert kept[0].chain["text"] == ("∂y1/∂y1", "1")
+    found = {graph.nodes[r.node].name: (r.chain["text"][-1], float(r.derivative)) for r in kept}
+    assert found["y"] == ("∂y1/∂v1·cos y + ∂y1/∂y1·x", 2.0)
+    assert found["y2"] == ("0", 0.0)
+    assert found["x"][1] == 3.0
+    assert "k" not in found  # an integer
+
+
+def test_an_output_that_is_used_further_has_derivative_one():
+    graph = graphs.build(lambda x: (x * x, jnp.sin(x * x)), 2.0)
+    kept = graphs.reverse_trace(graph, "y1", zeros=True)
+    assert [graph.nodes[r.node].name for r in kept] == ["y1", "y2", "x"]
+    assert (kept[0].partials, kept[0].chain["text"]) == ((), ("∂y1/∂y1", "1"))
+    assert float(kept[2].derivative) == 4.0
+
+
 def test_the_chain_rule_is_written_in_latex_too(graph):
     v2 = graphs.reverse_trace(graph)[2]
     assert v2.formula["latex"] == r"w_{2}\,v_{1}"

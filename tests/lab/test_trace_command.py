@@ -40,6 +40,17 @@ def test_forward_mode_in_one_variable(capsys):
     assert results(capsys) == {"x": -12.0}
 
 
+def test_terms_that_are_zero_are_kept_when_asked_for(capsys):
+    forward = ["trace", LECTURE, *AT, "--mode", "forward", "--wrt", "w1"]
+    rows = {}
+    for flags in ([], ["--zeros"]):
+        assert main([*forward, *flags]) == 0
+        rows[bool(flags)] = capsys.readouterr().out
+    assert "v1·∂w2/∂w1" in rows[True].replace("\n", "")
+    assert "∂w2/∂w1 = 0" in rows[True]
+    assert "∂w2/∂w1" not in rows[False]
+
+
 @pytest.mark.parametrize(
     ("source", "value"),
     [
