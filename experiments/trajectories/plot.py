@@ -56,7 +56,8 @@ def _contours(ax: Axes, hessian: np.ndarray, title: str, window: tuple = TALL) -
     ax.contour(x, y, values, levels=LEVELS, colors=style.tone("grey"), linewidths=0.9)
     ax.plot(*PROBLEM.x0, "o", color=style.THEORY, markersize=9, zorder=5)
     ax.plot(0, 0, "*", color=style.THEORY, markersize=16, zorder=5)
-    ax.set(aspect="equal", xlim=window[0], ylim=window[1], title=title, xlabel="x", ylabel="y")
+    ax.set(aspect="equal", xlim=window[0], ylim=window[1], xlabel="x", ylabel="y")
+    ax.set_title(title, fontsize=18 if window is TALL else None)
     ax.grid(visible=False)
 
 
