@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse
 
+from adlab import lab
 from adlab.figures import panels, style
 from adlab.figures.labels import text
 
@@ -18,15 +21,30 @@ LEVELS = np.geomspace(0.1, 300, 10)
 SQUARE = ((-2.6, 4.6), (-2.6, 4.6))
 TALL = ((-3.2, 5.8), (-6.2, 6.2))  # x and y of each of three panels
 FAINT = {"alpha": 0.25, "linewidth": 1.0}
+ASSERTED = {  # figure -> the claims that its title asserts
+    "paths": ("trajectories.claim.central", "trajectories.claim.mean_two_point"),
+    "cloud": ("trajectories.claim.mean_two_point", "trajectories.claim.spread_two_point"),
+    "eps": (
+        "trajectories.claim.central", "trajectories.claim.limit", "trajectories.claim.control_eps",
+        "trajectories.claim.floor",
+    ),
+    "floor": ("trajectories.claim.floor",),
+}  # fmt: skip
 
 
-def plot(data: Arrays, config: Config) -> dict[str, Figure]:
+def plot(
+    data: Arrays, config: Config, *, verdicts: Sequence[lab.Verdict] = ()
+) -> dict[str, Figure]:
     """Draw the lecture's three paths, the cloud, long against short eps, and the floors."""
+    titles = {
+        name: lab.heading(f"trajectories.figure.{name}", verdicts, *claims)
+        for name, claims in ASSERTED.items()
+    }
     return {
-        "paths": _paths(data, config),
-        "cloud": _cloud(data, config),
-        "eps": _eps(data, config),
-        "floor": _floor(data, config),
+        "paths": _paths(data, config, titles["paths"]),
+        "cloud": _cloud(data, config, titles["cloud"]),
+        "eps": _eps(data, config, titles["eps"]),
+        "floor": _floor(data, config, titles["floor"]),
     }
 
 
@@ -35,10 +53,11 @@ def _contours(ax: Axes, hessian: np.ndarray, title: str, window: tuple = TALL) -
     x, y = np.meshgrid(*(np.linspace(low, high, 81) for low, high in window))
     points = np.stack([x, y], axis=-1)
     values = np.einsum("...i,ij,...j->...", points, hessian, points) / 2
-    ax.contour(x, y, values, levels=LEVELS, colors="#9A9A9A", linewidths=0.9)
+    ax.contour(x, y, values, levels=LEVELS, colors=style.tone("grey"), linewidths=0.9)
     ax.plot(*PROBLEM.x0, "o", color=style.THEORY, markersize=9, zorder=5)
     ax.plot(0, 0, "*", color=style.THEORY, markersize=16, zorder=5)
-    ax.set(aspect="equal", xlim=window[0], ylim=window[1], title=title, xlabel="x", ylabel="y")
+    ax.set(aspect="equal", xlim=window[0], ylim=window[1], xlabel="x", ylabel="y")
+    ax.set_title(title, fontsize=18 if window is TALL else None)
     ax.grid(visible=False)
 
 
@@ -49,9 +68,9 @@ def _descent(ax: Axes, data: Arrays, config: Config) -> None:
     ax.plot(*path.T, "--", color=style.THEORY, linewidth=2, label=label, zorder=4)
 
 
-def _paths(data: Arrays, config: Config) -> Figure:
+def _paths(data: Arrays, config: Config, title: str) -> Figure:
     """Draw the lecture's picture, with the same step for all."""
-    figure, axes = panels.grid(1, 3, title=text("trajectories.figure.paths"))
+    figure, axes = panels.grid(1, 3, title=title)
     shown = config.shown + 1
     paths = {
         "gradient_descent": data["exact"][:shown],
@@ -65,19 +84,19 @@ def _paths(data: Arrays, config: Config) -> Figure:
             linewidth=1.8,
         )  # fmt: skip
     axes[0, 0].annotate(
-        text("trajectories.figure.start"), PROBLEM.x0, xytext=(-10, 8), fontsize=15,
+        text("trajectories.figure.start"), PROBLEM.x0, xytext=(-10, 8), fontsize=18,
         textcoords="offset points", ha="right",
     )  # fmt: skip
     axes[0, 0].annotate(
-        text("trajectories.figure.minimum"), (0, 0), xytext=(-12, -22), fontsize=15,
-        textcoords="offset points", ha="right",
+        text("trajectories.figure.minimum"), (0, 0), xytext=(-8, -48), fontsize=18,
+        textcoords="offset points", ha="left",
     )  # fmt: skip
     return figure
 
 
-def _cloud(data: Arrays, config: Config) -> Figure:
+def _cloud(data: Arrays, config: Config, title: str) -> Figure:
     """Draw many seeds: whole paths, and where they are after a few steps, with exact ellipses."""
-    figure, axes = panels.grid(1, 2, title=text("trajectories.figure.cloud"))
+    figure, axes = panels.grid(1, 2, title=title)
     left, right = axes[0]
     number = len(data["two_point_paths"][0])
     _contours(left, data["hessian"], text("trajectories.figure.seeds", number=number), SQUARE)
@@ -115,9 +134,9 @@ def _ellipse(center: np.ndarray, covariance: np.ndarray) -> Ellipse:
     )  # fmt: skip
 
 
-def _eps(data: Arrays, config: Config) -> Figure:
+def _eps(data: Arrays, config: Config, title: str) -> Figure:
     """Draw the shortest and the longest eps: what is exact, what is displaced, what scatters."""
-    figure, axes = panels.grid(1, 3, title=text("trajectories.figure.eps"))
+    figure, axes = panels.grid(1, 3, title=title)
     shown = config.shown + 1
     looks = {
         "central": ("finite_difference", data["central"][:, None, :shown]),
@@ -134,16 +153,16 @@ def _eps(data: Arrays, config: Config) -> Figure:
         _descent(ax, data, config)
     axes[0, 1].plot(
         *data["displaced"][-1], "X", color=style.color("two_point"), markersize=13,
-        markeredgecolor="white", label=text("trajectories.figure.limit"), zorder=6,
+        markeredgecolor=style.tone("paper"), label=text("trajectories.figure.limit"), zorder=6,
     )  # fmt: skip
     for ax in axes.flat:
-        ax.legend(loc="lower left")
+        ax.legend(loc="lower left", borderpad=0.2)
     return figure
 
 
-def _floor(data: Arrays, config: Config) -> Figure:
+def _floor(data: Arrays, config: Config, title: str) -> Figure:
     """Draw E |x_k|^2 of one-sided estimates, which stops in proportion to eps^2."""
-    figure, axes = panels.grid(title=text("trajectories.figure.floor"))
+    figure, axes = panels.grid(title=title)
     steps = np.arange(config.num_steps + 1)
     curves = [
         panels.Curve(

@@ -147,7 +147,6 @@ SMALL = {
     "estimator_variance", "feed_forward", "finite_difference_error", "gpt2_memory",
     "gradient_cost", "hessian_spectrum", "hvp_cost", "jacobian_modes", "learned_steps",
     "linear_algebra_gradients", "mds", "noise_and_step", "rates", "trace_estimation",
-    "trajectories",
 }  # fmt: skip
 
 
