@@ -6,8 +6,6 @@ without jax.
 
 from __future__ import annotations
 
-import os
-import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,12 +13,16 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import tyro
+try:
+    import tyro
 
-import adlab
-from adlab.lab import experiment, tracing
-from adlab.lab.errors import LabError, UsageError
-from adlab.lab.overrides import parse_flags
+    import adlab
+    from adlab.lab import boundary, experiment, listing, tracing
+    from adlab.lab.errors import LabError
+    from adlab.lab.overrides import parse_flags
+except KeyboardInterrupt:  # before there is a boundary to tell it
+    print("interrupted", file=sys.stderr)
+    raise SystemExit(130) from None
 
 if TYPE_CHECKING:
     from adlab.lab.config import Job
@@ -31,12 +33,23 @@ Flag = tyro.conf.FlagCreatePairsOff[bool]
 Many = tyro.conf.UseAppendAction[tuple[str, ...]]
 Result = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RESULT")]
 Out = Annotated[Path, tyro.conf.arg(metavar="DIR")]
+Experiments = Annotated[Path | None, tyro.conf.arg(metavar="DIR")]
 Modules = Annotated[Many, tyro.conf.arg(metavar="MODULE")]
 
-_ABOUT = (
-    "Derivative estimators, measured: run experiments, read their verdicts, trace a function. "
-    "`adlab --version` prints the version."
-)
+_ABOUT = """Derivative estimators, measured: run experiments, read their verdicts, trace a function.
+
+For example, in a checkout:
+
+  adlab list
+  adlab run configs/rates.toml --profile smoke
+  adlab run configs/rates.toml --num-seeds 4 --help
+  adlab show rates
+  adlab plot rates --lang ru
+  adlab export rates --out rates.csv
+  adlab trace "w2*log(w1) + sqrt(w2*log(w1))" --at w1=2,w2=3
+
+`adlab COMMAND --help` tells the rest; `adlab --version` prints the version.
+"""
 
 
 @dataclass(frozen=True)
@@ -45,6 +58,8 @@ class List:
 
     where: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")] = Path()
     """Where to look for configs/ beside experiments/; upward from there."""
+    results: Out = Path("results")
+    """Folder of the results, whose last runs are told."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +103,8 @@ class Plot:
     """Draw the experiment's movies, too, which takes time; mp4 needs ffmpeg."""
     plugin: Modules = ()
     """Allow the modules that the run used (repeatable)."""
+    experiments: Experiments = None
+    """Folder of the experiments, whose code will be run; without it that of adlab's checkout."""
     results: Out = Path("results")
     """Folder of the results."""
 
@@ -100,6 +117,8 @@ class Show:
     """A folder, or the beginning of the name of one among the results."""
     lang: Lang = "en"
     """Language of the table."""
+    experiments: Experiments = None
+    """Folder of the experiments (labels, state); without it that of adlab's checkout."""
     results: Out = Path("results")
     """Folder of the results."""
 
@@ -114,6 +133,8 @@ class Export:
     """The file to write; standard output without."""
     plugin: Modules = ()
     """Allow the modules that the run used (repeatable)."""
+    experiments: Experiments = None
+    """Folder of the experiments, whose code will be run; without it that of adlab's checkout."""
     results: Out = Path("results")
     """Folder of the results."""
 
@@ -122,22 +143,12 @@ COMMANDS = List | Run | Plot | Show | Export | tracing.Trace
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code: 0 done, 1 failed, 2 refused, 130 interrupted."""
+    """Run one command and return its exit code: 0 done, 1 failed, 2 refused, 130 interrupted.
+
+    Nothing is raised: an error is one line on standard error. ADLAB_TRACEBACK=1 shows more.
+    """
     typed = list(sys.argv[1:] if argv is None else argv)
-    try:
-        return _dispatch(typed)
-    except SystemExit as error:  # how tyro ends after help and after its own errors
-        return error.code if isinstance(error.code, int) else 2
-    except LabError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        again = shlex.join(["adlab", *typed])
-        print(f"interrupted; finished stages are kept, to resume: {again}", file=sys.stderr)
-        return 130
-    except BrokenPipeError:  # the reader of a pipe, such as head, has enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+    return boundary.guarded(lambda: _dispatch(typed), typed)
 
 
 def _dispatch(typed: list[str]) -> int:
@@ -202,7 +213,7 @@ def _fields(command: Run, overrides: Mapping[str, Any]) -> int:
 
 def _run(command: Run, overrides: Mapping[str, Any]) -> int:
     job = _job(command, overrides)
-    from adlab.lab import report, runner, store
+    from adlab.lab import records, report, runner
 
     screen = report.console()
     say = partial(screen.print, soft_wrap=True)
@@ -214,7 +225,7 @@ def _run(command: Run, overrides: Mapping[str, Any]) -> int:
     if not result.computed:
         say(f"already done: {result.folder}, nothing computed (--force runs it again)")
     report.print_verdicts(result.verdicts, command.lang, screen)
-    about = store.read_json(result.folder / "run.json") or {}
+    about = records.read_run(result.folder)
     say(f"seconds: {report.spent(about.get('seconds') or {})}")
     say(f"result: {result.folder}")
     _say_figures(result.folder, say)
@@ -241,13 +252,17 @@ def _list(command: List) -> int:
             "package's page has the address), then in the clone run: adlab list"
         )
         return 0
-    entries = experiment.entries(checkout)
+    entries, last = listing.entries(checkout), listing.last_runs(command.results)
     if not entries:
         print(f"no configs in {checkout / 'configs'}")
     for entry in entries:
         print(f"{entry.config.stem}\n  {entry.claim}")
         run = f"adlab run {experiment.shown(entry.config)}"
         print("\n".join(f"  {run}{p}" for p in ["", *(f" --profile {p}" for p in entry.profiles)]))
+        if entry.moves:
+            print(f"  moves: {run} --animate gif")
+        if found := last.get(entry.experiment):
+            print(f"  last: {found}")
     return 0
 
 
@@ -255,11 +270,14 @@ def _plot(command: Plot) -> int:
     from adlab.lab import results
 
     folder = results.find(command.result, command.results)
-    job = results.reopen(folder, command.plugin)
-    if command.animate:
-        results.require_movies(job, command.animate)
+    job = results.reopen(folder, command.plugin, command.experiments)
+    note = results.nothing_moves(job) if command.animate else None
+    if note:
+        print(note)
+    elif command.animate:
+        results.require_writer(command.animate)
     problems = results.derive(job, folder, command.lang)
-    if command.animate:
+    if command.animate and not note:
         problems += results.animate(job, folder, command.lang, command.animate)
     _say_figures(folder, print)
     if problems:
@@ -268,33 +286,32 @@ def _plot(command: Plot) -> int:
 
 
 def _show(command: Show) -> int:
-    from adlab.lab import report, results, store
+    from adlab.lab import records, report, results
 
     folder = results.find(command.result, command.results)
     screen = report.console()
-    report.print_verdicts(results.read_verdicts(folder), command.lang, screen)
-    about = store.read_json(folder / "run.json") or {}
-    report.print_provenance(folder, about, results.currency(folder), screen)
+    about = records.read_run(folder)
+    report.print_verdicts(results.read_verdicts(folder, command.experiments), command.lang, screen)
+    state = results.currency(folder, command.experiments)
+    report.print_provenance(folder, about, state, screen)
     _say_figures(folder, partial(screen.print, soft_wrap=True))
     return 0
 
 
 def _export(command: Export) -> int:
-    from adlab.lab import report, results, store
+    from adlab.lab import output, report, results, store
 
     folder = results.find(command.result, command.results)
-    job = results.reopen(folder, command.plugin)
+    job = results.reopen(folder, command.plugin, command.experiments)
     data = store.read_arrays(folder / "data.npz")
     table = getattr(job.module, "table", None)
-    text = report.to_csv(table(data, job.config) if table else report.long_rows(data))
+    with boundary.foreign(f"table of {job.name}", job.sources):
+        text = report.to_csv(table(data, job.config) if table else report.long_rows(data))
     if command.out is None:
         sys.stdout.write(text)
         return 0
-    try:
-        store.write_text(command.out, text)
-    except OSError as error:
-        raise UsageError(f"cannot write {command.out}: {error.strerror}") from None
-    print(f"written: {command.out}")
+    if output.write(command.out, lambda file: file.write_text(text, encoding="utf-8")):
+        print(f"written: {command.out}")
     return 0
 
 

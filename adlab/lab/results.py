@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from adlab.lab import config as configs
-from adlab.lab import experiment, provenance, start, store, toml
-from adlab.lab.errors import LabError, UsageError, nearest
+from adlab.lab import experiment, provenance, records, start, store, toml
+from adlab.lab.errors import LabError, UsageError, brief, nearest
 from adlab.lab.report import Verdicts
 from adlab.lab.verdict import Verdict, render
 
@@ -39,12 +39,15 @@ def find(name: str, out: Path) -> Path:
     raise UsageError(f"no result '{name}' in {out}{hint}{listed}")
 
 
-def currency(folder: Path) -> str:
+def currency(folder: Path, experiments: Path | None = None) -> str:
     """Say whether a run is of the sources and versions as they are now."""
-    files = (store.read_json(folder / "run.json") or {}).get("files", {})
-    head, *plugins = map(Path, [files.get("experiment", ""), *files.get("plugins", [])])
-    if not all(file.is_file() for file in (head, *plugins)):
-        return "unknown: its experiment isn't here"
+    about = records.read_run(folder)
+    head = _experiment_file(folder, about, experiments)
+    plugins = [Path(file) for file in about.get("files", {}).get("plugins", [])]
+    if head is None:
+        return "unknown: its experiment isn't here; --experiments DIR says where"
+    if not all(file.is_file() for file in plugins):
+        return "unknown: its plugins aren't here"
     match store.state(folder, provenance.stamp(head, plugins, toml.read(folder / "config.toml"))):
         case "done":
             return "current"
@@ -58,12 +61,12 @@ def figures(folder: Path) -> list[Path]:
     return sorted((folder / "figures").glob("*.*"))
 
 
-def read_verdicts(folder: Path) -> Verdicts:
+def read_verdicts(folder: Path, experiments: Path | None = None) -> Verdicts:
     """Return the verdicts stored in a run's folder; none where they couldn't be made.
 
     In the experiment's words as they are now, where it is here, else as they were stored.
     """
-    if file := _experiment_file(folder, store.read_json(folder / "run.json") or {}):
+    if file := _experiment_file(folder, records.read_run(folder), experiments):
         experiment.merge_labels(file)
     return Verdicts(_verdict(entry) for entry in store.read_json(folder / "verdicts.json") or [])
 
@@ -77,33 +80,51 @@ def _verdict(entry: Mapping[str, Any]) -> Verdict:
     return verdict
 
 
-def reopen(folder: Path, plugins: Sequence[str] = ()) -> configs.Job:
+def reopen(
+    folder: Path, plugins: Sequence[str] = (), experiments: Path | None = None
+) -> configs.Job:
     """Return the job of a finished run: its own config with the experiment as it is now.
+
+    No code is looked for in the current folder, in that of the result, or where the result says
+    that it was: a result may come from anywhere.
+
+    Args:
+      folder: of the result.
+      plugins: modules that may be imported.
+      experiments: the folder of experiments, with plugins beside it or beside its configs; without
+        it that of the checkout which adlab is imported from.
 
     Raises:
       LabError: the experiment is nowhere to be found.
     """
-    about = store.read_json(folder / "run.json") or {}
-    file = _experiment_file(folder, about)
+    about = records.read_run(folder)
+    file = _experiment_file(folder, about, experiments)
     if file is None:
         name = _experiment_name(folder, about)
-        raise LabError(f"no experiment '{name}' here: run this in the checkout that it came from")
-    if origin := about.get("files", {}).get("config"):
-        configs.importable(Path(origin))
-    return configs.load(folder / "config.toml", plugins=plugins, experiment_file=file)
+        where = experiments or "what is installed"
+        raise LabError(
+            f"no experiment '{brief(name, 60)}' in {brief(where)}: name the folder that has it, "
+            "--experiments DIR; its code will be run"
+        )
+    beside = [] if experiments is None else [experiments.absolute().parent]
+    search = [*beside, *(folder / "configs" for folder in beside)]
+    return configs.load(
+        folder / "config.toml", plugins=plugins, experiment_file=file, search=search
+    )
 
 
 def _experiment_name(folder: Path, about: Mapping[str, Any]) -> str:
     return str(about.get("experiment", folder.name.rpartition("-")[0]))
 
 
-def _experiment_file(folder: Path, about: Mapping[str, Any]) -> Path | None:
-    """Return the head of the experiment where it was, or in the checkout around."""
-    checkouts = [experiment.find_checkout(place) for place in (Path.cwd(), folder)]
-    name = _experiment_name(folder, about)
-    found = [experiment.file_of(c / "experiments", name) for c in checkouts if c]
-    stored = Path(about.get("files", {}).get("experiment", ""))
-    return next((f for f in (stored, *found) if f and f.is_file()), None)
+def _experiment_file(
+    folder: Path, about: Mapping[str, Any], experiments: Path | None = None
+) -> Path | None:
+    """Return the head of the experiment in `experiments`, or in the checkout of adlab itself."""
+    name, checkout = _experiment_name(folder, about), experiment.installed()
+    place = experiments or (checkout / "experiments" if checkout else None)
+    known = experiment.NAME.fullmatch(name)
+    return experiment.file_of(place, name) if place and known else None
 
 
 def derive(job: configs.Job, folder: Path, lang: str) -> list[str]:
@@ -130,16 +151,20 @@ def derive(job: configs.Job, folder: Path, lang: str) -> list[str]:
     return problems
 
 
-def require_movies(job: configs.Job, kind: str) -> None:
-    """Raise UsageError unless the experiment has movies and one can be written as `kind`."""
+def nothing_moves(job: configs.Job) -> str | None:
+    """Say that an experiment has no movies to draw; None where it has."""
+    if hasattr(job.module, "movies"):
+        return None
+    return (
+        f"nothing moves in {job.name}: --animate draws nothing; {experiment.shown(job.head)} may "
+        "define movies(data, config) -> dict[str, adlab.figures.animation.Movie]"
+    )
+
+
+def require_writer(kind: str) -> None:
+    """Raise UsageError unless a movie can be written as `kind`, "gif" or "mp4"."""
     from adlab.figures import animation
 
-    if not hasattr(job.module, "movies"):
-        raise UsageError(
-            f"{job.name} has no movies: leave --animate out, or define in "
-            f"{experiment.shown(job.head)} movies(data, config) -> dict[str, Movie], with "
-            "adlab.figures.animation.Movie"
-        )
     try:
         animation.require_writer(f".{kind}")
     except (ValueError, FileNotFoundError) as error:
@@ -150,7 +175,7 @@ def animate(job: configs.Job, folder: Path, lang: str, kind: str) -> list[str]:
     """Write the experiment's movies among the figures, and return what failed."""
     from adlab.figures import style
 
-    require_movies(job, kind)
+    require_writer(kind)
     log = store.Log(folder / "log.txt")
     try:
         with start.precision(job.config.x64), style.context(lang):

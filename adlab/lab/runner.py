@@ -77,7 +77,7 @@ def run(
 
     Raises:
       ConfigError: every problem of the config at once.
-      UsageError: the experiment has no movies to animate, or there is no ffmpeg for an mp4.
+      UsageError: there is no ffmpeg for an mp4.
       LabError: the experiment failed; the message says where.
     """
     job = configs.load(path, profile=profile, changes=overrides, plugins=plugins)
@@ -98,9 +98,12 @@ def execute(
     say: Say = _silence,
 ) -> Result:
     """Run `job`, or find its finished run; see `run`."""
+    if animate is not None and (note := results.nothing_moves(job)):
+        say(note)
+        animate = None
     if animate is None:
         return _executed(job, out, force, lang, console, say)
-    results.require_movies(job, animate)
+    results.require_writer(animate)
     result = _executed(job, out, force, lang, console, say)
     say("drawing movies ...")
     problems = results.animate(job, result.folder, lang, animate)
@@ -115,7 +118,8 @@ def _executed(
     found = store.state(place.final, stamp)
     if found in ("done", "underived") and not force:
         return _found(job, place, lang, found)
-    start.check(job)
+    if told := start.check(job):
+        say(told)
     with store.hold(place):
         if not force and store.state(place.final, stamp) == "done":  # by another process, just now
             return _found(job, place, lang, "done")
