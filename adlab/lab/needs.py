@@ -81,7 +81,8 @@ def check(job: Job) -> str | None:
             shown(job.config_file),
             [
                 f"{_valued(job.config, keys)}: arrays of about {gigabytes(size)}, over the "
-                f"{gigabytes(limit)} of {whose}; lower {_first(keys)}, or set memory_limit (GB)"
+                f"{gigabytes(limit)} of {whose}; lower {keys.replace(', ', ' or ')}, or set "
+                "memory_limit (GB)"
             ],
         )
     calls = needs.evaluations
@@ -153,10 +154,9 @@ def gigabytes(size: float) -> str:
     """
     if size > 1e18:
         return "over 1e+09 GB"
-    unit, name = next(
-        ((u, n) for u, n in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")) if size >= u), (1.0, "bytes")
-    )
-    return f"{size / unit:.3g} {name}"
+    if size < 1e6:
+        return "less than 1 MB"
+    return f"{size / 1e9:.3g} GB" if size >= 1e9 else f"{size / 1e6:.3g} MB"
 
 
 def _rounded(number: float) -> str:
@@ -167,7 +167,3 @@ def _valued(config: Any, keys: str) -> str:
     """Return `num_seeds = 1000, dims = (8, 16)`."""
     names = [key.strip() for key in keys.split(",") if key.strip()]
     return ", ".join(f"{name} = {brief(getattr(config, name, '?'), 40)}" for name in names)
-
-
-def _first(keys: str) -> str:
-    return keys.partition(",")[0].strip()

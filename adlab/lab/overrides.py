@@ -81,8 +81,8 @@ def _value(token: str) -> Any:
 def shaped(changes: Mapping[str, Any], config: type[pydantic.BaseModel]) -> dict[str, Any]:
     """Give values for fields of `config` the shape that the flags of its help mean.
 
-    A list is flat on a command line: for a field of pairs, `--cases 4 2 8 2` are two; and a flag
-    without a value is an empty list.
+    A list is flat on a command line: for a field of pairs, `--cases 4 2 8 2` are two. A flag
+    without a value is an empty list, and None is no value where that may be.
     """
     fields = config.model_fields
     return {
@@ -95,6 +95,8 @@ def _shaped(value: Any, annotation: Any) -> Any:
     origin, args = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is typing.Annotated:
         return _shaped(value, args[0])
+    if value == "None" and type(None) in args:
+        return None
     if origin not in (list, tuple) or not args:
         return value
     if value is True and args[0] is not bool:

@@ -33,6 +33,7 @@ from adlab.figures.labels import text
 from adlab.lab import Text, Verdict, timing
 
 from . import pictures
+from .needs import needs as needs
 
 Arrays = dict[str, np.ndarray]
 Number = Annotated[int, Field(ge=2, le=2000)]

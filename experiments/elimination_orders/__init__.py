@@ -31,6 +31,8 @@ from adlab.figures.labels import text
 from adlab.graphs import orders
 from adlab.lab import Text, Verdict, timing
 
+from .needs import needs as needs
+
 Arrays = dict[str, np.ndarray]
 Program = Literal["roe_flux", "robot_arm"]
 ORDERS: tuple[orders.Order, ...] = get_args(orders.Order)

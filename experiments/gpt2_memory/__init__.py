@@ -31,6 +31,8 @@ from adlab.figures import panels
 from adlab.figures.labels import text
 from adlab.lab import Text, Verdict
 
+from .needs import needs as needs
+
 Arrays = dict[str, np.ndarray]
 Dtype = Literal["bfloat16", "float32"]
 POLICIES = ("none", "layer", "dots", "sqrt", "binomial")
