@@ -23,6 +23,7 @@ from adlab.lab.errors import LabError, UsageError, brief, located
 __all__ = ["foreign", "guarded"]
 
 _WISH = "ADLAB_TRACEBACK"
+_WIDEST = 600  # characters of a line: a list of what is known, at most
 _NARROWEST = 20  # columns; below that nothing can be read
 _REMEDIES = {
     errno.ENOSPC: "free some space, or choose another folder with --out DIR",
@@ -48,6 +49,8 @@ def guarded(act: Callable[[], int], typed: Sequence[str]) -> int:
     """
     _make_readable()
     try:
+        if any("\0" in word for word in typed):
+            raise UsageError("a null byte can't be part of a command")
         code = act()
         sys.stdout.flush()  # here a full disk still has somebody to tell
         return code
@@ -89,6 +92,9 @@ def _told(error: BaseException) -> int:
     """Say on standard error what happened, and return the exit code."""
     lines = None if isinstance(error, LabError) else _line(error)
     message = str(error) if lines is None else lines
+    message = "\n".join(
+        part if len(part) <= _WIDEST else f"{part[:_WIDEST]}..." for part in message.split("\n")
+    )
     if os.environ.get(_WISH, "") not in ("", "0"):
         with contextlib.suppress(RecursionError):
             traceback.print_exception(error)

@@ -17,7 +17,7 @@ try:
     import tyro
 
     import adlab
-    from adlab.lab import boundary, experiment, listing, tracing
+    from adlab.lab import boundary, catalogue, experiment, tracing
     from adlab.lab.errors import LabError
     from adlab.lab.overrides import parse_flags
 except KeyboardInterrupt:  # before there is a boundary to tell it
@@ -252,7 +252,7 @@ def _list(command: List) -> int:
             "package's page has the address), then in the clone run: adlab list"
         )
         return 0
-    entries, last = listing.entries(checkout), listing.last_runs(command.results)
+    entries, last = catalogue.entries(checkout), catalogue.last_runs(command.results)
     if not entries:
         print(f"no configs in {checkout / 'configs'}")
     for entry in entries:

@@ -13,7 +13,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from adlab.lab.errors import UsageError
+from adlab.lab.errors import UsageError, brief
 
 if TYPE_CHECKING:
     import pydantic
@@ -135,7 +135,7 @@ def apply(
             changed[parts[0]] = _copy(defaults[parts[0]])
         problem = _write(changed, parts, overrides[path])
         if problem:
-            problems.append(f"--{path.replace('_', '-')}: {problem}")
+            problems.append(f"--{brief(path.replace('_', '-'), 80)}: {problem}")
     return changed, problems
 
 

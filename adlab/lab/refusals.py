@@ -13,7 +13,7 @@ from typing import Any
 
 import pydantic
 
-from adlab.lab.errors import nearest
+from adlab.lab.errors import brief, nearest
 
 Path = tuple[str | int, ...]
 
@@ -135,7 +135,7 @@ def told(value: Any) -> str:
 
 
 def _dotted(path: Path) -> str:
-    return ".".join(map(str, path))
+    return brief(".".join(map(str, path)), 80)
 
 
 def _keys(config: type[pydantic.BaseModel], path: Path, tables: Mapping[str, Any]) -> list[str]:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from adlab.lab.errors import UsageError, located
+from adlab.lab.errors import UsageError, brief, located
 from adlab.lab.registry import Registry, readable, resolve
 
 __all__ = [
@@ -84,7 +84,8 @@ def register_plugin(kind: str, plugins: Iterable[str]) -> Path | None:
     """
     module = kind.partition(":")[0]
     if module and module not in plugins:
-        raise UsageError(f"'{kind}' is code of your own: allow it with --plugin {module}")
+        told = brief(kind, 80), brief(module, 80)
+        raise UsageError("'{}' is code of your own: allow it with --plugin {}".format(*told))
     factory = resolve(kind)
     if not readable(factory):
         raise UsageError(

@@ -22,7 +22,7 @@ def needs(config: Config) -> lab.Needs:
     if config.resnet_widths:
         width, blocks = max(config.resnet_widths), (config.resnet_depth - 2) // 6
         weights = 4 * 18 * blocks * 21 * width**2  # stages of w, 2 w and 4 w channels
-        states = 4 * batch * 2 * blocks * 64 * width * (1 + 1 / 2 + 1 / 4)
+        states = 4 * batch * 2 * blocks * 112 * width  # 64 pixels, then 16 and 4 of wider maps
         found["resnet_widths, resnet_depth, batch_size"] = 8 * (weights + 2 * states)
     networks = len(set(config.mlp_widths)) + len(set(config.resnet_widths))
     return lab.Needs(found, evaluations=networks * config.repeats * 20)
