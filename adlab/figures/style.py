@@ -5,8 +5,9 @@ to theory.
 """
 
 import contextlib
+import contextvars
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from adlab.figures import labels
 
@@ -47,6 +49,9 @@ _LOOKS = {
 }
 _SPARE_COLORS = ("#332288", "#882255", "#6F4E37", "#808000")
 _SPARE_MARKERS = ("X", "*", "h", "<", ">")
+
+_NOTE = contextvars.ContextVar("note", default="")
+_NOTE_HEIGHT = 0.03  # of the figure, kept free below for the note
 
 _RC: Any = {
     "figure.figsize": SLIDE,
@@ -82,14 +87,22 @@ _RC: Any = {
 
 
 @contextlib.contextmanager
-def context(lang: str = "en") -> Iterator[None]:
+def context(lang: str = "en", *, note: str = "") -> Iterator[None]:
     """Draw for a slide, in the language `lang`, inside the `with` block.
+
+    Args:
+      lang: of the texts.
+      note: what `save` writes into the lower right corner, below all else, such as a profile.
 
     Raises:
       ValueError: `lang` is not one of `labels.LANGUAGES`.
     """
-    with labels.speak(lang), mpl.rc_context(_RC):
-        yield
+    before = _NOTE.set(note)
+    try:
+        with labels.speak(lang), mpl.rc_context(_RC):
+            yield
+    finally:
+        _NOTE.reset(before)
 
 
 def color(method: str) -> str:
@@ -109,28 +122,44 @@ def shades(method: str, count: int) -> list[str]:
     return [to_hex((1 - w * (1 - red), 1 - w * (1 - green), 1 - w * (1 - blue))) for w in weights]
 
 
-def save(figure: Figure, stem: Path) -> list[Path]:
+def save(figure: Figure, stem: Path, formats: Sequence[str] | None = None) -> list[Path]:
     """Write `stem`.svg, .pdf and .png; the same figure gives the same bytes, today and tomorrow.
 
     The layout is settled once and kept, so that the three files agree and so does a second call.
     Missing folders are made.
 
+    Args:
+      figure: what to write.
+      stem: path of the files without their endings.
+      formats: some of `FORMATS` alone.
+
     Returns:
-      The three paths.
+      The paths.
     """
     stem = Path(stem)
     stem.parent.mkdir(parents=True, exist_ok=True)
-    paths = [stem.with_name(f"{stem.name}.{suffix}") for suffix in FORMATS]
+    formats = FORMATS if formats is None else formats
+    paths = [stem.with_name(f"{stem.name}.{suffix}") for suffix in formats]
     with mpl.rc_context(_RC):
+        if _NOTE.get():
+            _write_note(figure, _NOTE.get())
         figure.draw_without_rendering()
         figure.set_layout_engine("none")
         dpi = figure.dpi
-        for path, suffix in zip(paths, FORMATS, strict=True):
+        for path, suffix in zip(paths, formats, strict=True):
             figure.set_dpi(mpl.rcParams["savefig.dpi"])  # each canvas leaves its own
             canvas, undated = _CANVASES[suffix]
             getattr(canvas(figure), f"print_{suffix}")(path, metadata=undated)
         figure.set_dpi(dpi)
     return paths
+
+
+def _write_note(figure: Figure, note: str) -> None:
+    """Write a small note below all else; the layout leaves room for it."""
+    engine = figure.get_layout_engine()
+    if isinstance(engine, ConstrainedLayoutEngine):
+        engine.set(rect=(0, _NOTE_HEIGHT, 1, 1 - _NOTE_HEIGHT))
+    figure.text(0.995, 0.004, note, ha="right", va="bottom", fontsize=14, color="#555555")
 
 
 def _look(method: str) -> tuple[str, str]:

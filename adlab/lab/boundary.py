@@ -20,7 +20,7 @@ from pathlib import Path
 
 from adlab.lab.errors import LabError, UsageError, brief, located
 
-__all__ = ["foreign", "guarded"]
+__all__ = ["Ended", "foreign", "guarded"]
 
 _WISH = "ADLAB_TRACEBACK"
 _WIDEST = 600  # characters of a line: a list of what is known, at most
@@ -40,6 +40,14 @@ _REMEDIES = {
 }
 
 
+class Ended(Exception):
+    """How tyro ends after help and after its own errors: with this exit code."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+
 def guarded(act: Callable[[], int], typed: Sequence[str]) -> int:
     """Return the exit code of `act`: 0 done, 1 failed, 2 refused, 130 interrupted.
 
@@ -54,8 +62,8 @@ def guarded(act: Callable[[], int], typed: Sequence[str]) -> int:
         code = act()
         sys.stdout.flush()  # here a full disk still has somebody to tell
         return code
-    except SystemExit as error:  # how tyro ends after help and after its own errors
-        return error.code if isinstance(error.code, int) else 2
+    except Ended as error:
+        return error.code
     except KeyboardInterrupt:
         again = shlex.join(["adlab", *typed])
         print(f"interrupted; finished stages are kept, to resume: {again}", file=sys.stderr)
@@ -119,6 +127,8 @@ def _line(error: BaseException) -> str:
             f"text that can't be read or written {_place(error)}: {brief(error)}; "
             f"save it as UTF-8. {_WISH}=1 shows where"
         )
+    if not isinstance(error, Exception):  # SystemExit, say: no reason to believe it
+        return f"some code that was run raised {located(error)}; {_WISH}=1 shows where"
     return f"a bug of adlab: {located(error)}; please report it. {_kept(error)}"
 
 

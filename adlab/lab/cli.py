@@ -7,7 +7,7 @@ without jax.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from adlab.lab.config import Job
 
 Lang = Literal["en", "ru"]
+Langs = Annotated[str, tyro.conf.arg(metavar="en|ru|en,ru")]
 Animate = Literal["gif", "mp4"] | None
 Flag = tyro.conf.FlagCreatePairsOff[bool]
 Many = tyro.conf.UseAppendAction[tuple[str, ...]]
@@ -85,8 +86,8 @@ class Run:
     """Allow kind = "MODULE:function" (repeatable); imports that code."""
     out: Out = Path("results")
     """Folder of the results."""
-    lang: Lang = "en"
-    """Language of figures and table."""
+    lang: Langs = "en"
+    """Languages of the figures; the first one is the table's."""
     animate: Animate = None
     """Draw the experiment's movies, too, which takes time; mp4 needs ffmpeg."""
 
@@ -97,8 +98,14 @@ class Plot:
 
     result: Result
     """A folder, or the beginning of the name of one among the results."""
-    lang: Lang = "en"
-    """Language of the figures."""
+    latest: Flag = False
+    """Of several results take the newest."""
+    lang: Langs = "en"
+    """Languages of the figures."""
+    out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """Write the figures there; the result's folder isn't touched."""
+    format: Annotated[str | None, tyro.conf.arg(metavar="svg,pdf,png")] = None
+    """Kinds of files to write with --out; all of them without."""
     animate: Animate = None
     """Draw the experiment's movies, too, which takes time; mp4 needs ffmpeg."""
     plugin: Modules = ()
@@ -115,6 +122,8 @@ class Show:
 
     result: Result
     """A folder, or the beginning of the name of one among the results."""
+    latest: Flag = False
+    """Of several results take the newest."""
     lang: Lang = "en"
     """Language of the table."""
     experiments: Experiments = None
@@ -129,6 +138,8 @@ class Export:
 
     result: Result
     """A folder, or the beginning of the name of one among the results."""
+    latest: Flag = False
+    """Of several results take the newest."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """The file to write; standard output without."""
     plugin: Modules = ()
@@ -139,7 +150,23 @@ class Export:
     """Folder of the results."""
 
 
-COMMANDS = List | Run | Plot | Show | Export | tracing.Trace
+@dataclass(frozen=True)
+class Results:
+    """List the finished runs: date, profile, overrides, verdicts, size and state."""
+
+    results: Out = Path("results")
+    """Folder of the results."""
+
+
+COMMANDS = List | Run | Results | Plot | Show | Export | tracing.Trace
+
+
+def _parsed(*args: Any, **kwargs: Any) -> Any:
+    """Return what tyro makes of the command line; nobody else's exit is taken for its own."""
+    try:
+        return tyro.cli(*args, **kwargs)
+    except SystemExit as error:
+        raise boundary.Ended(error.code if isinstance(error.code, int) else 2) from None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -157,10 +184,14 @@ def _dispatch(typed: list[str]) -> int:
         return 0
     if typed[:1] == ["run"]:
         return _dispatch_run(typed)
-    command = tyro.cli(COMMANDS, args=tracing.bracketed(typed), prog="adlab", description=_ABOUT)
+    command: COMMANDS = _parsed(
+        COMMANDS, args=tracing.bracketed(typed), prog="adlab", description=_ABOUT
+    )
     match command:
         case List():
             return _list(command)
+        case Results():
+            return _results(command)
         case Plot():
             return _plot(command)
         case Show():
@@ -179,7 +210,7 @@ def _dispatch_run(typed: list[str]) -> int:
     What isn't a flag of the command itself is an override.
     """
     rest = [token for token in typed if token not in ("--help", "-h")]
-    command, others = tyro.cli(
+    command, others = _parsed(
         COMMANDS, args=rest if len(rest) > 1 else typed, prog="adlab", return_unknown_args=True
     )
     assert isinstance(command, Run)  # since "run" comes first
@@ -200,7 +231,7 @@ def _fields(command: Run, overrides: Mapping[str, Any]) -> int:
     """Print the fields of a config with the values that the file, profile and flags give them."""
     job = _job(command, overrides)
     print(f"The command's own flags: adlab run --help. The config's, for {command.config}:\n")
-    tyro.cli(
+    _parsed(
         type(job.config),
         config=(tyro.conf.AvoidSubcommands,),
         default=job.config,
@@ -213,8 +244,9 @@ def _fields(command: Run, overrides: Mapping[str, Any]) -> int:
 
 def _run(command: Run, overrides: Mapping[str, Any]) -> int:
     job = _job(command, overrides)
-    from adlab.lab import records, report, runner
+    from adlab.lab import derived, listing, records, report, runner
 
+    derived.languages(command.lang)
     screen = report.console()
     say = partial(screen.print, soft_wrap=True)
     say(f"{job.key}: {experiment.claim(job.head)}")
@@ -224,22 +256,29 @@ def _run(command: Run, overrides: Mapping[str, Any]) -> int:
     )  # fmt: skip
     if not result.computed:
         say(f"already done: {result.folder}, nothing computed (--force runs it again)")
-    report.print_verdicts(result.verdicts, command.lang, screen)
+    profile = listing.about(result.folder).profile
+    report.print_verdicts(
+        result.verdicts, derived.languages(command.lang)[0], screen, profile=profile
+    )
     about = records.read_run(result.folder)
     say(f"seconds: {report.spent(about.get('seconds') or {})}")
     say(f"result: {result.folder}")
-    _say_figures(result.folder, say)
+    _say_figures(result.folder, say, derived.languages(command.lang))
     if result.problems:
         advice = f"the data are stored; after mending: adlab plot {result.folder}"
         raise LabError("\n  ".join([*result.problems, advice]))
+    if command.check and not result.verdicts:
+        raise LabError(f"--check: {job.name} has no verdicts, so nothing was checked")
     holds = all(verdict.outcome == "holds" for verdict in result.verdicts)
     return 1 if command.check and not holds else 0
 
 
-def _say_figures(folder: Path, say: Callable[[str], None]) -> None:
+def _say_figures(
+    folder: Path, say: Callable[[str], None], langs: Collection[str] | None = None
+) -> None:
     from adlab.lab import results
 
-    for path in results.figures(folder):
+    for path in results.figures(folder, langs):
         say(f"figure: {path}")
 
 
@@ -266,32 +305,51 @@ def _list(command: List) -> int:
     return 0
 
 
-def _plot(command: Plot) -> int:
-    from adlab.lab import results
+def _results(command: Results) -> int:
+    from adlab.lab import listing, report, results
 
-    folder = results.find(command.result, command.results)
+    screen = report.console()
+    runs = [done.parent for done in command.results.glob("[!.]*/DONE")]
+    if not runs:
+        print(f"no results in {command.results}")
+        return 0
+    states = {run: results.currency(run).partition(":")[0].partition(",")[0] for run in runs}
+    report.print_results(listing.table(states), screen)
+    return 0
+
+
+def _plot(command: Plot) -> int:
+    from adlab.lab import derived, results
+
+    folder = results.whole(command.result, command.results, latest=command.latest)
     job = results.reopen(folder, command.plugin, command.experiments)
-    note = results.nothing_moves(job) if command.animate else None
-    if note:
+    movies = command.animate
+    if movies and (note := derived.nothing_moves(job)):
         print(note)
-    elif command.animate:
-        results.require_writer(command.animate)
-    problems = results.derive(job, folder, command.lang)
-    if command.animate and not note:
-        problems += results.animate(job, folder, command.lang, command.animate)
-    _say_figures(folder, print)
+        movies = None
+    wanted = derived.requested(command.lang, command.format, movies, command.out)
+    if command.out:
+        for path in derived.draw_elsewhere(job, folder, command.out, wanted):
+            print(f"figure: {path}")
+        return 0
+    problems = derived.derive_held(job, folder, wanted)
+    _say_figures(folder, print, wanted.languages)
     if problems:
         raise LabError("\n  ".join(problems))
     return 0
 
 
 def _show(command: Show) -> int:
-    from adlab.lab import records, report, results
+    from adlab.lab import listing, records, report, results
 
-    folder = results.find(command.result, command.results)
+    folder = results.whole(command.result, command.results, latest=command.latest)
     screen = report.console()
     about = records.read_run(folder)
-    report.print_verdicts(results.read_verdicts(folder, command.experiments), command.lang, screen)
+    verdicts = results.read_verdicts(folder, command.experiments)
+    profile = listing.about(folder).profile
+    report.print_verdicts(verdicts, command.lang, screen, profile=profile)
+    if listing.stored_verdicts(folder) is None:
+        screen.print(f"make them again with: adlab plot {folder}", soft_wrap=True)
     state = results.currency(folder, command.experiments)
     report.print_provenance(folder, about, state, screen)
     _say_figures(folder, partial(screen.print, soft_wrap=True))
@@ -301,7 +359,7 @@ def _show(command: Show) -> int:
 def _export(command: Export) -> int:
     from adlab.lab import output, report, results, store
 
-    folder = results.find(command.result, command.results)
+    folder = results.whole(command.result, command.results, latest=command.latest)
     job = results.reopen(folder, command.plugin, command.experiments)
     data = store.read_arrays(folder / "data.npz")
     table = getattr(job.module, "table", None)

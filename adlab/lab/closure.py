@@ -25,6 +25,7 @@ from __future__ import annotations
 import ast
 import functools
 import hashlib
+import sys
 import sysconfig
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -50,12 +51,14 @@ class Closure:
       also: files that count besides.
       ignored: files beside the code that don't count.
       statements: which statements of a file count, by their places among its statements.
+      installed: the modules of other distributions that what counts imports, by their first names.
     """
 
     roots: Collection[Root]
     also: Collection[Path] = ()
     ignored: Collection[Path] = ()
     statements: dict[Path, set[int]] = field(default_factory=dict, init=False)
+    installed: set[str] = field(default_factory=set, init=False)
 
     def __post_init__(self) -> None:
         # Files and folders stay as they are while a closure is found.
@@ -172,6 +175,9 @@ class Closure:
         """
         folder, file = self._target(source.file, each)
         if file is None or folder is None:
+            top = each.module.partition(".")[0]
+            if not each.level and top not in (_LIBRARY.name, *sys.stdlib_module_names):
+                self.installed.add(top)
             return
         if each.name == "*":
             self._waiting.append((file, ()))

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import datetime
-import hashlib
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any
 
 import pydantic
 
-from adlab.lab import experiment, overrides, refusals, registries, toml
+from adlab.lab import experiment, integrity, overrides, refusals, registries, toml
 from adlab.lab.boundary import foreign
 from adlab.lab.errors import ConfigError, LabError, UsageError
 
@@ -53,6 +52,8 @@ class Job:
       plugin_files: the files of the modules that the config's own kinds come from.
       config_file: where the config was read.
       plugins: modules that were allowed.
+      profile: that was merged over the base.
+      changes: overrides, dotted path -> value.
     """
 
     name: str
@@ -62,6 +63,8 @@ class Job:
     plugin_files: tuple[Path, ...]
     config_file: Path
     plugins: tuple[str, ...]
+    profile: str | None = None
+    changes: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def sources(self) -> tuple[Path, ...]:
@@ -74,10 +77,14 @@ class Job:
         return {"experiment": self.name, **plain(self.config)}
 
     @property
+    def identity(self) -> str:
+        """The hash of the resolved config, in full."""
+        return integrity.identity(self.resolved)
+
+    @property
     def key(self) -> str:
-        """`<experiment>-<hash of the resolved config>`, the name of the run's folder."""
-        text = json.dumps(self.resolved, sort_keys=True, ensure_ascii=False)
-        return f"{self.name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+        """`<experiment>-<8 digits of that hash>`, the name of the run's folder."""
+        return f"{self.name}-{self.identity[:8]}"
 
 
 def plain(config: pydantic.BaseModel) -> dict[str, Any]:
@@ -131,7 +138,10 @@ def load(
         changes = overrides.shaped(changes, module.Config)
         tables, problems = overrides.apply(tables, changes, _defaults(module.Config))
         config = _validate(module.Config, tables, path, problems)
-    return Job(name, config, module, file.absolute(), files, path.absolute(), tuple(plugins))
+    return Job(
+        name, config, module, file.absolute(), files, path.absolute(), tuple(plugins),
+        profile, changes,
+    )  # fmt: skip
 
 
 def importable(folders: Sequence[Path]) -> None:

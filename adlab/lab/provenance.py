@@ -1,6 +1,7 @@
 """Where a result comes from: sources, versions, commit, device.
 
-A run's stamp has two hashes of code. `computed` is of what the arrays depend on: `run` of the
+A run's stamp has two hashes of code, the versions of what the code imports, and the hash of the
+resolved config. `computed` is of what the arrays depend on: `run` of the
 experiment, the estimators and problems that its config names, and plugins. `derived` is of the
 whole experiment, with what draws and judges: where only that changed, verdicts and figures are made
 again from the stored arrays.
@@ -9,20 +10,21 @@ again from the stored arrays.
 from __future__ import annotations
 
 import functools
+import json
 import platform
+import re
 import subprocess
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adlab.lab import closure, experiment, registries
+from adlab.lab import closure, experiment, integrity, registries
 from adlab.lab.statements import read
 
 if TYPE_CHECKING:
     from adlab.lab.config import Job
 
-_PACKAGES = ("adlab", "jax", "jaxlib", "numpy", "optax", "scikit-learn")
 _LIBRARY = Path(__file__).parents[1]
 _LABELS = "labels.toml"  # what figures and verdicts say; no array depends on it
 
@@ -35,10 +37,12 @@ def stamp(head: Path, plugins: Sequence[Path], tables: Mapping[str, Any]) -> dic
       plugins: the files of the modules that the config's own kinds come from.
       tables: the resolved config.
     """
+    found = computed(head, plugins, tables)
     return {
-        "computed": computed(head, plugins, tables).digest(),
+        "computed": found.digest(),
         "derived": derived(head).digest(),
-        "versions": versions(),
+        "versions": versions(found.installed),
+        "config": integrity.identity(tables),
     }
 
 
@@ -78,17 +82,48 @@ def _factories(kinds: Collection[str]) -> Iterator[closure.Root]:
                 yield head, (kind,)
 
 
-def versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages that compute."""
-    return {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}}
+def versions(modules: Iterable[str]) -> dict[str, str]:
+    """Return the versions of Python, of adlab, and of the distributions of modules.
+
+    What these distributions require counts too, as far as it is installed.
+    """
+    waiting, found = ["adlab", *(d for name in modules for d in _distributions(name))], {}
+    while waiting:
+        name = _normal(waiting.pop())
+        if name not in found and (about := _distribution(name)):
+            found[name] = about.version
+            waiting += [] if name == "adlab" else _required(about)
+    return {"python": platform.python_version(), **dict(sorted(found.items()))}
 
 
 @functools.cache
-def _version(name: str) -> str:
+def _distribution(name: str) -> metadata.Distribution | None:
     try:
-        return metadata.version(name)
+        return metadata.distribution(name)
     except metadata.PackageNotFoundError:
-        return "not installed"
+        return None
+
+
+def _distributions(module: str) -> list[str]:
+    """Return the names of the distributions that bring a module."""
+    if _distribution(module):
+        return [module]
+    return _homes().get(module, [])
+
+
+@functools.cache
+def _homes() -> Mapping[str, list[str]]:
+    return metadata.packages_distributions()
+
+
+def _required(about: metadata.Distribution) -> list[str]:
+    """Return what a distribution requires in any case, without its extras."""
+    lines = [line for line in about.requires or () if "extra ==" not in line]
+    return [match[0] for line in lines if (match := re.match(r"[A-Za-z0-9._-]+", line))]
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def commit(folder: Path) -> dict[str, Any] | None:
@@ -110,26 +145,32 @@ def _git(folder: Path, *arguments: str) -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
-def about(job: Job, seconds: Mapping[str, Mapping[str, float]], total: float) -> dict[str, Any]:
+def about(
+    job: Job, used: Mapping[str, str], parts: Mapping[str, Mapping[str, float]],
+    attempts: Sequence[float],
+) -> dict[str, Any]:  # fmt: skip
     """Return what run.json says of a run.
 
     Args:
       job: what was run.
-      seconds: compile and run seconds of its parts.
-      total: seconds of the whole.
+      used: the versions that it was run with.
+      parts: compile and run seconds of its parts, in all attempts.
+      attempts: seconds of each attempt: the last one, and those that were interrupted.
     """
     return {
         "experiment": job.name,
         "seed": job.config.seed,
         "x64": job.config.x64,
-        "versions": versions(),
+        "profile": job.profile,
+        "overrides": json.loads(json.dumps(dict(job.changes), default=str)),
+        "versions": dict(used),
         "git": commit(job.head.parent),
         "device": device(),
         "seconds": {
-            "compile": sum(part["compile"] for part in seconds.values()),
-            "run": sum(part["run"] for part in seconds.values()),
-            "total": total,
-            "parts": {name: dict(part) for name, part in seconds.items()},
+            **{key: sum(p[key] for p in parts.values()) for key in ("compile", "run") if parts},
+            "total": sum(attempts),
+            "attempts": len(attempts),
+            "parts": {name: dict(part) for name, part in parts.items()},
         },
         "plugins": list(job.plugins),
         "files": {

@@ -30,11 +30,24 @@ def console() -> Console:
     return Console(file=sys.stdout, width=width, highlight=False, markup=False, emoji=False)
 
 
-def print_verdicts(verdicts: Sequence[Verdict], lang: str, screen: Console) -> None:
-    """Print the table of verdicts and a line that counts those that hold."""
+def print_verdicts(
+    verdicts: Sequence[Verdict], lang: str, screen: Console, *, profile: str | None = None
+) -> None:
+    """Print the table of verdicts and a line that counts those that hold.
+
+    Args:
+      verdicts: of one run.
+      lang: of the table.
+      screen: to print on.
+      profile: of the run, said above the table; None where it is the base.
+    """
     if not verdicts:
         screen.print("no verdicts")
         return
+    if profile:
+        from adlab.figures import labels
+
+        screen.print(labels.text("verdict.profile", lang, name=profile))
     screen.print(_table(verdicts, lang))
     screen.print(summary(verdicts))
 
@@ -150,10 +163,25 @@ def print_provenance(folder: Path, about: Mapping[str, Any], state: str, screen:
 
 
 def spent(seconds: Mapping[str, Any]) -> str:
-    """Return `compile 1.2 s, run 3.4 s, total 5.6 s`."""
-    return ", ".join(
-        f"{key} {seconds[key]:.1f} s" for key in ("compile", "run", "total") if key in seconds
-    )
+    """Return `compile 1.2 s, run 3.4 s, total 5.6 s (2 attempts)`, without what wasn't timed."""
+    timed = sum(seconds.get(key, 0.0) for key in ("compile", "run")) > 0
+    keys = ("compile", "run", "total") if timed else ("total",)
+    said = ", ".join(f"{key} {seconds[key]:.1f} s" for key in keys if key in seconds)
+    attempts = seconds.get("attempts", 1)
+    return f"{said} ({attempts} attempts)" if attempts > 1 else said
+
+
+def print_results(rows: Iterable[Sequence[str]], screen: Console) -> None:
+    """Print a table of runs; see `listing.table`."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0), show_edge=False)
+    for name in ("result", "finished (UTC)", "profile", "overrides", "verdicts", "size", "state"):
+        table.add_column(name, overflow="fold", no_wrap=name == "result")
+    for row in rows:
+        table.add_row(*row)
+    screen.print(table)
 
 
 def to_csv(rows: Iterable[Mapping[str, Any]]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adlab.lab import config as configs
-from adlab.lab import experiment, provenance, results, start, store, toml
+from adlab.lab import derived, experiment, integrity, provenance, results, start, store, toml
+from adlab.lab.attempts import Ledger
 from adlab.lab.errors import LabError
 from adlab.lab.progress import Progress
 from adlab.lab.report import Verdicts, summary
@@ -72,7 +72,7 @@ def run(
       out: folder of the results.
       force: run even if it is done.
       plugins: modules that `kind = "module:function"` may import.
-      lang: language of the figures.
+      lang: language of the figures, or several: "en,ru".
       animate: "gif" or "mp4" to draw the experiment's movies, too, which takes time.
 
     Raises:
@@ -98,81 +98,110 @@ def execute(
     say: Say = _silence,
 ) -> Result:
     """Run `job`, or find its finished run; see `run`."""
-    if animate is not None and (note := results.nothing_moves(job)):
+    langs = derived.languages(lang)
+    if animate is not None and (note := derived.nothing_moves(job)):
         say(note)
         animate = None
+    if animate is not None:
+        derived.require_writer(animate)
+    result = _executed(job, out, force, langs, console, say)
     if animate is None:
-        return _executed(job, out, force, lang, console, say)
-    results.require_writer(animate)
-    result = _executed(job, out, force, lang, console, say)
+        return result
     say("drawing movies ...")
-    problems = results.animate(job, result.folder, lang, animate)
+    films = derived.Wanted(langs, verdicts=False, figures=False, movies=animate)
+    problems = derived.derive_held(job, result.folder, films)
     return replace(result, problems=[*result.problems, *problems])
 
 
 def _executed(
-    job: configs.Job, out: Path, force: bool, lang: str, console: Console | None, say: Say
-) -> Result:
+    job: configs.Job, out: Path, force: bool, langs: tuple[str, ...], console: Console | None,
+    say: Say,
+) -> Result:  # fmt: skip
     stamp = provenance.stamp(job.head, job.plugin_files, job.resolved)
-    place = store.Place(out, job.key)
-    found = store.state(place.final, stamp)
-    if found in ("done", "underived") and not force:
-        return _found(job, place, lang, found)
+    place = store.place(out, job.name, job.identity)
+    if not force and _usable(job, place, stamp, say):
+        return _found(job, place, stamp, langs)
     if told := start.check(job):
         say(told)
     with store.hold(place):
-        if not force and store.state(place.final, stamp) == "done":  # by another process, just now
-            return _found(job, place, lang, "done")
-        notes = store.prepare(place, stamp, anew=force)
-        if found == "stale" and not force:
-            notes.append(
-                f"{place.final} is stale: sources or versions changed since; running again"
-            )
-        for note in notes:
-            say(note)
-        _compute(job, place.partial, console)
-        problems = results.derive(job, place.partial, lang)
-        for note in store.publish(place, stamp):
-            say(note)
+        store.recover(place)
+        found = store.state(place.final, stamp)
+        computed = force or found != "done"  # by another process, just now, or one that was killed
+        if computed:
+            for note in store.prepare(place, stamp, anew=force):
+                say(note)
+            if found == "stale" and not force:
+                say(f"{place.final} is stale: sources or versions changed since; running again")
+            _compute(job, place.partial, stamp, console)
+            problems = derived.derive(job, place.partial, derived.Wanted(langs))
+            for note in store.publish(place):
+                say(note)
+    if not computed:
+        return _found(job, place, stamp, langs)
     return Result(place.final, True, results.read_verdicts(place.final), problems)
 
 
-def _found(job: configs.Job, place: store.Place, lang: str, state: store.State) -> Result:
-    """Return the finished run; make again what is missing, of older code or in another language."""
+def _usable(job: configs.Job, place: store.Place, stamp: Mapping[str, Any], say: Say) -> bool:
+    """Whether the run is finished and whole; a config.toml that was changed is written again."""
+    found = store.state(place.final, stamp)
+    done = integrity.read_done(place.final)
+    if found == "damaged" and done:
+        broken = integrity.damaged(place.final, done.files)
+        if broken == ["config.toml"]:
+            with store.hold(place, "plot"):
+                store.write_text(place.final / "config.toml", toml.write(job.resolved))
+            say(f"{place.final / 'config.toml'} was changed or lost: written again")
+            return store.state(place.final, stamp) == "done"
+    return found == "done"
+
+
+def _found(
+    job: configs.Job, place: store.Place, stamp: Mapping[str, Any], langs: tuple[str, ...]
+) -> Result:
+    """Return the finished run; make again what is missing, damaged or of older code."""
     folder, problems = place.final, []
-    complete = (folder / "figures").is_dir() and (folder / "verdicts.json").exists()
-    about = store.read_json(folder / "run.json") or {}
-    if state == "underived" or not complete or about.get("lang") != lang:
-        problems = results.derive(job, folder, lang)
+    if _needs(derived.lacking(folder, stamp["derived"], langs)):
+        with store.hold(place, "plot"):
+            wanted = derived.lacking(folder, stamp["derived"], langs)  # after waiting
+            problems = derived.derive(job, folder, wanted) if _needs(wanted) else []
     return Result(folder, False, results.read_verdicts(folder), problems)
 
 
-def _compute(job: configs.Job, folder: Path, console: Console | None) -> None:
-    """Run the experiment and store its data in `folder`."""
+def _needs(wanted: derived.Wanted) -> bool:
+    return bool(wanted.verdicts or wanted.languages)
+
+
+def _compute(
+    job: configs.Job, folder: Path, stamp: Mapping[str, Any], console: Console | None
+) -> None:
+    """Run the experiment, store its data in `folder`, and vouch for them."""
     log = store.Log(folder / "log.txt")
     progress = Progress(folder / "stages", console, log)
+    ledger = Ledger(folder / "stages" / "attempts.json", progress)
     store.write_text(folder / "config.toml", toml.write(job.resolved))
-    started, clock = store.now(), time.perf_counter()
+    started = store.now()
     log(f"started {job.key}")
     try:
         with start.precision(job.config.x64):
             data = store.as_arrays(job.module.run(job.config, progress))
-        seconds = progress.spent, time.perf_counter() - clock
-        about = {**provenance.about(job, *seconds), "started": started, "finished": store.now()}
+        about = provenance.about(job, stamp["versions"], *ledger.note())
     except KeyboardInterrupt:
         log("interrupted")
         raise
     except LabError as error:  # the experiment's own word to the user
         log(str(error))
         raise
-    except Exception as error:
+    except BaseException as error:
         log(traceback.format_exc())
         raise LabError(
             f"{job.name}: {experiment.failure(error, job.sources)}\n"
             f"  traceback in {experiment.shown(folder / 'log.txt')}"
         ) from error
+    finally:
+        ledger.note()
     store.write_arrays(folder / "data.npz", data)
     if progress.timings:
         store.write_arrays(folder / "timings.npz", progress.timings)
-    store.write_json(folder / "run.json", about)
+    store.write_json(folder / "run.json", {**about, "started": started, "finished": store.now()})
+    integrity.seal(folder, stamp)
     log("data stored")

@@ -1,31 +1,71 @@
-"""The run folder: written under a temporary name, renamed when complete.
+"""The run folder: written under a temporary name, renamed when its data are complete.
 
-A run lives in `<out>/.partial-<key>` until its last file, `DONE`, is written; then the folder is
-renamed to `<out>/<key>`. Every file is written beside its place and moved there. Only one process
-at a time holds a key.
+A run lives in `<out>/.partial-<key>` until its data are stored and `DONE` vouches for them; then
+the folder is renamed to `<out>/<key>`. Verdicts and figures are made from the data before the
+rename, or after it where a process ended in between. Only one process at a time holds a key.
 """
 
 from __future__ import annotations
 
 import contextlib
-import datetime
 import fcntl
-import json
 import os
 import shutil
-import zipfile
+import time
+import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
 
-import numpy as np
-
+from adlab.lab import integrity
 from adlab.lab.errors import LabError
+from adlab.lab.files import (
+    UNFINISHED,
+    Log,
+    as_arrays,
+    aside,
+    now,
+    read_arrays,
+    read_json,
+    remove,
+    sync,
+    write_arrays,
+    write_json,
+    write_text,
+)
 
-State = Literal["done", "underived", "stale", "wreck", "absent"]
-_FILES = ("config.toml", "run.json", "data.npz", "timings.npz", "verdicts.json", "log.txt", "DONE")
-OWN = frozenset((*_FILES, "figures", "stages"))
+__all__ = [
+    "FIGURES_NEW",
+    "OWN",
+    "Log",
+    "Place",
+    "State",
+    "as_arrays",
+    "aside",
+    "hold",
+    "now",
+    "place",
+    "prepare",
+    "publish",
+    "read_arrays",
+    "read_json",
+    "recover",
+    "remove",
+    "same_data",
+    "state",
+    "write_arrays",
+    "write_json",
+    "write_text",
+]
+
+State = Literal["done", "stale", "damaged", "wreck", "absent"]
+Purpose = Literal["run", "plot"]
+FIGURES_NEW = ".figures-new"
+OWN = frozenset((*integrity.DATA, "verdicts.json", "derived.json", "log.txt", "DONE",
+                 "figures", "stages", FIGURES_NEW))  # fmt: skip
+_WAIT = 0.1  # seconds between two looks at a lock
+_PATIENCE = 600.0  # seconds for which another process may draw this run's figures
 
 
 @dataclass(frozen=True)
@@ -56,55 +96,132 @@ class Place:
         return self.out / f".old-{self.key}"
 
 
+def place(out: Path, name: str, identity: str) -> Place:
+    """Return where the run of a config is kept: under 8 digits of its hash where these are free.
+
+    Two configs may share 8 digits. The later one of them gets a longer name.
+
+    Args:
+      out: the folder of all results.
+      name: of the experiment.
+      identity: hash of the resolved config, in full.
+    """
+    places = [Place(out, f"{name}-{identity[:digits]}") for digits in (8, 16, len(identity))]
+    owners = [_owner(each) for each in places]
+    own = [each for each, owner in zip(places, owners, strict=True) if owner == identity]
+    free = [each for each, owner in zip(places, owners, strict=True) if owner is None]
+    return [*own, *free, places[-1]][0]
+
+
+def _owner(place: Place) -> str | None:
+    """Return the hash of the config that has this place; None where it is free or can't tell.
+
+    A hash that isn't the folder's name is of a damaged file, and tells nothing.
+    """
+    digits = place.key.rpartition("-")[2]
+    folders = (place.final, place.retired, place.partial)
+    for found in (each for folder in folders for each in _identities(folder)):
+        if found.startswith(digits):
+            return found
+    return None
+
+
+def _identities(folder: Path) -> Iterator[str]:
+    done = integrity.read_done(folder)
+    if done:
+        yield done.config
+    stages = read_json(folder / "stages" / "stamp.json")
+    if isinstance(stages, dict):
+        yield str(stages.get("config", ""))
+    with contextlib.suppress(OSError, ValueError, RecursionError):
+        tables = tomllib.loads((folder / "config.toml").read_text(encoding="utf-8"))
+        yield integrity.identity(tables)
+
+
 def state(folder: Path, stamp: Mapping[str, Any]) -> State:
     """Say whether `folder` holds a run with this stamp, one with another, or none.
 
-    Of one whose data are current while its verdicts and figures aren't: "underived".
+    One whose files aren't those that it vouches for is damaged, one that vouches for none a wreck.
+    What is derived from the data doesn't count here.
     """
     if not folder.exists():
         return "absent"
-    done = read_json(folder / "DONE")
-    if not isinstance(done, dict):
-        return "wreck"
-    if done == dict(stamp):
-        return "done"
-    return "underived" if same_data(done, stamp) else "stale"
+    done = integrity.read_done(folder)
+    if done is None:
+        return "stale" if integrity.of_older_format(folder) else "wreck"
+    if not same_data(done.model_dump(), stamp):
+        return "stale"
+    return "damaged" if integrity.damaged(folder, done.files) else "done"
 
 
 def same_data(one: Any, other: Mapping[str, Any]) -> bool:
     """Whether two stamps promise the same arrays, whatever is derived from them."""
-    return isinstance(one, dict) and {**one, "derived": None} == {**other, "derived": None}
+    keys = ("computed", "versions", "config")
+    return isinstance(one, dict) and all(one.get(key) == other[key] for key in keys)
 
 
 @contextlib.contextmanager
-def hold(place: Place) -> Iterator[None]:
+def hold(place: Place, purpose: Purpose = "run") -> Iterator[None]:
     """Keep other processes off this key; the system frees it if this process dies.
+
+    A process that draws is waited for, one that computes isn't.
 
     Raises:
       LabError: the folder can't be written, or another process holds the key.
     """
-    lock = place.out / f".lock-{place.key}"
     try:
-        place.partial.mkdir(parents=True, exist_ok=True)
-        file = _locked(lock)
+        if purpose == "run":
+            place.partial.mkdir(parents=True, exist_ok=True)
+        file = _acquired(place, purpose)
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        raise LabError(
-            f"cannot write results to {place.out}: {reason}; choose another folder with --out DIR"
-        ) from None
-    if file is None:
-        pid = lock.read_text(encoding="utf-8").strip() or "unknown"
-        raise LabError(f"{place.final} is being computed by process {pid}; wait for it or end it")
+        other = "choose another folder with --out DIR"
+        doing = "write results to" if purpose == "run" else "draw in"
+        raise LabError(f"cannot {doing} {place.out}: {reason}; {other}") from None
     with file:
         try:
             yield
         finally:
             with contextlib.suppress(OSError):
                 place.partial.rmdir()  # only where nothing was written
-            lock.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                _lock(place).unlink(missing_ok=True)
 
 
-def _locked(path: Path) -> IO[str] | None:
+def _lock(place: Place) -> Path:
+    return place.out / f".lock-{place.key}"
+
+
+def _acquired(place: Place, purpose: Purpose) -> IO[str]:
+    """Open and lock the file of a key.
+
+    Raises:
+      LabError: a process that computes holds it, or one that draws for too long.
+    """
+    deadline, last = time.monotonic() + _PATIENCE, ""
+    while (file := _locked(_lock(place), purpose)) is None:
+        pid, _, doing = _said(_lock(place)).partition(" ")
+        told = f"{pid} {doing}"
+        # Said twice: its last holder may have died, and the next one not yet written its name.
+        if (told == last and doing != "plot") or time.monotonic() > deadline:
+            what = "drawn" if doing == "plot" else "computed"
+            raise LabError(
+                f"{place.final} is being {what} by process {pid or 'unknown'}; "
+                "wait for it or end it"
+            )
+        last = told
+        time.sleep(_WAIT)
+    return file
+
+
+def _said(lock: Path) -> str:
+    try:
+        return lock.read_text(encoding="utf-8").strip()
+    except (OSError, ValueError):
+        return ""
+
+
+def _locked(path: Path, purpose: Purpose) -> IO[str] | None:
     """Open and lock `path`; None where another process has it."""
     while True:
         file = path.open("a", encoding="utf-8")
@@ -115,10 +232,27 @@ def _locked(path: Path) -> IO[str] | None:
             return None
         if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
             file.truncate(0)
-            file.write(f"{os.getpid()}\n")
+            file.write(f"{os.getpid()} {purpose}\n")
             file.flush()
             return file
         file.close()  # its last holder removed it between open and lock
+
+
+def recover(place: Place) -> None:
+    """Finish what a process that was killed had begun to rename; call it while holding the key."""
+    whole = _whole(place.partial)
+    if whole:
+        _swap(place)
+    elif place.retired.exists() and not place.final.exists():
+        place.retired.rename(place.final)
+    if place.final.exists():
+        remove(place.retired)
+        remove(place.final / "stages")
+
+
+def _whole(folder: Path) -> bool:
+    done = integrity.read_done(folder)
+    return done is not None and not integrity.damaged(folder, done.files)
 
 
 def prepare(place: Place, stamp: Mapping[str, Any], *, anew: bool) -> list[str]:
@@ -138,121 +272,59 @@ def prepare(place: Place, stamp: Mapping[str, Any], *, anew: bool) -> list[str]:
         remove(place.partial / name)
     stages.mkdir(parents=True, exist_ok=True)
     write_json(stages / "stamp.json", dict(stamp))
-    if place.retired.exists() and not place.final.exists():
-        place.retired.rename(place.final)  # the last run ended between the two renames
-    if state(place.final, stamp) == "wreck":
-        notes.append(f"{place.final} is incomplete (no DONE): moved to {aside(place.final)}")
+    notes += _cleared(place, stamp)
     return notes
 
 
-def publish(place: Place, stamp: Mapping[str, Any]) -> list[str]:
-    """Mark `place.partial` done and give it its final name; what stood there stays until then."""
+def _cleared(place: Place, stamp: Mapping[str, Any]) -> list[str]:
+    """Put aside what stands in the run's place and isn't a whole run; say so."""
+    found = state(place.final, stamp)
+    if found == "wreck":
+        what = "incomplete" if not (place.final / "DONE").exists() else "damaged"
+        why = "no DONE" if what == "incomplete" else "its DONE can't be read"
+        return [f"{place.final} is {what} ({why}): moved to {aside(place.final)}"]
+    if found == "damaged":
+        done = integrity.read_done(place.final)
+        names = ", ".join(integrity.damaged(place.final, done.files)) if done else "DONE"
+        moved = aside(place.final)
+        return [f"{place.final} is damaged ({names}): moved to {moved}, computing it again"]
+    return []
+
+
+def publish(place: Place) -> list[str]:
+    """Give the sealed `place.partial` its final name; what stood there stays until then."""
+    notes = _swap(place)
+    remove(place.final / "stages")
+    return notes
+
+
+def _swap(place: Place) -> list[str]:
     notes = []
-    remove(place.partial / "stages")
-    write_json(place.partial / "DONE", dict(stamp))
-    if place.retired.exists():
-        remove(place.retired)
     if place.final.exists():
-        if {p.name for p in place.final.iterdir()} <= OWN:
+        if _only_ours(place.final):
+            remove(place.retired)
             place.final.rename(place.retired)
         else:
             notes.append(f"files that aren't the lab's: the older run is now {aside(place.final)}")
+    sync(place.partial)
     place.partial.rename(place.final)
+    sync(place.out)
     remove(place.retired)
     return notes
 
 
-def aside(path: Path) -> Path:
-    """Rename `path` to the first free `<path>.aside-N` and return that."""
-    number = 1
-    while (target := path.with_name(f"{path.name}.aside-{number}")).exists():
-        number += 1
-    path.rename(target)
-    return target
+def _only_ours(folder: Path) -> bool:
+    """Whether all that a run's folder holds was written by the lab."""
+    derived = integrity.read_derived(folder).files
+    for path in folder.rglob("*"):
+        inside = path.relative_to(folder)
+        if inside.parts[0] not in OWN and not _unfinished(path):
+            return False
+        known = not derived or path.is_dir() or inside.as_posix() in derived or _unfinished(path)
+        if inside.parts[0] == "figures" and not known:
+            return False
+    return True
 
 
-def remove(path: Path) -> None:
-    """Remove a file or a folder; nothing there is fine."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def as_arrays(values: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Return `values` as NumPy arrays that a file can hold without pickling.
-
-    Raises:
-      TypeError: not a mapping from names to arrays of numbers, booleans or strings.
-    """
-    if not isinstance(values, Mapping):
-        raise TypeError(f"expected a dict of arrays, got {type(values).__name__}")
-    arrays = {str(key): np.asarray(value) for key, value in values.items()}
-    for key, array in arrays.items():
-        if array.dtype.kind not in "biufcUS":
-            raise TypeError(
-                f"`{key}` must be an array of numbers or strings, got dtype {array.dtype}; "
-                "cast it first, say to float32"
-            )
-    return arrays
-
-
-def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write an .npz whose bytes depend on nothing but the arrays and their order."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
-        for key, array in arrays.items():
-            entry = zipfile.ZipInfo(f"{key}.npy")  # dated 1980
-            with archive.open(entry, "w", force_zip64=True) as file:
-                np.lib.format.write_array(file, array, allow_pickle=False)
-    temporary.replace(path)
-
-
-def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Read what `write_arrays` wrote, in its order.
-
-    Raises:
-      LabError: the file is missing or damaged.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {key: archive[key] for key in archive.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise LabError(f"cannot read {path}: {error}") from error
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file so that it is there whole or not at all."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write strict JSON."""
-    write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-class Log:
-    """A file to which dated lines are added."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __call__(self, line: str) -> None:
-        """Add a line."""
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(f"{now()} {line}\n")
-
-
-def now() -> str:
-    """Return the time in UTC to the second, as ISO 8601."""
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-
-
-def read_json(path: Path) -> Any:
-    """Read JSON; None where the file is missing or damaged."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
+def _unfinished(path: Path) -> bool:
+    return path.name.startswith(".") and path.name.endswith(UNFINISHED)

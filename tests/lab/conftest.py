@@ -118,8 +118,8 @@ class Checkout:
 def quick_figures(monkeypatch):
     """Let figures be files of a line: for tests that don't look at their bytes."""
 
-    def save(figure, stem):
-        for kind in ("svg", "pdf", "png"):
+    def save(figure, stem, formats=("svg", "pdf", "png")):
+        for kind in formats:
             stem.with_suffix(f".{kind}").write_text(f"{len(figure.axes)} axes")
 
     monkeypatch.setattr("adlab.figures.style.save", save)

@@ -38,8 +38,8 @@ def moving(checkout, monkeypatch):
 RUN = ["run", "configs/decay.toml"]
 
 
-def figures(checkout):
-    return sorted(p.name for p in (checkout.result / "figures").iterdir())
+def figures(checkout, lang=""):
+    return sorted(p.name for p in (checkout.result / "figures" / lang).iterdir())
 
 
 def test_movies_are_drawn_when_asked_for_and_only_then(moving, capsys):
@@ -52,12 +52,12 @@ def test_movies_are_drawn_when_asked_for_and_only_then(moving, capsys):
     assert "figures/terms_en.gif" in capsys.readouterr().out
 
 
-def test_plot_draws_them_in_its_language_and_removes_older_ones(moving):
+def test_plot_draws_them_in_its_language_and_keeps_others(moving):
     main([*RUN, "--animate", "gif"])
     assert main(["plot", "decay", "--lang", "ru", "--animate", "gif"]) == 0
-    assert figures(moving) == ["decay.svg", "terms_ru.gif"]
-    assert main(["plot", "decay"]) == 0
-    assert figures(moving) == ["decay.svg"]
+    assert main(["plot", "decay", "--lang", "en,ru"]) == 0
+    assert figures(moving) == ["decay.svg", "ru", "terms_en.gif"]
+    assert figures(moving, "ru") == ["decay.svg", "terms_ru.gif"]
 
 
 def test_run_from_python_draws_them_too(moving):

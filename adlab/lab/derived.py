@@ -1,0 +1,298 @@
+"""What is made from a run's stored data: verdicts, figures, movies; and the sheet that vouches.
+
+All is built beside and moved into place file by file, each move at once, so that a figure is never
+missing while it is drawn again; `derived.json` is written last, so that what a killed process left
+half done is seen and made again. English figures are in `figures/`, others in a folder of their
+language there. Whoever writes in a run's folder holds its key.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import traceback
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from adlab.lab import config as configs
+from adlab.lab import experiment, files, integrity, provenance, start, store
+from adlab.lab.errors import LabError, UsageError, nearest
+from adlab.lab.integrity import Made
+
+LANGUAGES = ("en", "ru")  # as in adlab.figures.labels, which an experiment's texts need
+Arrays = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to make.
+
+    Attributes:
+      languages: of figures and movies.
+      verdicts: whether to judge.
+      figures: whether to draw the figures in these languages.
+      formats: kinds of files, such as ("pdf",); None for all.
+      movies: "gif" or "mp4" to draw the experiment's movies too.
+    """
+
+    languages: Collection[str]
+    verdicts: bool = True
+    figures: bool = True
+    formats: Sequence[str] | None = None
+    movies: str | None = None
+
+
+def chosen(text: str, known: Sequence[str], what: str) -> tuple[str, ...]:
+    """Return the words of "en,ru", each once.
+
+    Raises:
+      UsageError: one isn't known; the nearest is named.
+
+    >>> chosen("ru,en", ["en", "ru"], "language")
+    ('ru', 'en')
+    """
+    words = tuple(dict.fromkeys(word.strip() for word in text.split(",")))
+    for word in words:
+        if word not in known:
+            raise UsageError(
+                f"{what} must be of {', '.join(known)}, got '{word}'{nearest(word, known)}"
+            )
+    return words
+
+
+def languages(text: str) -> tuple[str, ...]:
+    """Return the languages of "en,ru"; see `chosen`."""
+    return chosen(text, LANGUAGES, "the language")
+
+
+def requested(lang: str, formats: str | None, movies: str | None, out: Path | None) -> Wanted:
+    """Return what `adlab plot` is asked to make.
+
+    Raises:
+      UsageError: a language or format isn't known; formats without `out`; no writer for movies.
+    """
+    if movies is not None:
+        require_writer(movies)
+    if formats is None:
+        return Wanted(languages(lang), movies=movies)
+    if out is None:
+        raise UsageError("--format goes with --out DIR: a result's own folder has every format")
+    from adlab.figures import style
+
+    return Wanted(languages(lang), formats=chosen(formats, style.FORMATS, "the format"),
+                  movies=movies)  # fmt: skip
+
+
+def lacking(folder: Path, code: str, langs: Collection[str]) -> Wanted:
+    """Return what of a run's verdicts and figures is missing, damaged or of other code.
+
+    Args:
+      folder: of the run.
+      code: hash of the code that makes them today.
+      langs: languages in which figures are wanted.
+    """
+    made = integrity.read_derived(folder)
+
+    def whole(one: Made | None) -> bool:
+        return one is not None and one.code == code and not integrity.damaged(folder, one.files)
+
+    absent = [lang for lang in langs if not whole(made.figures.get(lang))]
+    return Wanted(absent, verdicts=not whole(made.verdicts))
+
+
+def is_whole(folder: Path, code: str) -> bool:
+    """Whether verdicts and the figures in every language that was drawn are there, of this code."""
+    made = integrity.read_derived(folder)
+    wanted = lacking(folder, code, made.figures or ("en",))
+    return not (wanted.verdicts or wanted.languages)
+
+
+def derive(job: configs.Job, folder: Path, wanted: Wanted) -> list[str]:
+    """Make what is wanted in a run's folder, and return what failed; the data stay.
+
+    Verdicts and figures see what was timed beside what was computed.
+    """
+    data, log, problems = arrays(folder), store.Log(folder / "log.txt"), []
+    code = provenance.derived(job.head).digest()
+    makes: list[Callable[[], None]] = []
+    if wanted.verdicts:
+        makes.append(partial(_judge, job, data, folder, code))
+    for lang in wanted.languages:
+        if wanted.figures:
+            makes.append(partial(_draw, job, data, folder, code, lang))
+        if wanted.movies:
+            makes.append(partial(_film, job, data, folder, code, lang, wanted.movies))
+    for make in makes:
+        try:
+            with start.precision(job.config.x64):
+                make()
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            log(traceback.format_exc())
+            problems.append(f"{job.name}: {experiment.failure(error, job.sources)}")
+    files.remove(folder / store.FIGURES_NEW)
+    return problems
+
+
+def derive_held(job: configs.Job, folder: Path, wanted: Wanted) -> list[str]:
+    """Do what `derive` does in a finished run's folder, while other processes are kept off it.
+
+    Raises:
+      LabError: the folder can't be written, or another process computes this run.
+    """
+    folder = folder.resolve()
+    with store.hold(store.Place(folder.parent, folder.name), "plot"):
+        return derive(job, folder, wanted)
+
+
+def draw_elsewhere(job: configs.Job, folder: Path, out: Path, wanted: Wanted) -> list[Path]:
+    """Write figures and movies of a run to `out`, laid out as in the run; its folder isn't touched.
+
+    Raises:
+      LabError: the experiment fails to draw.
+      UsageError: `out` can't be written.
+    """
+    data, note, written = arrays(folder), _note(folder), []
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        building = Path(tempfile.mkdtemp(prefix=store.FIGURES_NEW, dir=out))
+    except OSError as error:
+        raise UsageError(f"cannot write {out}: {error.strerror}") from None
+    try:
+        for lang in wanted.languages:
+            with start.precision(job.config.x64):
+                _figures(job, data, building, lang, note, wanted.formats)
+                if wanted.movies:
+                    _movies(job, data, building, lang, wanted.movies)
+            written += _move(building, place(out, lang))
+    except (LabError, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        raise LabError(f"{job.name}: {experiment.failure(error, job.sources)}") from error
+    finally:
+        files.remove(building)
+    return written
+
+
+def nothing_moves(job: configs.Job) -> str | None:
+    """Say that an experiment has no movies to draw; None where it has."""
+    if hasattr(job.module, "movies"):
+        return None
+    return (
+        f"nothing moves in {job.name}: --animate draws nothing; {experiment.shown(job.head)} may "
+        "define movies(data, config) -> dict[str, adlab.figures.animation.Movie]"
+    )
+
+
+def require_writer(kind: str) -> None:
+    """Raise UsageError unless a movie can be written as `kind`, "gif" or "mp4"."""
+    from adlab.figures import animation
+
+    try:
+        animation.require_writer(f".{kind}")
+    except (ValueError, FileNotFoundError) as error:
+        raise UsageError(str(error)) from None
+
+
+def arrays(folder: Path) -> dict[str, Any]:
+    """Return what was computed, with what was timed beside it."""
+    data: dict[str, Any] = store.read_arrays(folder / "data.npz")
+    done = integrity.read_done(folder)
+    timed = (folder / "timings.npz").exists() if done is None else "timings.npz" in done.files
+    return data | store.read_arrays(folder / "timings.npz") if timed else data
+
+
+def _judge(job: configs.Job, data: Arrays, folder: Path, code: str) -> None:
+    verdicts = [verdict.to_json() for verdict in job.module.verdicts(data, job.config)]
+    store.write_json(folder / "verdicts.json", verdicts)
+    made = Made(code=code, files=integrity.hashes(folder, ["verdicts.json"]))
+    _vouch(folder, verdicts=made)
+
+
+def _draw(job: configs.Job, data: Arrays, folder: Path, code: str, lang: str) -> None:
+    building = _fresh(folder)
+    _figures(job, data, building, lang, _note(folder), None)
+    made = _published(building, folder, lang, code)
+    before = integrity.read_derived(folder)
+    older = before.figures.get(lang)
+    for name in older.files if older else ():  # of a figure that the experiment draws no more
+        if name not in made.files:
+            (folder / name).unlink(missing_ok=True)
+    _vouch(folder, figures={**before.figures, lang: made})
+
+
+def _film(job: configs.Job, data: Arrays, folder: Path, code: str, lang: str, kind: str) -> None:
+    building = _fresh(folder)
+    _movies(job, data, building, lang, kind)
+    made = _published(building, folder, lang, code)
+    before = integrity.read_derived(folder)
+    older = before.movies.get(lang)
+    kept = {**(older.files if older else {}), **made.files}
+    _vouch(folder, movies={**before.movies, lang: Made(code=code, files=kept)})
+
+
+def _vouch(folder: Path, **changes: Any) -> None:
+    made = integrity.read_derived(folder).model_copy(update=changes)
+    integrity.write_sheet(folder / "derived.json", made)
+
+
+def _fresh(folder: Path) -> Path:
+    building = folder / store.FIGURES_NEW
+    files.remove(building)
+    building.mkdir()
+    return building
+
+
+def _published(building: Path, folder: Path, lang: str, code: str) -> Made:
+    moved = _move(building, place(folder / "figures", lang))
+    names = [path.relative_to(folder).as_posix() for path in moved]
+    return Made(code=code, files=integrity.hashes(folder, names))
+
+
+def _move(building: Path, target: Path) -> list[Path]:
+    """Move all files of a folder into another, one by one; what has other names there stays."""
+    target.mkdir(parents=True, exist_ok=True)
+    moved = []
+    for path in sorted(building.iterdir()):
+        moved.append(path.replace(target / path.name))
+    return moved
+
+
+def place(figures: Path, lang: str) -> Path:
+    """Return the folder of the figures in a language, within that of all figures."""
+    return figures if lang == "en" else figures / lang
+
+
+def _note(folder: Path) -> str:
+    """Return what a corner of the figures says: the profile, where it isn't the base."""
+    about = store.read_json(folder / "run.json")
+    return str((about if isinstance(about, dict) else {}).get("profile") or "")
+
+
+def _figures(
+    job: configs.Job, data: Arrays, building: Path, lang: str, note: str,
+    formats: Sequence[str] | None,
+) -> None:  # fmt: skip
+    from adlab.figures import style
+
+    more: dict[str, Any] = {} if formats is None else {"formats": formats}
+    with style.context(lang, note=note):
+        for name, figure in job.module.plot(data, job.config).items():
+            style.save(figure, building / _plain(name), **more)
+
+
+def _movies(job: configs.Job, data: Arrays, building: Path, lang: str, kind: str) -> None:
+    from adlab.figures import style
+
+    with style.context(lang):
+        for name, movie in job.module.movies(data, job.config).items():
+            movie.save(building / f"{_plain(name)}.{kind}")
+
+
+def _plain(name: str) -> str:
+    if Path(name).name != name or name.startswith("."):
+        raise ValueError(f"the name of a figure must be that of a file, got '{name}'")
+    return name
