@@ -143,12 +143,13 @@ def _system(error: OSError) -> str:
 def _output_of(error: OSError) -> str | None:
     """Return "standard output" where writing to it is what failed; it takes no more then."""
     frames = traceback.extract_tb(error.__traceback__)
-    try:
-        sys.stdout.flush()
-    except OSError:
+    if not frames:
+        return None
+    line = frames[-1].line or ""
+    printing = "print(" in line or "stdout" in line or Path(frames[-1].filename).parts[-2] == "rich"
+    if printing:
         _close_output()
-        return "standard output"
-    return f"in {frames[-1].name}" if frames else None
+    return "standard output" if printing else f"in {frames[-1].name}"
 
 
 def _place(error: BaseException) -> str:

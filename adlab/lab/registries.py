@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from adlab.lab.errors import UsageError, brief, located
-from adlab.lab.registry import Registry, readable, resolve
+from adlab.lab.registry import Registry, check_target, readable, resolve
 
 __all__ = [
     "PACKAGES",
@@ -82,8 +82,9 @@ def register_plugin(kind: str, plugins: Iterable[str]) -> Path | None:
       UsageError: the module wasn't allowed by --plugin; it has no such function; no registry
         takes it.
     """
+    check_target(kind)
     module = kind.partition(":")[0]
-    if module and module not in plugins:
+    if module not in plugins:
         told = brief(kind, 80), brief(module, 80)
         raise UsageError("'{}' is code of your own: allow it with --plugin {}".format(*told))
     factory = resolve(kind)

@@ -172,14 +172,19 @@ class Registry:
         return len(_positional(inspect.signature(factory))) == len(self._stand_ins)
 
 
+def check_target(target: str) -> None:
+    """Raise UsageError unless `target` reads "module:function"."""
+    if not _TARGET.fullmatch(target):
+        raise UsageError(f"'{brief(target, 60)}' must be MODULE:FUNCTION, such as mine:antithetic")
+
+
 def resolve(target: str) -> Callable[..., Any]:
     """Import the factory that "module:function" names.
 
     Raises:
       UsageError: it isn't "module:function"; the module can't be imported, or has no such function.
     """
-    if not _TARGET.fullmatch(target):
-        raise UsageError(f"'{brief(target, 60)}' must be MODULE:FUNCTION, such as mine:antithetic")
+    check_target(target)
     module_name, _, name = target.partition(":")
     try:
         with foreign(f"cannot import '{target}'", usage=True):

@@ -138,7 +138,8 @@ def reopen(
     file = _experiment_file(folder, about, experiments)
     if file is None:
         name = _experiment_name(folder, about)
-        where = experiments or "what is installed"
+        checkout = experiment.installed()
+        where = experiments or (checkout / "experiments" if checkout else "what is installed")
         raise LabError(
             f"no experiment '{brief(name, 60)}' in {brief(where)}: name the folder that has it, "
             "--experiments DIR; its code will be run"

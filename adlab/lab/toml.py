@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,7 +22,9 @@ def read(path: Path) -> dict[str, Any]:
       ConfigError: it isn't valid TOML; the message gives line and column.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        tables = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        json.dumps(tables, default=str)  # which can't be nested deeper than what follows takes
+        return tables
     except (FileNotFoundError, NotADirectoryError):
         raise UsageError(f"no config {path}{_nearest_file(path)}") from None
     except OSError as error:

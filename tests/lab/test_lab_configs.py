@@ -65,7 +65,7 @@ KINDS = "finite_difference, forward_gradient, forward_mode, one_sided, reverse_m
         (
             "decy = 1.0",
             "unknown key `decy`; did you mean `decay`? "
-            "(known: decay, estimators, problem, seed, seeds, x64)",
+            "(known: decay, estimators, memory_limit, problem, seed, seeds, x64)",
         ),
         ('seed = "500"', "`seed` must be an integer, got '500'"),
         ("seed = 500.0", "`seed` must be an integer, got 500.0"),
@@ -431,7 +431,6 @@ def test_the_flags_that_help_gives_as_examples_work(monkeypatch):
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.toml")), ids=lambda p: p.stem)
 def test_every_flag_that_help_lists_takes_the_value_that_it_shows(path, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
-    monkeypatch.setenv("COLUMNS", "4000")  # no word is broken
     assert main(["run", str(path), "--help"]) == 0
     told = " ".join(re.sub("[│╭╮╰╯─]", " ", capsys.readouterr().out).split())
     flags = re.findall(r"(--[\w.-]+)(?:, --no-[\w-]+)?(?: (?!--)\S+)*? \(default: ?(.*?)\)", told)
