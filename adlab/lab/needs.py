@@ -51,13 +51,17 @@ def estimate(job: Job) -> Needs | None:
     """Return what the experiment says that a run takes; None where it says nothing.
 
     Raises:
-      LabError: the experiment's `needs` raises, or returns something else.
+      UsageError: the experiment's `needs` raises, or returns something else.
     """
     tell = getattr(job.module, "needs", None)
     if tell is None:
         return None
     with foreign(f"needs of {job.name}", job.sources, usage=True):
-        needs = tell(job.config)
+        try:
+            needs = tell(job.config)
+        except OverflowError:  # of an integer that no float can hold
+            huge = "its numbers are too large for any machine; lower them"
+            raise ConfigError(shown(job.config_file), [huge]) from None
         if not isinstance(needs, Needs):
             raise TypeError(f"needs must return lab.Needs, got {type(needs).__name__}")
         if not all(size >= 0 for size in needs.arrays.values()):  # nan isn't either
@@ -160,7 +164,9 @@ def gigabytes(size: float) -> str:
 
 
 def _rounded(number: float) -> str:
-    return "over 1e18" if number > 1e18 else f"{number:.2g}"
+    if number > 1e18:
+        return "over 1e18"
+    return f"{number:.2g}" if number >= 1e6 else f"{number:,.0f}"
 
 
 def _valued(config: Any, keys: str) -> str:
