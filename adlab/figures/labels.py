@@ -154,7 +154,7 @@ def read(path: Path) -> Table:
         file is named.
     """
     try:
-        return dict(_flatten(tomllib.loads(path.read_text(encoding="utf-8")), ""))
+        return dict(_flatten(tomllib.loads(path.read_text(encoding="utf-8-sig")), ""))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 

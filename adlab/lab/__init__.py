@@ -1,8 +1,8 @@
 """The lab: experiments run from TOML configs, with verdicts, figures and provenance.
 
-An experiment takes `ExperimentConfig`, `Estimator`, `ProblemSpec`, `Verdict`, `Text`, `Progress`
-and `LabError` from here; `run` runs one from Python as `adlab run` does from the shell. Names are
-imported when first used, so that `adlab --help` needs neither jax nor pydantic.
+An experiment takes `ExperimentConfig`, `Estimator`, `ProblemSpec`, `Verdict`, `Text`, `Progress`,
+`Needs` and `LabError` from here; `run` runs one from Python as `adlab run` does from the shell.
+Names are imported when first used, so that `adlab --help` needs neither jax nor pydantic.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from adlab.lab.config import ExperimentConfig
     from adlab.lab.errors import LabError
     from adlab.lab.headings import heading
+    from adlab.lab.needs import Needs
     from adlab.lab.progress import Progress
     from adlab.lab.registries import estimators, problems
     from adlab.lab.registry import Spec as Estimator
@@ -25,6 +26,7 @@ __all__ = [
     "Estimator",
     "ExperimentConfig",
     "LabError",
+    "Needs",
     "ProblemSpec",
     "Progress",
     "Text",
@@ -39,6 +41,7 @@ if not TYPE_CHECKING:  # a type checker would take any name for one of the packa
     _HOMES = {
         "ExperimentConfig": "config",
         "LabError": "errors",
+        "Needs": "needs",
         "Progress": "progress",
         "Text": "verdict",
         "Verdict": "verdict",

@@ -6,8 +6,6 @@ without jax.
 
 from __future__ import annotations
 
-import os
-import shlex
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,12 +13,16 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import tyro
+try:
+    import tyro
 
-import adlab
-from adlab.lab import experiment, tracing
-from adlab.lab.errors import LabError, UsageError
-from adlab.lab.overrides import parse_flags
+    import adlab
+    from adlab.lab import boundary, catalogue, experiment, tracing
+    from adlab.lab.errors import LabError
+    from adlab.lab.overrides import parse_flags
+except KeyboardInterrupt:  # before there is a boundary to tell it
+    print("interrupted", file=sys.stderr)
+    raise SystemExit(130) from None
 
 if TYPE_CHECKING:
     from adlab.lab.config import Job
@@ -32,12 +34,23 @@ Flag = tyro.conf.FlagCreatePairsOff[bool]
 Many = tyro.conf.UseAppendAction[tuple[str, ...]]
 Result = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RESULT")]
 Out = Annotated[Path, tyro.conf.arg(metavar="DIR")]
+Experiments = Annotated[Path | None, tyro.conf.arg(metavar="DIR")]
 Modules = Annotated[Many, tyro.conf.arg(metavar="MODULE")]
 
-_ABOUT = (
-    "Derivative estimators, measured: run experiments, read their verdicts, trace a function. "
-    "`adlab --version` prints the version."
-)
+_ABOUT = """Derivative estimators, measured: run experiments, read their verdicts, trace a function.
+
+For example, in a checkout:
+
+  adlab list
+  adlab run configs/rates.toml --profile smoke
+  adlab run configs/rates.toml --num-seeds 4 --help
+  adlab show rates
+  adlab plot rates --lang ru
+  adlab export rates --out rates.csv
+  adlab trace "w2*log(w1) + sqrt(w2*log(w1))" --at w1=2,w2=3
+
+`adlab COMMAND --help` tells the rest; `adlab --version` prints the version.
+"""
 
 
 @dataclass(frozen=True)
@@ -46,6 +59,8 @@ class List:
 
     where: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")] = Path()
     """Where to look for configs/ beside experiments/; upward from there."""
+    results: Out = Path("results")
+    """Folder of the results, whose last runs are told."""
 
 
 @dataclass(frozen=True)
@@ -91,10 +106,18 @@ class Plot:
     """Write the figures there; the result's folder isn't touched."""
     format: Annotated[str | None, tyro.conf.arg(metavar="svg,pdf,png")] = None
     """Kinds of files to write with --out; all of them without."""
+    theme: Literal["light", "dark"] = "light"
+    """With --out: for a white or a dark slide."""
+    scale: float = 1.0
+    """With --out: factor of type, lines and markers, 0.5 to 2."""
+    no_title: Flag = False
+    """With --out: leave the figures' titles to the slide."""
     animate: Animate = None
     """Draw the experiment's movies, too, which takes time; mp4 needs ffmpeg."""
     plugin: Modules = ()
     """Allow the modules that the run used (repeatable)."""
+    experiments: Experiments = None
+    """Folder of the experiments, whose code will be run; without it that of adlab's checkout."""
     results: Out = Path("results")
     """Folder of the results."""
 
@@ -109,6 +132,8 @@ class Show:
     """Of several results take the newest."""
     lang: Lang = "en"
     """Language of the table."""
+    experiments: Experiments = None
+    """Folder of the experiments (labels, state); without it that of adlab's checkout."""
     results: Out = Path("results")
     """Folder of the results."""
 
@@ -125,6 +150,8 @@ class Export:
     """The file to write; standard output without."""
     plugin: Modules = ()
     """Allow the modules that the run used (repeatable)."""
+    experiments: Experiments = None
+    """Folder of the experiments, whose code will be run; without it that of adlab's checkout."""
     results: Out = Path("results")
     """Folder of the results."""
 
@@ -140,38 +167,21 @@ class Results:
 COMMANDS = List | Run | Results | Plot | Show | Export | tracing.Trace
 
 
-class _Ended(Exception):
-    """How tyro ends after help and after its own errors."""
-
-
 def _parsed(*args: Any, **kwargs: Any) -> Any:
     """Return what tyro makes of the command line; nobody else's exit is taken for its own."""
     try:
         return tyro.cli(*args, **kwargs)
     except SystemExit as error:
-        raise _Ended(error.code if isinstance(error.code, int) else 2) from None
+        raise boundary.Ended(error.code if isinstance(error.code, int) else 2) from None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code: 0 done, 1 failed, 2 refused, 130 interrupted."""
+    """Run one command and return its exit code: 0 done, 1 failed, 2 refused, 130 interrupted.
+
+    Nothing is raised: an error is one line on standard error. ADLAB_TRACEBACK=1 shows more.
+    """
     typed = list(sys.argv[1:] if argv is None else argv)
-    try:
-        return _dispatch(typed)
-    except _Ended as error:
-        return int(error.args[0])
-    except SystemExit as error:  # of an experiment or a plugin: no reason to believe it
-        print(f"error: {experiment.failure(error, [])}: not adlab's own exit", file=sys.stderr)
-        return 1
-    except LabError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        again = shlex.join(["adlab", *typed])
-        print(f"interrupted; finished stages are kept, to resume: {again}", file=sys.stderr)
-        return 130
-    except BrokenPipeError:  # the reader of a pipe, such as head, has enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+    return boundary.guarded(lambda: _dispatch(typed), typed)
 
 
 def _dispatch(typed: list[str]) -> int:
@@ -240,7 +250,7 @@ def _fields(command: Run, overrides: Mapping[str, Any]) -> int:
 
 def _run(command: Run, overrides: Mapping[str, Any]) -> int:
     job = _job(command, overrides)
-    from adlab.lab import derived, listing, report, runner, store
+    from adlab.lab import derived, listing, records, report, runner
 
     derived.languages(command.lang)
     screen = report.console()
@@ -256,7 +266,7 @@ def _run(command: Run, overrides: Mapping[str, Any]) -> int:
     report.print_verdicts(
         result.verdicts, derived.languages(command.lang)[0], screen, profile=profile
     )
-    about = store.read_json(result.folder / "run.json") or {}
+    about = records.read_run(result.folder)
     say(f"seconds: {report.spent(about.get('seconds') or {})}")
     say(f"result: {result.folder}")
     _say_figures(result.folder, say, derived.languages(command.lang))
@@ -287,13 +297,17 @@ def _list(command: List) -> int:
             "package's page has the address), then in the clone run: adlab list"
         )
         return 0
-    entries = experiment.entries(checkout)
+    entries, last = catalogue.entries(checkout), catalogue.last_runs(command.results)
     if not entries:
         print(f"no configs in {checkout / 'configs'}")
     for entry in entries:
         print(f"{entry.config.stem}\n  {entry.claim}")
         run = f"adlab run {experiment.shown(entry.config)}"
         print("\n".join(f"  {run}{p}" for p in ["", *(f" --profile {p}" for p in entry.profiles)]))
+        if entry.moves:
+            print(f"  moves: {run} --animate gif")
+        if found := last.get(entry.experiment):
+            print(f"  last: {found}")
     return 0
 
 
@@ -305,7 +319,7 @@ def _results(command: Results) -> int:
     if not runs:
         print(f"no results in {command.results}")
         return 0
-    states = {run: results.brief(run) for run in runs}
+    states = {run: results.condition(run) for run in runs}
     report.print_results(listing.table(states), screen)
     return 0
 
@@ -314,10 +328,12 @@ def _plot(command: Plot) -> int:
     from adlab.lab import derived, results
 
     folder = results.whole(command.result, command.results, latest=command.latest)
-    wanted = derived.requested(command.lang, command.format, command.animate, command.out)
-    job = results.reopen(folder, command.plugin)
-    if command.animate:
-        derived.require_movies(job, command.animate)
+    job = results.reopen(folder, command.plugin, command.experiments)
+    movies = command.animate
+    if movies and (note := derived.nothing_moves(job)):
+        print(note)
+        movies = None
+    wanted = derived.requested(command.lang, command.format, movies, command.out, _look(command))
     if command.out:
         for path in derived.draw_elsewhere(job, folder, command.out, wanted):
             print(f"figure: {path}")
@@ -329,37 +345,44 @@ def _plot(command: Plot) -> int:
     return 0
 
 
+def _look(command: Plot) -> dict[str, Any]:
+    """Return what of the look of figures isn't as usual."""
+    asked = {"theme": command.theme, "scale": command.scale, "titles": not command.no_title}
+    usual = {"theme": "light", "scale": 1.0, "titles": True}
+    return {name: value for name, value in asked.items() if value != usual[name]}
+
+
 def _show(command: Show) -> int:
-    from adlab.lab import listing, report, results, store
+    from adlab.lab import listing, records, report, results
 
     folder = results.whole(command.result, command.results, latest=command.latest)
     screen = report.console()
-    verdicts, profile = results.read_verdicts(folder), listing.about(folder).profile
+    about = records.read_run(folder)
+    verdicts = results.read_verdicts(folder, command.experiments)
+    profile = listing.about(folder).profile
     report.print_verdicts(verdicts, command.lang, screen, profile=profile)
     if listing.stored_verdicts(folder) is None:
         screen.print(f"make them again with: adlab plot {folder}", soft_wrap=True)
-    about = store.read_json(folder / "run.json") or {}
-    report.print_provenance(folder, about, results.currency(folder), screen)
+    state = results.currency(folder, command.experiments)
+    report.print_provenance(folder, about, state, screen)
     _say_figures(folder, partial(screen.print, soft_wrap=True))
     return 0
 
 
 def _export(command: Export) -> int:
-    from adlab.lab import report, results, store
+    from adlab.lab import output, report, results, store
 
     folder = results.whole(command.result, command.results, latest=command.latest)
-    job = results.reopen(folder, command.plugin)
+    job = results.reopen(folder, command.plugin, command.experiments)
     data = store.read_arrays(folder / "data.npz")
     table = getattr(job.module, "table", None)
-    text = report.to_csv(table(data, job.config) if table else report.long_rows(data))
+    with boundary.foreign(f"table of {job.name}", job.sources):
+        text = report.to_csv(table(data, job.config) if table else report.long_rows(data))
     if command.out is None:
         sys.stdout.write(text)
         return 0
-    try:
-        store.write_text(command.out, text)
-    except OSError as error:
-        raise UsageError(f"cannot write {command.out}: {error.strerror}") from None
-    print(f"written: {command.out}")
+    if output.write(command.out, lambda file: file.write_text(text, encoding="utf-8")):
+        print(f"written: {command.out}")
     return 0
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Annotated, Any
 
 import pydantic
 
 from adlab.lab import experiment, integrity, overrides, refusals, registries, toml
+from adlab.lab.boundary import foreign
 from adlab.lab.errors import ConfigError, LabError, UsageError
 
 
@@ -27,10 +29,15 @@ class ExperimentConfig(pydantic.BaseModel):
         use_attribute_docstrings=True,
     )
 
-    seed: int = 0
+    seed: Annotated[int, pydantic.Field(ge=0, lt=2**63)] = 0
     """Seed of all randomness."""
     x64: bool = False
     """Compute in float64."""
+    memory_limit: Annotated[
+        float | None, pydantic.Field(gt=0, allow_inf_nan=False, exclude=True)
+    ] = None
+    """GB of memory that the run's largest arrays may take; without it 80 % of what is free.
+    Results don't depend on it."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +100,7 @@ def load(
     changes: Mapping[str, Any] | None = None,
     plugins: Sequence[str] = (),
     experiment_file: Path | None = None,
+    search: Sequence[Path] | None = None,
 ) -> Job:
     """Read a config, resolve it (file, profile, overrides) and check it, by its factories too.
 
@@ -102,6 +110,8 @@ def load(
       changes: overrides, dotted path -> value.
       plugins: modules whose factories `kind = "module:function"` may import.
       experiment_file: the experiment, where it doesn't lie beside the configs.
+      search: folders, besides those that Python knows, in which plugins may lie; without it the
+        config's and the current one.
 
     Raises:
       ConfigError: every problem of the config at once.
@@ -113,26 +123,32 @@ def load(
     name = tables.pop("experiment", path.stem)
     if not isinstance(name, str):
         raise ConfigError(path, [f"`experiment` must be a string, got {refusals.told(name)}"])
+    experiment.check_name(path, name)
     file = experiment_file or experiment.locate(path, name)
-    importable(path)
+    if plugins:
+        importable((path.absolute().parent, Path.cwd()) if search is None else search)
     own = _registered(path, [tables, _as_tables(changes)], plugins)
     module = experiment.load(file)
     if not (isinstance(module.Config, type) and issubclass(module.Config, ExperimentConfig)):
         raise LabError(f"{experiment.shown(file)}: Config must derive from lab.ExperimentConfig")
-    tables, problems = overrides.apply(tables, changes, _defaults(module.Config))
-    config = _validate(module.Config, tables, path, problems)
     files = tuple(sorted({plugin.absolute() for plugin in own}))
+    with foreign(
+        f"cannot make a Config of {path}", (*experiment.sources(file), *files), usage=True
+    ):
+        changes = overrides.shaped(changes, module.Config)
+        tables, problems = overrides.apply(tables, changes, _defaults(module.Config))
+        config = _validate(module.Config, tables, path, problems)
     return Job(
         name, config, module, file.absolute(), files, path.absolute(), tuple(plugins),
         profile, changes,
     )  # fmt: skip
 
 
-def importable(path: Path) -> None:
-    """Let plugins be imported from the current folder and from that of the config at `path`."""
-    for folder in (str(path.absolute().parent), str(Path.cwd())):
+def importable(folders: Sequence[Path]) -> None:
+    """Let plugins be imported from these folders, too, where no other module has their name."""
+    for folder in map(str, folders):
         if folder not in sys.path:
-            sys.path.insert(0, folder)
+            sys.path.append(folder)
 
 
 def _as_tables(changes: Mapping[str, Any]) -> list[Any]:
@@ -164,6 +180,7 @@ def _defaults(config: type[pydantic.BaseModel]) -> dict[str, Any]:
 def _validate(
     config: type[pydantic.BaseModel], tables: Mapping[str, Any], path: Path, problems: list[str]
 ) -> Any:
+    problems = [*problems, *_dates(tables)]
     try:
         # As JSON: there a list may fill a tuple field, while "500" is still no integer.
         validated = config.model_validate_json(json.dumps(tables, default=str))
@@ -172,3 +189,15 @@ def _validate(
     if problems:
         raise ConfigError(path, problems)
     return validated
+
+
+def _dates(value: Any, path: str = "") -> Iterator[str]:
+    """Yield a problem for every date of the file, since no field of a config is one."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _dates(item, f"{path}.{key}" if path else str(key))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _dates(item, f"{path}.{index}")
+    elif isinstance(value, datetime.date | datetime.time):
+        yield f"`{path}` must not be a date or time, got {value}; a string stands in quotes"

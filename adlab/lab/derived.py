@@ -85,8 +85,11 @@ def requested(
       look: what of `style.context` isn't as usual.
 
     Raises:
-      UsageError: a language, format or look isn't known, or goes without `out`.
+      UsageError: a language, format or look isn't known, or goes without `out`; no writer for
+        movies.
     """
+    if movies is not None:
+        require_writer(movies)
     if formats is None and not look:
         return Wanted(languages(lang), movies=movies)
     if out is None:
@@ -147,7 +150,9 @@ def derive(job: configs.Job, folder: Path, wanted: Wanted) -> list[str]:
         try:
             with start.precision(job.config.x64):
                 make()
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             log(traceback.format_exc())
             problems.append(f"{job.name}: {experiment.failure(error, job.sources)}")
     files.remove(folder / store.FIGURES_NEW)
@@ -181,7 +186,9 @@ def draw_elsewhere(job: configs.Job, folder: Path, out: Path, wanted: Wanted) ->
                     if wanted.movies:
                         _movies(job, data, building, lang, wanted)
                 written += _move(building, place(out, lang))
-        except (Exception, SystemExit) as error:
+        except (LabError, KeyboardInterrupt):
+            raise
+        except BaseException as error:
             raise LabError(f"{job.name}: {experiment.failure(error, job.sources)}") from error
     return written
 
@@ -206,16 +213,20 @@ def _building(out: Path) -> Iterator[Path]:
         os.close(held)
 
 
-def require_movies(job: configs.Job, kind: str) -> None:
-    """Raise UsageError unless the experiment has movies and one can be written as `kind`."""
+def nothing_moves(job: configs.Job) -> str | None:
+    """Say that an experiment has no movies to draw; None where it has."""
+    if hasattr(job.module, "movies"):
+        return None
+    return (
+        f"nothing moves in {job.name}: --animate draws nothing; {experiment.shown(job.head)} may "
+        "define movies(data, config) -> dict[str, adlab.figures.animation.Movie]"
+    )
+
+
+def require_writer(kind: str) -> None:
+    """Raise UsageError unless a movie can be written as `kind`, "gif" or "mp4"."""
     from adlab.figures import animation
 
-    if not hasattr(job.module, "movies"):
-        raise UsageError(
-            f"{job.name} has no movies: leave --animate out, or define in "
-            f"{experiment.shown(job.head)} movies(data, config) -> dict[str, Movie], with "
-            "adlab.figures.animation.Movie"
-        )
     try:
         animation.require_writer(f".{kind}")
     except (ValueError, FileNotFoundError) as error:
@@ -321,7 +332,6 @@ def _judged(folder: Path) -> list[Verdict]:
 def _movies(job: configs.Job, data: Arrays, building: Path, lang: str, wanted: Wanted) -> None:
     from adlab.figures import style
 
-    require_movies(job, str(wanted.movies))
     with style.context(lang, **wanted.look):
         for name, movie in job.module.movies(data, job.config).items():
             movie.save(building / f"{_plain(name)}.{wanted.movies}")

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import traceback
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import ClassVar
+
+_LONGEST = 200  # characters of a message that isn't adlab's own
 
 
 class LabError(Exception):
@@ -46,3 +50,40 @@ def nearest(word: str, known: Iterable[str], quote: str = "'") -> str:
     """
     match = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f"; did you mean {quote}{match[0]}{quote}?" if match else ""
+
+
+def brief(value: object, longest: int = _LONGEST) -> str:
+    """Return what `value` says, on one line and cut to `longest` characters.
+
+    >>> brief(["a", "b"] * 9, longest=12)
+    "['a', 'b', ..."
+    """
+    try:
+        text = str(value)
+    except Exception:  # an error that can't even be told
+        text = f"(unreadable {type(value).__name__})"
+    text = " ".join(text[: 4 * longest].split())
+    return text if len(text) <= longest else f"{text[: longest - 3]}..."
+
+
+def located(error: BaseException, own: Sequence[Path] = ()) -> str:
+    """Say in one line what failed and where, preferring the files `own` over all others."""
+    name, said = type(error).__name__, brief(error)
+    message = f"{name}: {said}" if said else name
+    if isinstance(error, BaseExceptionGroup):
+        message += f"; the first: {type(error.exceptions[0]).__name__}"
+    frames = traceback.extract_tb(error.__traceback__)
+    wanted = {path.absolute() for path in own}
+    inside = [frame for frame in frames if Path(frame.filename).absolute() in wanted]
+    if not frames:
+        return message
+    frame = (inside or list(frames))[-1]
+    return f"{message} ({shown(Path(frame.filename))}:{frame.lineno}, in {frame.name})"
+
+
+def shown(path: Path) -> str:
+    """Return `path` as a user would type it: relative where it lies below the current folder."""
+    try:
+        return str(path.absolute().relative_to(Path.cwd()))
+    except (ValueError, OSError):  # elsewhere; or the current folder is gone
+        return str(path)

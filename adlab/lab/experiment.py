@@ -10,46 +10,35 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import re
 import sys
-import tomllib
-import traceback
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
-from adlab.lab.errors import ConfigError, LabError, nearest
+from adlab.lab import errors
+from adlab.lab.boundary import foreign
+from adlab.lab.errors import ConfigError, LabError, brief, nearest
 
-PARTS = ("Config", "run", "verdicts", "plot")  # and, if it likes, `movies` and `table`
+PARTS = ("Config", "run", "verdicts", "plot")
+"""What an experiment must define; `movies`, `table` and `needs` it may."""
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,199}")  # becomes part of the names of files
 
-
-@dataclass(frozen=True)
-class Entry:
-    """One line of `adlab list`: a config with the experiment it runs.
-
-    Attributes:
-      config: the file.
-      experiment: its name.
-      claim: the first line of its docstring.
-      profiles: the names of the config's profiles.
-    """
-
-    config: Path
-    experiment: str
-    claim: str
-    profiles: tuple[str, ...]
+failure, shown = errors.located, errors.shown
 
 
 def locate(config: Path, name: str) -> Path:
     """Return the file of the experiment `name` that the config at `config` runs.
 
+    It lies beside the folder of the config, or in the checkout around the config (a result's own
+    config.toml, say), or in the one that adlab is imported from.
+
     Raises:
-      ConfigError: there is none; the nearest name is given.
+      ConfigError: there is none; the nearest name is given. Or the name is no name.
     """
+    check_name(config, name)
     folder = config.absolute().parent.parent / "experiments"
-    checkout = find_checkout(config.absolute().parent)  # for the config.toml of a result, say
-    for place in (folder, checkout / "experiments" if checkout else folder):
+    checkouts = (find_checkout(config.absolute().parent), installed())
+    for place in (folder, *(checkout / "experiments" for checkout in checkouts if checkout)):
         if file := file_of(place, name):
             return file
     known = sorted(
@@ -59,6 +48,25 @@ def locate(config: Path, name: str) -> Path:
     raise ConfigError(
         config, [f"no experiment '{name}' in {shown(folder)}{nearest(name, known)} ({listed})"]
     )
+
+
+def check_name(config: Path, name: str) -> None:
+    """Raise ConfigError unless an experiment may be called so: letters, digits and underscores."""
+    if not NAME.fullmatch(name):
+        raise ConfigError(
+            config,
+            [
+                "`experiment` must be a name of at most 200 letters, digits and underscores, got "
+                f"'{brief(name, 60)}'; without that key it is the name of the file"
+            ],
+        )
+
+
+def installed() -> Path | None:
+    """Return the checkout that adlab itself is imported from; None where it was installed alone."""
+    folder = Path(__file__).absolute().parents[2]
+    whole = (folder / "configs").is_dir() and (folder / "experiments").is_dir()
+    return folder if whole else None
 
 
 def file_of(folder: Path, name: str) -> Path | None:
@@ -91,12 +99,8 @@ def load(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # annotations are looked up there
     merge_labels(path)
-    try:
+    with foreign(f"cannot import {shown(path)}", sources(path)):
         spec.loader.exec_module(module)
-    except LabError:
-        raise
-    except Exception as error:
-        raise LabError(failure(error, sources(path))) from error
     missing = [part for part in PARTS if not hasattr(module, part)]
     if missing:
         raise LabError(f"{shown(path)} must define {', '.join(PARTS)}; missing: {missing[0]}")
@@ -117,34 +121,15 @@ def merge_labels(path: Path) -> None:
 
     try:
         labels.merge(_name(path), path.with_name("labels.toml"))
-    except ValueError as error:
-        raise LabError(str(error)) from error
-
-
-def failure(error: BaseException, own: Sequence[Path]) -> str:
-    """Say in one line what failed and where, preferring the user's own files over the library's."""
-    frames = traceback.extract_tb(error.__traceback__)
-    inside = [f for f in frames if Path(f.filename).absolute() in [p.absolute() for p in own]]
-    message = f"{type(error).__name__}: {error}"
-    if not frames:
-        return message
-    frame = (inside or list(frames))[-1]
-    return f"{message} ({shown(Path(frame.filename))}:{frame.lineno}, in {frame.name})"
-
-
-def shown(path: Path) -> str:
-    """Return `path` as a user would type it: relative where it lies below the current folder."""
-    try:
-        return str(path.absolute().relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)
+    except (ValueError, OSError, RecursionError) as error:
+        raise LabError(f"{shown(path.with_name('labels.toml'))}: {brief(error)}") from error
 
 
 def claim(path: Path) -> str:
     """Return the first line of the docstring of a Python file, without importing it."""
     try:
         doc = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
-    except (OSError, SyntaxError, UnicodeDecodeError) as error:
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError) as error:
         return f"(unreadable: {type(error).__name__})"
     return (doc or "(no docstring)").splitlines()[0]
 
@@ -155,20 +140,3 @@ def find_checkout(start: Path) -> Path | None:
         if (folder / "configs").is_dir() and (folder / "experiments").is_dir():
             return folder
     return None
-
-
-def entries(checkout: Path) -> list[Entry]:
-    """Return what can be run in `checkout`, sorted by file name."""
-    return [_entry(path, checkout) for path in sorted((checkout / "configs").glob("*.toml"))]
-
-
-def _entry(path: Path, checkout: Path) -> Entry:
-    try:
-        tables: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        return Entry(path, path.stem, f"(unreadable: {error})", ())
-    name = str(tables.get("experiment", path.stem))
-    file = file_of(checkout / "experiments", name)
-    what = claim(file) if file else f"(no experiment '{name}' in {shown(checkout / 'experiments')})"
-    profiles = tables.get("profiles", {})
-    return Entry(path, name, what, tuple(profiles) if isinstance(profiles, dict) else ())

@@ -7,11 +7,16 @@ nothing to another.
 
 from __future__ import annotations
 
+import datetime
 import tomllib
+import typing
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from adlab.lab.errors import UsageError
+from adlab.lab.errors import UsageError, brief
+
+if TYPE_CHECKING:
+    import pydantic
 
 
 def parse_flags(argv: Sequence[str], within: Sequence[str] | None = None) -> dict[str, Any]:
@@ -66,9 +71,50 @@ def _flag(name: str, tokens: Sequence[str]) -> tuple[str, Any]:
 def _value(token: str) -> Any:
     token = {"True": "true", "False": "false"}.get(token, token)
     try:
-        return tomllib.loads(f"value = {token}")["value"]
-    except tomllib.TOMLDecodeError:
+        read = tomllib.loads(f"value = {token}")
+    except (ValueError, RecursionError):
         return token
+    dated = isinstance(read["value"], datetime.date | datetime.time)
+    return token if dated or len(read) > 1 else read["value"]  # a date is a word here
+
+
+def shaped(changes: Mapping[str, Any], config: type[pydantic.BaseModel]) -> dict[str, Any]:
+    """Give values for fields of `config` the shape that the flags of its help mean.
+
+    A list is flat on a command line: for a field of pairs, `--cases 4 2 8 2` are two. A flag
+    without a value is an empty list, and None is no value where that may be.
+    """
+    fields = config.model_fields
+    return {
+        path: _shaped(value, fields[path].annotation) if path in fields else value
+        for path, value in changes.items()
+    }
+
+
+def _shaped(value: Any, annotation: Any) -> Any:
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Annotated:
+        return _shaped(value, args[0])
+    if value == "None" and type(None) in args:
+        return None
+    if origin not in (list, tuple) or not args:
+        return value
+    if value is True and args[0] is not bool:
+        return []
+    size = _size(args[0])
+    flat = isinstance(value, list) and not any(isinstance(item, list) for item in value)
+    if not flat or size is None or not value or len(value) % size:
+        return value
+    return [value[at : at + size] for at in range(0, len(value), size)]
+
+
+def _size(annotation: Any) -> int | None:
+    """Return how many entries a tuple has; None for what is no tuple, or one of any length."""
+    if typing.get_origin(annotation) is typing.Annotated:
+        return _size(typing.get_args(annotation)[0])
+    args = typing.get_args(annotation)
+    fixed = typing.get_origin(annotation) is tuple and ... not in args
+    return len(args) if fixed else None
 
 
 def apply(
@@ -89,7 +135,7 @@ def apply(
             changed[parts[0]] = _copy(defaults[parts[0]])
         problem = _write(changed, parts, overrides[path])
         if problem:
-            problems.append(f"--{path.replace('_', '-')}: {problem}")
+            problems.append(f"--{brief(path.replace('_', '-'), 80)}: {problem}")
     return changed, problems
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pydantic
 
-from adlab.lab.errors import nearest
+from adlab.lab.errors import brief, nearest
 
 Path = tuple[str | int, ...]
 
@@ -89,7 +89,8 @@ def _line(
                 f"{line}; your own must take the positional arguments that these take" * own or line
             )
         case "value_error":
-            return f"{name}: {first['ctx']['error']}" if name else str(first["ctx"]["error"])
+            said = brief(first["ctx"]["error"], 300)
+            return f"{name}: {said}" if name else said
         case "literal_error" if len(details) == 1:
             return _not_one_of(name, first["input"], _quoted(first["ctx"]["expected"]))
     wanted = list(dict.fromkeys(_wanted(detail) for detail in details))
@@ -135,7 +136,7 @@ def told(value: Any) -> str:
 
 
 def _dotted(path: Path) -> str:
-    return ".".join(map(str, path))
+    return brief(".".join(map(str, path)), 80)
 
 
 def _keys(config: type[pydantic.BaseModel], path: Path, tables: Mapping[str, Any]) -> list[str]:

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from adlab.lab.errors import UsageError
-from adlab.lab.registry import Registry, resolve
+from adlab.lab.errors import UsageError, brief, located
+from adlab.lab.registry import Registry, check_target, readable, resolve
 
 __all__ = [
     "PACKAGES",
@@ -82,10 +82,16 @@ def register_plugin(kind: str, plugins: Iterable[str]) -> Path | None:
       UsageError: the module wasn't allowed by --plugin; it has no such function; no registry
         takes it.
     """
+    check_target(kind)
     module = kind.partition(":")[0]
     if module not in plugins:
-        raise UsageError(f"'{kind}' is code of your own: allow it with --plugin {module}")
+        told = brief(kind, 80), brief(module, 80)
+        raise UsageError("'{}' is code of your own: allow it with --plugin {}".format(*told))
     factory = resolve(kind)
+    if not readable(factory):
+        raise UsageError(
+            f"'{kind}' must be a function whose parameters can be read; wrap it in one"
+        )
     registry = next((r for r in REGISTRIES if r.accepts(factory)), None)
     if registry is None:
         raise UsageError(
@@ -97,7 +103,10 @@ def register_plugin(kind: str, plugins: Iterable[str]) -> Path | None:
     except TypeError as error:
         registry.forget(kind)
         raise UsageError(str(error)) from None
-    source = getattr(sys.modules[module], "__file__", None)
+    except Exception as error:  # an annotation that can't be evaluated
+        registry.forget(kind)
+        raise UsageError(f"'{kind}': {located(error)}") from error
+    source = getattr(sys.modules.get(module), "__file__", None)
     return Path(source) if source else None
 
 

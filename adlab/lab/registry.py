@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
+import re
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,10 +22,12 @@ import docstring_parser
 import pydantic
 
 from adlab.lab import refusals
-from adlab.lab.errors import UsageError, nearest
+from adlab.lab.boundary import foreign
+from adlab.lab.errors import UsageError, brief, located, nearest
 
 CALL_ONLY = frozenset({"argnums", "has_aux"})  # about the call, not the method
 _PLAIN = (int, float, bool, str, types.NoneType)
+_TARGET = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
 
 class Spec(pydantic.BaseModel):
@@ -70,6 +73,10 @@ class Spec(pydantic.BaseModel):
             self.build(*type(self).stand_ins)
         except (TypeError, ImportError, OSError) as error:
             raise ValueError(str(error)) from error
+        except (ValueError, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # a plugin's own fault
+            raise ValueError(located(error)) from error
         return self
 
 
@@ -124,7 +131,9 @@ class Registry:
             )
         if kind not in self._specs:
             factory = resolve(self._targets[kind])
-            self._specs[kind] = schema(kind, factory, self._stand_ins)
+            kinds = [each for each in self.kinds if ":" not in each]
+            about = f"One of {', '.join(kinds)}; another one starts from its own defaults."
+            self._specs[kind] = schema(kind, factory, self._stand_ins, about=about)
         return self._specs[kind]
 
     def make(self, kind: str, **params: Any) -> Any:
@@ -163,17 +172,27 @@ class Registry:
         return len(_positional(inspect.signature(factory))) == len(self._stand_ins)
 
 
+def check_target(target: str) -> None:
+    """Raise UsageError unless `target` reads "module:function"."""
+    if not _TARGET.fullmatch(target):
+        raise UsageError(f"'{brief(target, 60)}' must be MODULE:FUNCTION, such as mine:antithetic")
+
+
 def resolve(target: str) -> Callable[..., Any]:
     """Import the factory that "module:function" names.
 
     Raises:
-      UsageError: there is no such module or function.
+      UsageError: it isn't "module:function"; the module can't be imported, or has no such function.
     """
+    check_target(target)
     module_name, _, name = target.partition(":")
     try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        raise UsageError(f"'{target}': {error}") from error
+        with foreign(f"cannot import '{target}'", usage=True):
+            module = importlib.import_module(module_name)
+    except UsageError as error:
+        if not isinstance(error.__cause__, ModuleNotFoundError):
+            raise
+        raise UsageError(f"'{target}': {error.__cause__}") from error
     factory = getattr(module, name, None)
     if not callable(factory):
         names = [key for key, value in vars(module).items() if callable(value)]
@@ -181,8 +200,32 @@ def resolve(target: str) -> Callable[..., Any]:
     return typing.cast("Callable[..., Any]", factory)
 
 
-def schema(kind: str, factory: Callable[..., Any], stand_ins: Sequence[Any]) -> type[Spec]:
+def readable(factory: Callable[..., Any]) -> bool:
+    """Whether the factory is Python code of somebody's, whose parameters can be read.
+
+    A function or class of Python, whatever wraps it; no builtin, whose call might do anything.
+    """
+    inner = inspect.unwrap(factory)
+    while isinstance(inner, functools.partial):
+        inner = inner.func
+    made = [getattr(inner, name, None) for name in ("__init__", "__new__")]
+    own = inspect.isfunction(inner) or any(inspect.isfunction(each) for each in made)
+    try:
+        return own and inspect.signature(factory) is not None
+    except (TypeError, ValueError):
+        return False
+
+
+def schema(
+    kind: str, factory: Callable[..., Any], stand_ins: Sequence[Any], *, about: str | None = None
+) -> type[Spec]:
     """Turn the signature of `factory` into a pydantic model with `kind` as its tag.
+
+    Args:
+      kind: the tag.
+      factory: what is to be described.
+      stand_ins: the positional arguments that it takes.
+      about: help for the tag.
 
     Raises:
       TypeError: a parameter has no annotation, or is required and can't stand in a file, or isn't
@@ -200,14 +243,14 @@ def schema(kind: str, factory: Callable[..., Any], stand_ins: Sequence[Any]) -> 
     doc = docstring_parser.parse(
         inspect.getdoc(factory) or "", style=docstring_parser.DocstringStyle.GOOGLE
     )
-    about = {entry.arg_name: " ".join((entry.description or "").split()) for entry in doc.params}
-    fields: dict[str, Any] = {"kind": (Literal[kind], ...)}
+    told = {entry.arg_name: " ".join((entry.description or "").split()) for entry in doc.params}
+    fields: dict[str, Any] = {"kind": (Literal[kind], pydantic.Field(..., description=about))}
     for parameter in signature.parameters.values():
         if parameter.kind is parameter.KEYWORD_ONLY and parameter.name not in CALL_ONLY:
             annotation = _field_type(kind, parameter, hints)
             if annotation is not None:
                 default = ... if parameter.default is parameter.empty else parameter.default
-                field = pydantic.Field(default, description=about.get(parameter.name))
+                field = pydantic.Field(default, description=told.get(parameter.name))
                 fields[parameter.name] = (annotation, field)
     model = pydantic.create_model(
         kind, __base__=Spec, __module__=__name__, __doc__=doc.short_description, **fields

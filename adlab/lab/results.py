@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from adlab.lab import config as configs
-from adlab.lab import derived, experiment, integrity, listing, provenance, store, toml
-from adlab.lab.errors import LabError, UsageError, nearest
+from adlab.lab import derived, experiment, integrity, listing, provenance, records, store, toml
+from adlab.lab.errors import LabError, UsageError, brief, nearest
 from adlab.lab.report import Verdicts
 from adlab.lab.verdict import Verdict, render
 
@@ -69,12 +69,15 @@ def whole(name: str, out: Path, *, latest: bool = False) -> Path:
     return folder
 
 
-def currency(folder: Path) -> str:
+def currency(folder: Path, experiments: Path | None = None) -> str:
     """Say whether a run is of the sources and versions as they are now."""
-    about = listing.about(folder)
-    head, *plugins = map(Path, [about.files.experiment, *about.files.plugins])
-    if not all(file.is_file() for file in (head, *plugins)):
-        return "unknown: its experiment isn't here"
+    about = records.read_run(folder)
+    head = _experiment_file(folder, about, experiments)
+    plugins = [Path(file) for file in about.get("files", {}).get("plugins", [])]
+    if head is None:
+        return "unknown: its experiment isn't here; --experiments DIR says where"
+    if not all(file.is_file() for file in plugins):
+        return "unknown: its plugins aren't here"
     stamp = provenance.stamp(head, plugins, toml.read(folder / "config.toml"))
     match store.state(folder, stamp):
         case "done" if derived.is_whole(folder, stamp["derived"]):
@@ -86,7 +89,7 @@ def currency(folder: Path) -> str:
     return "stale: sources or versions changed since"
 
 
-def brief(folder: Path) -> str:
+def condition(folder: Path) -> str:
     """Return the state of a run in a word or two."""
     said = currency(folder)
     return "to be drawn again" if said.startswith("current,") else re.split("[;:]", said)[0]
@@ -102,12 +105,12 @@ def figures(folder: Path, langs: Collection[str] | None = None) -> list[Path]:
     ]
 
 
-def read_verdicts(folder: Path) -> Verdicts:
+def read_verdicts(folder: Path, experiments: Path | None = None) -> Verdicts:
     """Return the verdicts stored in a run's folder; none where they couldn't be made.
 
     In the experiment's words as they are now, where it is here, else as they were stored.
     """
-    if file := _experiment_file(folder, store.read_json(folder / "run.json") or {}):
+    if file := _experiment_file(folder, records.read_run(folder), experiments):
         experiment.merge_labels(file)
     return Verdicts(_verdict(entry) for entry in listing.stored_verdicts(folder) or [])
 
@@ -121,30 +124,49 @@ def _verdict(entry: Mapping[str, Any]) -> Verdict:
     return verdict
 
 
-def reopen(folder: Path, plugins: Sequence[str] = ()) -> configs.Job:
+def reopen(
+    folder: Path, plugins: Sequence[str] = (), experiments: Path | None = None
+) -> configs.Job:
     """Return the job of a finished run: its own config with the experiment as it is now.
+
+    No code is looked for in the current folder, in that of the result, or where the result says
+    that it was: a result may come from anywhere.
+
+    Args:
+      folder: of the result.
+      plugins: modules that may be imported.
+      experiments: the folder of experiments, with plugins beside it or beside its configs; without
+        it that of the checkout which adlab is imported from.
 
     Raises:
       LabError: the experiment is nowhere to be found.
     """
-    about = store.read_json(folder / "run.json") or {}
-    file = _experiment_file(folder, about)
+    about = records.read_run(folder)
+    file = _experiment_file(folder, about, experiments)
     if file is None:
         name = _experiment_name(folder, about)
-        raise LabError(f"no experiment '{name}' here: run this in the checkout that it came from")
-    if origin := about.get("files", {}).get("config"):
-        configs.importable(Path(origin))
-    return configs.load(folder / "config.toml", plugins=plugins, experiment_file=file)
+        checkout = experiment.installed()
+        where = experiments or (checkout / "experiments" if checkout else "what is installed")
+        raise LabError(
+            f"no experiment '{brief(name, 60)}' in {brief(where)}: name the folder that has it, "
+            "--experiments DIR; its code will be run"
+        )
+    beside = [] if experiments is None else [experiments.absolute().parent]
+    search = [*beside, *(folder / "configs" for folder in beside)]
+    return configs.load(
+        folder / "config.toml", plugins=plugins, experiment_file=file, search=search
+    )
 
 
 def _experiment_name(folder: Path, about: Mapping[str, Any]) -> str:
     return str(about.get("experiment", folder.name.rpartition("-")[0]))
 
 
-def _experiment_file(folder: Path, about: Mapping[str, Any]) -> Path | None:
-    """Return the head of the experiment where it was, or in the checkout around."""
-    checkouts = [experiment.find_checkout(place) for place in (Path.cwd(), folder)]
-    name = _experiment_name(folder, about)
-    found = [experiment.file_of(c / "experiments", name) for c in checkouts if c]
-    stored = Path(about.get("files", {}).get("experiment", ""))
-    return next((f for f in (stored, *found) if f and f.is_file()), None)
+def _experiment_file(
+    folder: Path, about: Mapping[str, Any], experiments: Path | None = None
+) -> Path | None:
+    """Return the head of the experiment in `experiments`, or in the checkout of adlab itself."""
+    name, checkout = _experiment_name(folder, about), experiment.installed()
+    place = experiments or (checkout / "experiments" if checkout else None)
+    known = experiment.NAME.fullmatch(name)
+    return experiment.file_of(place, name) if place and known else None

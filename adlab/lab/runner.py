@@ -77,7 +77,7 @@ def run(
 
     Raises:
       ConfigError: every problem of the config at once.
-      UsageError: the experiment has no movies to animate, or there is no ffmpeg for an mp4.
+      UsageError: there is no ffmpeg for an mp4.
       LabError: the experiment failed; the message says where.
     """
     job = configs.load(path, profile=profile, changes=overrides, plugins=plugins)
@@ -99,8 +99,11 @@ def execute(
 ) -> Result:
     """Run `job`, or find its finished run; see `run`."""
     langs = derived.languages(lang)
+    if animate is not None and (note := derived.nothing_moves(job)):
+        say(note)
+        animate = None
     if animate is not None:
-        derived.require_movies(job, animate)
+        derived.require_writer(animate)
     result = _executed(job, out, force, langs, console, say)
     if animate is None:
         return result
@@ -118,7 +121,8 @@ def _executed(
     place = store.place(out, job.name, job.identity)
     if not force and _usable(job, place, stamp, say):
         return _found(job, place, stamp, langs)
-    start.check(job)
+    if told := start.check(job):
+        say(told)
     with store.hold(place):
         store.recover(place)
         found = store.state(place.final, stamp)
@@ -188,7 +192,7 @@ def _compute(
     except LabError as error:  # the experiment's own word to the user
         log(str(error))
         raise
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         log(traceback.format_exc())
         raise LabError(
             f"{job.name}: {experiment.failure(error, job.sources)}\n"

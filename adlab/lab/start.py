@@ -6,7 +6,8 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-from adlab.lab import experiment
+from adlab.lab import experiment, needs
+from adlab.lab.boundary import foreign
 from adlab.lab.config import Job
 from adlab.lab.errors import ConfigError
 from adlab.lab.registry import Spec
@@ -25,20 +26,29 @@ def precision(x64: bool) -> Iterator[None]:
         jax.config.update("jax_enable_x64", before)
 
 
-def check(job: Job) -> None:
-    """Let each estimator look at the problem's starting point, where the config names both.
-
-    What only values can tell is refused here, before anything is computed: a step under the noise
-    floor, a function that isn't finite.
+def check(job: Job) -> str | None:
+    """Refuse what would fail once it runs, and say what the run will take; see `needs.check`.
 
     Raises:
-      ConfigError: some estimators refuse; each says why.
+      ConfigError: it takes more memory than there is; or some estimators refuse the problem's
+        starting point; each says why.
+    """
+    told = needs.check(job)
+    _check_start(job)
+    return told
+
+
+def _check_start(job: Job) -> None:
+    """Let each estimator look at the problem's starting point, where the config names both.
+
+    What only values can tell is refused here: a step under the noise floor, a function that isn't
+    finite.
     """
     specs = dict(_specs(job.config))
     problems = [spec for spec in specs.values() if not spec.stand_ins]
     if len(problems) != 1:
         return
-    with precision(job.config.x64):
+    with precision(job.config.x64), foreign("at the starting point", job.sources, usage=True):
         problem = problems[0].build()
         refused = [
             f"{path}: {reason}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import tomli_w
 
-from adlab.lab.errors import ConfigError, UsageError, nearest
+from adlab.lab.errors import ConfigError, UsageError, brief, nearest
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -21,13 +22,17 @@ def read(path: Path) -> dict[str, Any]:
       ConfigError: it isn't valid TOML; the message gives line and column.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        tables = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        json.dumps(tables, default=str)  # which can't be nested deeper than what follows takes
+        return tables
     except (FileNotFoundError, NotADirectoryError):
         raise UsageError(f"no config {path}{_nearest_file(path)}") from None
     except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(path, [f"not valid TOML: {error}"]) from None
+        raise UsageError(f"cannot read {brief(path)}: {error.strerror}{_inside(path)}") from None
+    except RecursionError:
+        raise ConfigError(path, ["not valid TOML: too deeply nested"]) from None
+    except ValueError as error:  # not TOML, not UTF-8, a number with thousands of digits
+        raise ConfigError(path, [f"not valid TOML: {brief(error)}"]) from None
 
 
 def _nearest_file(path: Path) -> str:
@@ -35,6 +40,14 @@ def _nearest_file(path: Path) -> str:
     by_stem = {file.stem: file for folder in folders for file in sorted(folder.glob("*.toml"))}
     match = difflib.get_close_matches(path.stem, by_stem, n=1)
     return f"; did you mean {by_stem[match[0]]}?" if match else ""
+
+
+def _inside(path: Path) -> str:
+    try:
+        files = sorted(path.glob("*.toml")) if path.is_dir() else []
+    except OSError:
+        return ""
+    return f"; name a file in it, such as {files[0]}" if files else "; name a TOML file"
 
 
 def with_profile(tables: Mapping[str, Any], profile: str | None, source: object) -> dict[str, Any]:

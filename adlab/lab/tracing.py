@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import inspect
-import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from adlab.lab.errors import UsageError, nearest
+from adlab.lab.errors import UsageError, brief, nearest
 
 if TYPE_CHECKING:
     from adlab.graphs import Graph, Record
@@ -112,13 +110,8 @@ def _imported(target: str) -> Callable[..., Any]:
 
     here = str(Path.cwd())
     if here not in sys.path:
-        sys.path.insert(0, here)
-    try:
-        return registry.resolve(target)
-    except UsageError:
-        raise
-    except Exception as error:  # whatever the user's module does
-        raise UsageError(f"cannot import {target!r}: {type(error).__name__}: {error}") from error
+        sys.path.append(here)
+    return registry.resolve(target)
 
 
 def _ordered(target: str, fun: Callable[..., Any], values: Mapping[str, float]) -> dict[str, float]:
@@ -153,9 +146,12 @@ def _traced(
         if wrt is None:
             return graph, graphs.reverse_trace(graph, zeros=command.zeros)
         return graph, graphs.forward_trace(graph, wrt, zeros=command.zeros)
-    except Exception as error:  # of the user's function too
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # of the user's function too, whatever that is
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise UsageError(f"cannot trace {command.function}: {lines[0]}") from error
+        what = brief(command.function, 60)
+        raise UsageError(f"cannot trace {what}: {brief(lines[0])}") from error
 
 
 def _print(graph: Graph, records: Sequence[Record], lang: str) -> None:
@@ -185,34 +181,33 @@ def _print(graph: Graph, records: Sequence[Record], lang: str) -> None:
 
 
 def _write(path: Path, graph: Graph, records: Sequence[Record], lang: str) -> None:
-    """Write the file so that it is there whole or not at all."""
-    from adlab import drawing
     from adlab.figures import style
+    from adlab.lab import output
 
-    temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    def make(file: Path) -> None:
         with style.context(lang):
-            match path.suffix:
-                case ".tex":
-                    temporary.write_text(drawing.to_latex(graph, records), encoding="utf-8")
-                case ".dot":
-                    temporary.write_text(drawing.to_dot(graph, records), encoding="utf-8")
-                case ".gif":
-                    drawing.movie(graph, records).save(temporary)
-                case ".pdf":
-                    _write_pages(temporary, drawing.pages(graph, records))
-                case _:
-                    drawing.draw(graph, records).savefig(
-                        temporary, metadata={"Date" if path.suffix == ".svg" else "Software": None}
-                    )
-        os.replace(temporary, path)
-    except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror or error}") from None
-    finally:
-        with contextlib.suppress(OSError):  # mostly it has its new name by now
-            temporary.unlink()
-    print(f"written: {path}")
+            _make(file, graph, records)
+
+    if output.write(path, make, parents=True):
+        print(f"written: {path}")
+
+
+def _make(path: Path, graph: Graph, records: Sequence[Record]) -> None:
+    from adlab import drawing
+
+    match path.suffix:
+        case ".tex":
+            path.write_text(drawing.to_latex(graph, records), encoding="utf-8")
+        case ".dot":
+            path.write_text(drawing.to_dot(graph, records), encoding="utf-8")
+        case ".gif":
+            drawing.movie(graph, records).save(path)
+        case ".pdf":
+            _write_pages(path, drawing.pages(graph, records))
+        case _:
+            drawing.draw(graph, records).savefig(
+                path, metadata={"Date" if path.suffix == ".svg" else "Software": None}
+            )
 
 
 def _write_pages(path: Path, pages: Iterator[Any]) -> None:

@@ -30,6 +30,8 @@ from adlab.graphs import orders
 from adlab.jacobians import jacobian
 from adlab.lab import Text, Verdict, timing
 
+from .needs import needs as needs
+
 Arrays = dict[str, np.ndarray]
 INPUTS, OUTPUTS = 3, 5
 MODES = ("forward", "reverse", "mixed")

@@ -34,6 +34,7 @@ from adlab.lab import Text, Verdict, timing
 from adlab.lab.verdict import Basis
 
 from . import pictures
+from .needs import needs as needs
 
 Arrays = dict[str, np.ndarray]
 Number = Annotated[int, Field(ge=2, le=2000)]

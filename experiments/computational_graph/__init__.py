@@ -19,6 +19,8 @@ from adlab import drawing, graphs, lab
 from adlab.figures.labels import text
 from adlab.lab import Text, Verdict
 
+from .needs import needs as needs
+
 Arrays = dict[str, np.ndarray]
 INPUTS = ("w1", "w2")
 _ROUND_OFF = 1e-14  # of a dozen operations in float64, relative

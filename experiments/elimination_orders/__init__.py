@@ -33,6 +33,7 @@ from adlab.lab import Text, Verdict, timing
 from adlab.lab.verdict import Basis
 
 from . import mixed
+from .needs import needs as needs
 
 Arrays = dict[str, np.ndarray]
 Program = Literal["roe_flux", "robot_arm"]

@@ -25,6 +25,8 @@ from adlab.figures.labels import text
 from adlab.lab import Text, Verdict
 from adlab.optimize import Interval
 
+from .needs import needs as needs
+
 Arrays = dict[str, np.ndarray]
 SWEPT = ("sphere", "gaussian", "orthogonal")
 _make = lab.estimators.make

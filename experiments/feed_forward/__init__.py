@@ -24,6 +24,8 @@ from adlab.figures import panels, style
 from adlab.figures.labels import text
 from adlab.lab import Text, Verdict
 
+from .needs import needs as needs
+
 Arrays = dict[str, np.ndarray]
 Width = Annotated[int, Field(ge=1)]
 _ROUND_OFF = 1e-13  # of the trace's and NumPy's products in float64, relative to the largest entry

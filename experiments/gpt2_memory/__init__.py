@@ -21,7 +21,8 @@ from __future__ import annotations
 from .config import Config
 from .formulas import formula
 from .measure import run
+from .needs import needs
 from .plot import plot
 from .verdicts import verdicts
 
-__all__ = ["Config", "formula", "plot", "run", "verdicts"]
+__all__ = ["Config", "formula", "needs", "plot", "run", "verdicts"]

@@ -40,6 +40,8 @@ from adlab.gradients import GradientFn, finite_difference, forward_mode, reverse
 from adlab.lab import Text, Verdict, timing
 from adlab.lab.verdict import Basis
 
+from .needs import needs as needs
+
 Arrays = dict[str, np.ndarray]
 METHODS = ("forward", "central", "forward_mode", "reverse_mode")
 TONES = dict(zip(METHODS, ("#D55E00", "#009E73", "#56B4E9", "#0072B2"), strict=True))

@@ -31,6 +31,8 @@ from adlab.figures import panels, style
 from adlab.figures.labels import text
 from adlab.lab import Text, Verdict, timing
 
+from .needs import needs as needs
+
 Arrays = dict[str, np.ndarray]
 Mode = Literal["forward_over_reverse", "reverse_over_forward", "reverse_over_reverse"]
 MODES: tuple[Mode, ...] = get_args(Mode)

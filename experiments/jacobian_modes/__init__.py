@@ -28,6 +28,8 @@ from adlab.figures.labels import text
 from adlab.jacobians import jacobian, jacobian_costs
 from adlab.lab import Text, Verdict, timing
 
+from .needs import needs as needs
+
 Arrays = dict[str, np.ndarray]
 MODES = ("forward", "reverse", "auto")
 TONES = dict(zip(MODES, ("#D55E00", "#0072B2", "#009E73"), strict=True))

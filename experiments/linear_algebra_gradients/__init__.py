@@ -17,7 +17,8 @@ from __future__ import annotations
 
 from .config import Config
 from .measure import run
+from .needs import needs
 from .plot import plot
 from .verdicts import verdicts
 
-__all__ = ["Config", "plot", "run", "verdicts"]
+__all__ = ["Config", "needs", "plot", "run", "verdicts"]

@@ -20,8 +20,9 @@ from __future__ import annotations
 from .config import Config
 from .measure import run
 from .movies import movies
+from .needs import needs
 from .plot import plot
 from .table import table
 from .verdicts import verdicts
 
-__all__ = ["Config", "movies", "plot", "run", "table", "verdicts"]
+__all__ = ["Config", "movies", "needs", "plot", "run", "table", "verdicts"]

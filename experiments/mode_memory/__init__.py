@@ -31,6 +31,8 @@ from adlab.figures import panels, style
 from adlab.figures.labels import text
 from adlab.lab import Text, Verdict
 
+from .needs import needs as needs
+
 Arrays = dict[str, np.ndarray]
 Loop = Literal["scan", "unrolled"]
 MODES = ("forward", "reverse")

@@ -18,8 +18,9 @@ from __future__ import annotations
 
 from .config import Config
 from .measure import run
+from .needs import needs
 from .plot import plot
 from .table import table
 from .verdicts import verdicts
 
-__all__ = ["Config", "plot", "run", "table", "verdicts"]
+__all__ = ["Config", "needs", "plot", "run", "table", "verdicts"]

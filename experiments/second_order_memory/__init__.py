@@ -32,6 +32,8 @@ from adlab.figures import panels, style
 from adlab.figures.labels import text
 from adlab.lab import Text, Verdict
 
+from .needs import needs as needs
+
 Arrays = dict[str, np.ndarray]
 PROGRAMS = ("gradient", "product", "newton_cg", "hessian", "newton")
 LOOKS = dict(

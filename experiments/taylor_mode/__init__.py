@@ -38,6 +38,8 @@ from adlab.figures import panels, style
 from adlab.figures.labels import text
 from adlab.lab import Text, Verdict, timing
 
+from .needs import needs as needs
+
 Arrays = dict[str, np.ndarray]
 METHODS = ("reverse", "forward", "taylor")
 LOOKS = dict(zip(METHODS, ("reverse_mode", "forward_mode", "finite_difference"), strict=True))

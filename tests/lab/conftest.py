@@ -1,5 +1,6 @@
 """A checkout to run in: toy experiments, their configs, and a count of what was computed."""
 
+import sys
 from pathlib import Path
 from textwrap import dedent
 
@@ -128,6 +129,8 @@ def quick_figures(monkeypatch):
 def checkout(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("COLUMNS", raising=False)
+    monkeypatch.setattr("adlab.lab.experiment.installed", lambda: tmp_path)
+    monkeypatch.setattr("sys.path", [*sys.path])
     made = Checkout(tmp_path)
     made.experiment("decay", DECAY)
     made.config("decay", CONFIG)

@@ -67,12 +67,12 @@ def test_run_from_python_draws_them_too(moving):
         lab.run("configs/decay.toml", animate="avi")
 
 
-def test_an_experiment_without_movies_says_so_before_it_computes(checkout, capsys):
-    assert main([*RUN, "--animate", "gif"]) == 2
-    told = capsys.readouterr().err
-    assert "decay has no movies: leave --animate out" in told
-    assert "experiments/decay.py" in told
-    assert checkout.computed == []
+@pytest.mark.usefixtures("quick_figures")
+def test_an_experiment_in_which_nothing_moves_says_so_and_runs(checkout, capsys):
+    assert main([*RUN, "--animate", "gif"]) == 0
+    told = capsys.readouterr().out
+    assert "nothing moves in decay: --animate draws nothing; experiments/decay.py may" in told
+    assert checkout.computed == ["first", "second"]
 
 
 def test_an_mp4_without_ffmpeg_is_refused_before_it_computes(moving, capsys, monkeypatch):
@@ -82,14 +82,24 @@ def test_an_mp4_without_ffmpeg_is_refused_before_it_computes(moving, capsys, mon
     assert moving.computed == []
 
 
-def test_plot_refuses_before_it_draws(moving, capsys):
+def test_plot_draws_figures_where_nothing_moves(moving, capsys):
     main(RUN)
     figure = moving.result / "figures" / "decay.svg"
     figure.write_text("as it was")
     file = moving.path / "experiments" / "decay.py"
     file.write_text(file.read_text().replace("def movies(", "def films("))
-    assert main(["plot", "decay", "--animate", "gif"]) == 2
-    assert "decay has no movies" in capsys.readouterr().err
+    assert main(["plot", "decay", "--animate", "gif"]) == 0
+    assert "nothing moves in decay" in capsys.readouterr().out
+    assert figure.read_text() != "as it was"
+
+
+def test_plot_refuses_a_movie_that_it_cannot_write_before_it_draws(moving, capsys, monkeypatch):
+    main(RUN)
+    figure = moving.result / "figures" / "decay.svg"
+    figure.write_text("as it was")
+    monkeypatch.setenv("PATH", str(moving.path))
+    assert main(["plot", "decay", "--animate", "mp4"]) == 2
+    assert "an .mp4 needs the program ffmpeg" in capsys.readouterr().err
     assert figure.read_text() == "as it was"
 
 

@@ -456,7 +456,8 @@ def test_a_result_without_its_experiment_can_be_shown_but_not_drawn(checkout, ca
     assert "state     unknown: its experiment isn't here" in capsys.readouterr().out
     assert main(["plot", "decay"]) == 1
     assert capsys.readouterr().err == (
-        "error: no experiment 'decay' here: run this in the checkout that it came from\n"
+        f"error: no experiment 'decay' in {checkout.path / 'experiments'}: name the folder that "
+        "has it, --experiments DIR; its code will be run\n"
     )
 
 
@@ -465,7 +466,7 @@ def test_a_result_is_drawn_after_the_checkout_moved(checkout, monkeypatch):
     moved = checkout.path.with_name(f"{checkout.path.name}-moved")
     checkout.path.rename(moved)
     monkeypatch.chdir(moved)
-    assert main(["plot", "decay"]) == 0
+    assert main(["plot", "decay", "--experiments", "experiments"]) == 0
 
 
 @pytest.mark.usefixtures("checkout")
@@ -767,7 +768,7 @@ def test_a_config_error_answers_before_any_device_starts(checkout):
     assert done.stderr == (
         "error: configs/bad.toml: 1 problem\n"
         "  unknown key `num_step`; did you mean `num_steps`? "
-        "(known: labels, num_steps, ratio, seed, widths, x64)\n"
+        "(known: labels, memory_limit, num_steps, ratio, seed, widths, x64)\n"
     )
 
 
