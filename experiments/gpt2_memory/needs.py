@@ -9,8 +9,11 @@ from adlab import lab
 if TYPE_CHECKING:
     from .config import Config
 
-PEAKS = {"tiny": 1e8, "small": 9e8, "gpt2": 6e9, "gpt2-xl": 3e10}
-"""Bytes of a process that runs a gradient, about; what is counted is never allocated."""
+PEAKS = {"tiny": 1e8, "small": 9e8, "gpt2": 2.5e9, "gpt2-xl": 0.0}
+"""Bytes of a process that runs a gradient, about: the largest is for a device's own memory.
+
+What is only counted is never allocated.
+"""
 
 
 def needs(config: Config) -> lab.Needs:

@@ -104,7 +104,7 @@ def _measured(data: Arrays, name: Run) -> list[Verdict]:
         "spared": (none - layer) / (saved[0] - saved[1]),
         "formula": (none - output) / peaks.formula(data, name),
     }
-    words = {"model": Text(f"gpt2_memory.run.{name}")}
+    words = {"model": Text(f"gpt2_memory.run.{name.replace('-', '_')}")}
     return [
         _near(Text(f"gpt2_memory.claim.measured_{kind}", **words), values, 1.0, CLOSE, "measured")
         for kind, values in ratios.items()

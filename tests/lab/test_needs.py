@@ -13,6 +13,10 @@ PATHS = sorted((ROOT / "configs").glob("*.toml"))
 MACHINE = 64 * 2**30  # bytes that are free
 
 HUGE = {
+    "bottleneck": [{"sizes": [32, 10**6]}],
+    "mode_memory": [{"width": 10**6}, {"lengths": [4, 8, 10**9]}, {"batch_size": 10**9}],
+    "second_order_memory": [{"sizes": [10**6, 10**7]}, {"num_examples": 10**9}],
+    "taylor_mode": [{"width": 10**6}, {"depth": 10**8}],
     "checkpoint_schedules": [{"width": 10**5}, {"batch_size": 10**9}],
     "differentiation_schemes": [{"batch": 10**9}],
     "elimination_orders": [{"num_graphs": 10**9}, {"batch_size": 10**9}, {"joints": 10**8}],

@@ -83,7 +83,7 @@ ARRAYS, FIGURES, NOTHING = (True, True), (False, True), (False, False)
         ("rates", ("adlab/optimize/loop.py", "num_steps", "num_step"), {}, ARRAYS),
         ("rates", ("adlab/rules/__init__.py", "from", "X = 1\nfrom"), {}, NOTHING),
         ("rates", ("experiments/rates/plot.py", "return", "return 1 and"), {}, FIGURES),
-        ("rates", ("adlab/figures/style.py", "return", "return 1 and"), {}, FIGURES),
+        ("rates", ("adlab/figures/style.py", "return _look", "return 1 and _look"), {}, FIGURES),
         ("mds", HUBER, {}, NOTHING),
         ("estimator_variance", ONE_SIDED, {}, ARRAYS),  # a default of its own
         ("mds", HUBER, TWO_POINT, (True, False)),

@@ -250,7 +250,7 @@ def test_figures_are_written_elsewhere_from_a_folder_that_is_read_only(checkout,
     ("flags", "told"),
     [
         (["--lang", "en,de"], "the language must be of en, ru, got 'de'"),
-        (["--format", "pdf"], "--format goes with --out DIR"),
+        (["--format", "pdf"], "--format, --theme, --scale and --no-title go with --out DIR"),
         (["--out", "x", "--format", "pfd"], "got 'pfd'; did you mean 'pdf'?"),
         (["--out", "configs/decay.toml"], "cannot write configs/decay.toml: File exists"),
     ],
