@@ -13,8 +13,9 @@ from adlab.figures.animation import Movie
 from adlab.figures.labels import current, text
 
 from . import overlay
+from .atlas import globe
 from .config import TARGET, Config
-from .plot import TONES, blank, globe, name_of
+from .looks import TONES, blank, name_of
 
 Arrays = dict[str, np.ndarray]
 SHOWN = ("gradient_descent", "two_point", "adaptive")
@@ -36,10 +37,10 @@ def _map(data: Arrays, name: str) -> Movie:
     panels = [figure.add_axes((0.01 + 0.33 * k, 0.36, 0.32, 0.5)) for k in range(3)]
     moving = []
     for k, (ax, method, path) in enumerate(zip(panels, SHOWN, paths, strict=True)):
-        ax.set_title(name_of(method), color=TONES[method], fontsize=17)
+        ax.set_title(name_of(method), color=style.ink(TONES[method]), fontsize=18)
         moving.append(_Panel(ax, target, path, TONES[method]))
         if k == 0:
-            overlay.label_apart(ax, target, places.names[current()], size=14, radius=4)
+            overlay.label_apart(ax, target, places.names[current()], size=18, radius=4)
     moments = data[f"{name}.moments"]
     losses = [data[f"{name}.paced.{method}"] for method in SHOWN]
     below = figure.add_axes((0.09, 0.11, 0.88, 0.22))
@@ -114,7 +115,7 @@ def _world(data: Arrays) -> Movie:
     figure = blank(text("mds.movie.world"))
     flat, ball = figure.add_axes((0.03, 0.36, 0.5, 0.5)), figure.add_axes((0.56, 0.36, 0.4, 0.5))
     for ax, kind in ((flat, "plane"), (ball, "space")):
-        ax.set_title(text(f"mds.movie.{kind}"), fontsize=17)
+        ax.set_title(text(f"mds.movie.{kind}"), fontsize=18)
     panel = _Panel(flat, places.projected, plane, TONES["two_point"])
     below = figure.add_axes((0.09, 0.11, 0.88, 0.22))
     losses = [data[f"world.{kind}.paced"] for kind in ("plane", "space")]
@@ -125,7 +126,7 @@ def _world(data: Arrays) -> Movie:
         panel.show(frame)
         title = ball.get_title()
         ball.clear()
-        ball.set_title(title, fontsize=17)
+        ball.set_title(title, fontsize=18)
         globe(ball, places.positions, space[frame], turn=25.0 + 120.0 * frame / len(moments))
         lines(frame)
 
