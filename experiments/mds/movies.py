@@ -14,7 +14,7 @@ from adlab.figures.labels import current, text
 
 from . import overlay
 from .atlas import globe
-from .config import TARGET, Config
+from .config import METHODS, TARGET, Config
 from .looks import TONES, blank, name_of
 
 Arrays = dict[str, np.ndarray]
@@ -37,7 +37,8 @@ def _map(data: Arrays, name: str) -> Movie:
     panels = [figure.add_axes((0.01 + 0.33 * k, 0.36, 0.32, 0.5)) for k in range(3)]
     moving = []
     for k, (ax, method, path) in enumerate(zip(panels, SHOWN, paths, strict=True)):
-        ax.set_title(name_of(method), color=style.ink(TONES[method]), fontsize=18)
+        title = name_of(method) if method in METHODS else text("mds.movie.simplex")
+        ax.set_title(title, color=style.ink(TONES[method]), fontsize=18)
         moving.append(_Panel(ax, target, path, TONES[method]))
         if k == 0:
             overlay.label_apart(ax, target, places.names[current()], size=18, radius=4)
