@@ -19,6 +19,7 @@ from .looks import TONES, blank, name_of
 
 Arrays = dict[str, np.ndarray]
 SHOWN = ("gradient_descent", "two_point", "adaptive")
+PLANE = style.tone("brown")  # descent in the plane, beside that in space
 TRAIL = 8  # frames whose path is drawn behind a city
 
 
@@ -97,6 +98,9 @@ def _losses(ax: Axes, x: np.ndarray, losses: list[np.ndarray], tones: list[str])
         bright.append((ax.plot(x[:1], values[:1], color=tone)[0],
                        ax.plot(x[:1], values[:1], "o", color=tone)[0]))  # fmt: skip
     ax.axhline(TARGET, color=style.THEORY, linestyle="--", linewidth=1.5)
+    ring: Any = {"markerfacecolor": "none", "markeredgecolor": overlay.TRUE, "markeredgewidth": 2}
+    ax.plot([], [], "o", markersize=13, label=text("mds.figure.true"), **ring)
+    ax.legend(loc="lower left")
     ax.set(yscale="log", ylabel=text("mds.movie.loss"))
 
     def show(frame: int) -> None:
@@ -117,10 +121,10 @@ def _world(data: Arrays) -> Movie:
     flat, ball = figure.add_axes((0.03, 0.36, 0.5, 0.5)), figure.add_axes((0.56, 0.36, 0.4, 0.5))
     for ax, kind in ((flat, "plane"), (ball, "space")):
         ax.set_title(text(f"mds.movie.{kind}"), fontsize=18)
-    panel = _Panel(flat, places.projected, plane, TONES["two_point"])
+    panel = _Panel(flat, places.projected, plane, PLANE)
     below = figure.add_axes((0.09, 0.11, 0.88, 0.22))
     losses = [data[f"world.{kind}.paced"] for kind in ("plane", "space")]
-    lines = _losses(below, moments, losses, [TONES["two_point"], TONES["gradient_descent"]])
+    lines = _losses(below, moments, losses, [PLANE, TONES["gradient_descent"]])
     below.set(xscale="log", xlabel=text("axis.iteration"))
 
     def draw(frame: int) -> None:
