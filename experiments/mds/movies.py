@@ -13,11 +13,13 @@ from adlab.figures.animation import Movie
 from adlab.figures.labels import current, text
 
 from . import overlay
-from .config import TARGET, Config
-from .plot import TONES, blank, globe, name_of
+from .atlas import globe
+from .config import METHODS, TARGET, Config
+from .looks import TONES, blank, name_of
 
 Arrays = dict[str, np.ndarray]
 SHOWN = ("gradient_descent", "two_point", "adaptive")
+PLANE = style.tone("brown")  # descent in the plane, beside that in space
 TRAIL = 8  # frames whose path is drawn behind a city
 
 
@@ -36,10 +38,11 @@ def _map(data: Arrays, name: str) -> Movie:
     panels = [figure.add_axes((0.01 + 0.33 * k, 0.36, 0.32, 0.5)) for k in range(3)]
     moving = []
     for k, (ax, method, path) in enumerate(zip(panels, SHOWN, paths, strict=True)):
-        ax.set_title(name_of(method), color=TONES[method], fontsize=17)
+        title = name_of(method) if method in METHODS else text("mds.movie.simplex")
+        ax.set_title(title, color=style.ink(TONES[method]), fontsize=18)
         moving.append(_Panel(ax, target, path, TONES[method]))
         if k == 0:
-            overlay.label_apart(ax, target, places.names[current()], size=14, radius=4)
+            overlay.label_apart(ax, target, places.names[current()], size=18, radius=4)
     moments = data[f"{name}.moments"]
     losses = [data[f"{name}.paced.{method}"] for method in SHOWN]
     below = figure.add_axes((0.09, 0.11, 0.88, 0.22))
@@ -95,6 +98,9 @@ def _losses(ax: Axes, x: np.ndarray, losses: list[np.ndarray], tones: list[str])
         bright.append((ax.plot(x[:1], values[:1], color=tone)[0],
                        ax.plot(x[:1], values[:1], "o", color=tone)[0]))  # fmt: skip
     ax.axhline(TARGET, color=style.THEORY, linestyle="--", linewidth=1.5)
+    ring: Any = {"markerfacecolor": "none", "markeredgecolor": overlay.TRUE, "markeredgewidth": 2}
+    ax.plot([], [], "o", markersize=13, label=text("mds.figure.true"), **ring)
+    ax.legend(loc="lower left")
     ax.set(yscale="log", ylabel=text("mds.movie.loss"))
 
     def show(frame: int) -> None:
@@ -114,18 +120,18 @@ def _world(data: Arrays) -> Movie:
     figure = blank(text("mds.movie.world"))
     flat, ball = figure.add_axes((0.03, 0.36, 0.5, 0.5)), figure.add_axes((0.56, 0.36, 0.4, 0.5))
     for ax, kind in ((flat, "plane"), (ball, "space")):
-        ax.set_title(text(f"mds.movie.{kind}"), fontsize=17)
-    panel = _Panel(flat, places.projected, plane, TONES["two_point"])
+        ax.set_title(text(f"mds.movie.{kind}"), fontsize=18)
+    panel = _Panel(flat, places.projected, plane, PLANE)
     below = figure.add_axes((0.09, 0.11, 0.88, 0.22))
     losses = [data[f"world.{kind}.paced"] for kind in ("plane", "space")]
-    lines = _losses(below, moments, losses, [TONES["two_point"], TONES["gradient_descent"]])
+    lines = _losses(below, moments, losses, [PLANE, TONES["gradient_descent"]])
     below.set(xscale="log", xlabel=text("axis.iteration"))
 
     def draw(frame: int) -> None:
         panel.show(frame)
         title = ball.get_title()
         ball.clear()
-        ball.set_title(title, fontsize=17)
+        ball.set_title(title, fontsize=18)
         globe(ball, places.positions, space[frame], turn=25.0 + 120.0 * frame / len(moments))
         lines(frame)
 

@@ -13,13 +13,14 @@ from adlab.figures import style
 
 __all__ = ["compare", "label_apart"]
 
-TRUE, NAME = "#9A9A9A", "#333333"
+TRUE, NAME = style.tone("muted"), style.tone("ink")
 SPACE = 3.0  # points between a name and whatever is near it
 
 
 def compare(
     ax: Axes, true: ArrayLike, found: ArrayLike, names: Sequence[str] = (), *, method: str,
-    true_label: str = "", found_label: str = "", size: float = 14,
+    true_label: str = "", found_label: str = "", size: float = 18, most: int | None = None,
+    line: float = 1.2,
 ) -> None:  # fmt: skip
     """Draw true places as rings, found ones as dots, a line from each to its own, and names.
 
@@ -34,25 +35,28 @@ def compare(
       true_label: of the rings, for a legend.
       found_label: of the dots.
       size: of the names, in points.
+      most: how many places are named; None for all that have room.
+      line: width of the lines from true to found places, in points.
     """
     true, found = np.asarray(true, float), np.asarray(found, float)
-    ax.plot(*np.stack([true, found]).transpose(2, 0, 1), color=style.color(method), linewidth=1.2)
+    ax.plot(*np.stack([true, found]).transpose(2, 0, 1), color=style.color(method), linewidth=line)
     ax.plot(
-        *true.T, "o", markersize=13, markerfacecolor="none", markeredgecolor=TRUE,
+        *true.T, "o", markersize=15, markerfacecolor="none", markeredgecolor=TRUE,
         markeredgewidth=2, label=true_label,
     )  # fmt: skip
-    ax.plot(*found.T, "o", markersize=6, color=style.color(method), label=found_label)
+    ax.plot(*found.T, "o", markersize=8, color=style.color(method), label=found_label)
     ax.set(xticks=[], yticks=[])
     ax.spines[:].set_visible(False)
     ax.margins(0.09)
     ax.set_aspect("equal", adjustable="datalim")
     ax.apply_aspect()
-    label_apart(ax, true, names, avoid=found, size=size)
+    along = true + np.linspace(0.1, 1.0, 10)[:, None, None] * (found - true)
+    label_apart(ax, true, names, avoid=along, size=size, most=most)
 
 
 def label_apart(
     ax: Axes, places: ArrayLike, names: Sequence[str], *, avoid: ArrayLike = (),
-    size: float = 14, radius: float = 8.0,
+    size: float = 18, radius: float = 9.0, most: int | None = None,
 ) -> list[int]:  # fmt: skip
     """Write the names of places that lie apart, so that no two texts nor a text and a dot meet.
 
@@ -65,6 +69,7 @@ def label_apart(
       avoid: (M, 2) dots beside the places on which no text is to stand.
       size: in points.
       radius: of the places' dots, in points; those to avoid are half as large.
+      most: how many are named; None for all that have room.
 
     Returns:
       Which of the places got their names.
@@ -75,11 +80,14 @@ def label_apart(
     edges = np.array(ax.bbox.extents) * scale + SPACE * np.array([1, 1, -1, -1])
     left, bottom, right, top = edges
     other = ax.transData.transform(np.reshape(np.asarray(avoid, float), (-1, 2))) * scale
-    boxes = [np.r_[dot - radius, dot + radius] for dot in dots]
+    reach = radius + size / 4  # a name is nearest to its own place
+    boxes = [np.r_[dot - reach, dot + reach] for dot in dots]
     boxes += [np.r_[dot - radius / 2, dot + radius / 2] for dot in other]
-    named = []
+    named: list[int] = []
     for k in _apart(dots[: len(names)]):
-        width = TextPath((0, 0), names[k], size=size).get_extents().width
+        if most is not None and len(named) == most:
+            break
+        width = 1.04 * TextPath((0, 0), names[k], size=size).get_extents().width  # hinted type
         for corner in _corners(dots[k], width, size, radius):
             box = np.array([*corner, *(corner + np.array([width, size]))])
             inside = box[0] >= left and box[1] >= bottom and box[2] <= right and box[3] <= top

@@ -239,3 +239,23 @@ def test_the_table_is_drawn_with_what_is_none_and_what_is_lost(job):
     assert len(words) == 5 * (4 * 2 + 1)
     counts = {word: words.count(word) for word in ("none", "NaN", "refuses")}
     assert counts == {"none": 5, "NaN": 1, "refuses": 4}
+
+
+def test_titles_assert_what_holds_and_ask_otherwise(job):
+    data = measured()
+    with style.context():
+        verdicts = job.module.verdicts(data, job.config)
+        figures = job.module.plot(data, job.config, verdicts=verdicts)
+        asked = job.module.plot(data, job.config)
+    for name in ("gap", "squares", "ridge", "completion"):
+        assert not figures[name].get_suptitle().endswith("?"), name
+        assert asked[name].get_suptitle().endswith("?"), name
+
+
+def test_least_squares_show_the_share_that_is_lost_over_all_shapes(job):
+    data = measured()
+    data["squares"][JNP, 0, 3] = np.nan
+    with style.context():
+        figure = job.module.plot(data, job.config)["squares"]
+    shares = [words.get_text() for words in figure.axes[0].texts]
+    assert shares == ["50 %", "100 %", "100 %"]

@@ -256,3 +256,64 @@ def test_movies_show_every_moment_and_end_on_the_map(job):
         np.sum((points - points.mean(axis=0)) ** 2) for points in (dots.get_xydata(), expected)
     ]
     assert spread[0] == pytest.approx(spread[1])  # turned and shifted, not stretched
+
+
+def pictured(**changed):
+    """Data for the figures: the adaptive simplex stays far from the target, the others arrive."""
+    data, rng = measured(), np.random.default_rng(0)
+    calls = np.array([0, 10, 100, 1000, 10_000])
+    data |= {"usa.d_eff": np.array(17.0), "usa.size": np.array(2000.0)}
+    data |= {"usa.flops": np.array([100, 300])}
+    data |= {"usa.path.gradient_descent": rng.normal(size=(2, 34, 2))}
+    for method in ("gradient_descent", "two_point", "finite_difference"):
+        data |= {f"usa.calls.{method}": calls}
+        data |= {f"usa.loss.{method}": np.tile([1, 0.1, 1e-6, 1e-6, 1e-6], (3, 1))}
+    for kind, losses in (
+        ("adaptive_wide", [1, 0.5, 0.1, 1e-6, 1e-6]),
+        ("adaptive", [1, 0.9, 0.3, 0.3, 0.3]),
+        ("classic", [1, 0.9, 0.8, 0.1, 1e-5]),
+    ):
+        data |= {f"usa.calls.{kind}": calls + 1, f"usa.loss.{kind}": np.array([losses])}
+    for kind, dim in (("plane", 2), ("space", 3)):
+        data |= {f"world.{kind}.path": 6000 * rng.normal(size=(2, 32, dim))}
+    return data | changed
+
+
+def lines_of(figure):
+    """Return the curves of a figure and the crosses of what was given up, as (k, 2) arrays."""
+    lines = [line for line in figure.axes[0].lines if np.size(line.get_xdata()) > 0]
+    crosses = [line.get_xydata() for line in lines if line.get_marker() == "X"]
+    legend = figure.axes[0].get_legend_handles_labels()
+    return {name: line.get_xydata() for line, name in zip(*legend, strict=True)}, crosses
+
+
+def test_a_curve_ends_where_it_is_flat_and_a_simplex_that_gave_up_in_a_cross(job):
+    data = pictured()
+    curves, crosses = lines_of(job.module.plot(data, job.config)["descent"])
+    (cross,) = crosses
+    np.testing.assert_allclose(cross, [[101, 0.3]])
+    np.testing.assert_allclose(curves["Nelder-Mead, adaptive"][-1], [101, 0.3])
+    np.testing.assert_allclose(curves["Nelder-Mead, wide simplex"][-1], [1001, 1e-6])
+    # A gradient is three evaluations' operations.
+    np.testing.assert_allclose(curves["gradient descent"], [[30, 0.1], [300, 1e-6]])
+
+
+def test_where_one_simplex_gave_up_no_line_goes_but_a_cross_stands_at_the_budget(job):
+    lost = measured()["cloud_8_2.evaluations"]
+    lost[2, 1] = np.nan
+    data = pictured(**{"cloud_8_2.evaluations": lost})
+    curves, crosses = lines_of(job.module.plot(data, job.config)["growth"])
+    (cross,) = crosses
+    np.testing.assert_allclose(cross, [[16, job.config.budget]])
+    np.testing.assert_allclose(curves["Nelder-Mead, classic"][:, 1], [200, np.nan], rtol=1e-3)
+    np.testing.assert_allclose(curves["finite differences"][:, 1], [1600, 3200])
+
+
+def test_titles_assert_what_holds_and_ask_otherwise(job):
+    data = pictured()
+    verdicts = job.module.verdicts(data, job.config)
+    figures = job.module.plot(data, job.config, verdicts=verdicts)
+    asked = job.module.plot(data, job.config)
+    for name in ("descent", "growth", "price", "world", "closed_form"):
+        assert not figures[name].get_suptitle().endswith("?"), name
+        assert asked[name].get_suptitle().endswith("?"), name

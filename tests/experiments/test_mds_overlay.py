@@ -51,6 +51,13 @@ def test_a_name_stands_nearest_to_its_own_place():
         assert np.argmin(np.sum((dots - nearest) ** 2, axis=1)) == k
 
 
+def test_no_more_names_than_are_wanted_and_those_the_farthest_apart():
+    with style.context():
+        every = drawn(PLACES, NAMES)[1]
+        assert drawn(PLACES, NAMES, most=5)[1] == every[:5]
+        assert drawn(PLACES, NAMES, most=0)[1] == []
+
+
 def test_places_without_a_name_and_dots_to_avoid_keep_names_away():
     lone, blocks = np.array([[0.5, 0.5]]), [[0.53, 0.5], [0.47, 0.5], [0.5, 0.53], [0.5, 0.47]]
     with style.context():
