@@ -93,7 +93,7 @@ def test_a_finished_run_is_not_repeated(smoke):
 SMALL = {
     "checkpoint_schedules", "computational_graph", "differentiation_schemes", "elimination_orders",
     "estimator_variance", "feed_forward", "finite_difference_error", "gpt2_memory",
-    "gradient_cost", "hessian_spectrum", "hvp_cost", "jacobian_modes", "learned_steps",
+    "hessian_spectrum", "hvp_cost", "learned_steps",
     "linear_algebra_gradients", "mds", "noise_and_step", "rates", "trace_estimation",
     "trajectories",
 }  # fmt: skip
