@@ -59,7 +59,9 @@ def _bytes(data: Arrays, config: Config) -> Figure:
 
 def _peaks(data: Arrays, name: Run) -> Figure:
     """Draw the measured peaks of a gradient beside what was foretold, in megabytes."""
-    title = text("gpt2_memory.figure.peaks", model=text(f"gpt2_memory.run.{name.replace('-', '_')}"))
+    title = text(
+        "gpt2_memory.figure.peaks", model=text(f"gpt2_memory.run.{name.replace('-', '_')}")
+    )
     figure, axes = panels.grid(1, 2, title=title)
     account, found = data[f"account_{name}"] / MEGA, peaks.known(data, name) / MEGA
     by_formula = np.array([peaks.formula(data, name) / MEGA, np.nan])

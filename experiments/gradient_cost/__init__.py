@@ -23,12 +23,13 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from pydantic import Field, model_validator
 
@@ -44,14 +45,16 @@ from .needs import needs as needs
 
 Arrays = dict[str, np.ndarray]
 METHODS = ("forward", "central", "forward_mode", "reverse_mode")
-TONES = dict(zip(METHODS, ("#D55E00", "#009E73", "#56B4E9", "#0072B2"), strict=True))
-MARKS = dict(zip(METHODS, "s^Po", strict=True))
+LOOKS = dict(
+    zip(METHODS, ("one_sided", "finite_difference", "forward_mode", "reverse_mode"), strict=True)
+)  # whose colour and marker each has
 STEP = 2.0**-7
 # Operations of a reverse sweep and of a tangent over those of the value, at most: of a product they
 # are 5 and 3, where the value takes one.
 CHEAP, TANGENT = 5.0, 3.0
 COUNTED = 64  # the most parameters at which calls are counted as they run
 FEWEST = 4  # sizes that an exponent needs at least
+DRAWN = 3  # repeats that a range needs at least
 LOOP = 128  # calls of the function in a timed program, at least
 
 
@@ -250,35 +253,74 @@ def _timed(times: np.ndarray, dims: np.ndarray) -> list[Verdict]:
     return [timing.judged(verdict, times) for verdict in found]
 
 
-def plot(data: Arrays, config: Config) -> dict[str, Figure]:
-    """Draw operations over those of the value against d, and times if given."""
+def plot(data: Arrays, config: Config, *, verdicts: Sequence[Verdict] = ()) -> dict[str, Figure]:
+    """Draw operations over those of the value against d, and times if given often enough."""
     del config
     operations = data["operations"][:, :-1] / data["operations"][:, -1:]
-    figures = {"operations": _figure(data["dims"], operations[:, :, None], "operations")}
+    title = lab.heading(
+        "gradient_cost.figure.operations_title", verdicts, "gradient_cost.claim.operations",
+        "gradient_cost.claim.reverse_mode", "gradient_cost.claim.control",
+    )  # fmt: skip
+    figures = {"operations": _figure(data["dims"], operations[:, :, None], "operations", title)}
     times = _times(data)
-    if times is not None:
-        figures["seconds"] = _figure(data["dims"], times[:, :-1] / times[:, -1:], "time")
+    if times is not None and times.shape[-1] >= DRAWN:
+        title = lab.heading(
+            "gradient_cost.figure.time_title", verdicts, "gradient_cost.claim.growth",
+            "gradient_cost.claim.reverse_seconds",
+        )  # fmt: skip
+        ratios = times[:, :-1] / times[:, -1:]
+        figures["seconds"] = _figure(data["dims"], ratios, "time", title)
     return figures
 
 
-def _figure(dims: np.ndarray, ratios: np.ndarray, kind: str) -> Figure:
-    """Draw ratios of shape (sizes, methods, repeats): medians with quartiles; theory dashed."""
-    figure, axes = panels.grid(title=text(f"gradient_cost.figure.{kind}_title"))
+def _figure(dims: np.ndarray, ratios: np.ndarray, kind: str, title: str) -> Figure:
+    """Draw ratios of shape (sizes, methods, repeats): medians within their ranges; the bound."""
+    figure, axes = panels.grid(title=title)
     ax = axes[0, 0]
-    low, middle, high = np.quantile(ratios, [0.25, 0.5, 0.75], axis=2)
+    middle = np.median(ratios, axis=2)
     for k, method in enumerate(METHODS):
-        label = text(f"gradient_cost.method.{method}")
-        ax.plot(dims, middle[:, k], marker=MARKS[method], color=TONES[method], label=label)
-        ax.fill_between(dims, low[:, k], high[:, k], color=TONES[method], alpha=0.2, lw=0)
-    lines = {"more": dims + 1, "twice": 2 * dims, "bound": 0 * dims + CHEAP}
-    for (name, line), look in zip(lines.items(), (":", "--", "-."), strict=True):
-        ax.plot(
-            dims, line, look, color=style.THEORY, linewidth=2, zorder=2.5,
-            label=text(f"gradient_cost.figure.{name}"),
-        )  # fmt: skip
+        look, width = LOOKS[method], 6 if method == "reverse_mode" else 2.5
+        color = style.color(look)
+        ax.plot(dims, middle[:, k], marker=style.marker(look), color=color, linewidth=width)
+        edges = ratios[:, k].min(axis=1), ratios[:, k].max(axis=1)
+        ax.fill_between(dims, *edges, color=color, alpha=0.25, lw=0)
     ax.set(xscale="log", yscale="log", xlabel=text("gradient_cost.figure.dim"))
-    ax.set(ylabel=text(f"gradient_cost.figure.{kind}"))
-    ax.set_xticks(dims, [str(d) for d in dims])
+    ax.set(ylabel=text(f"gradient_cost.figure.{kind}"), ylim=(0.8, None))
+    ax.axhspan(0.8, CHEAP, color=style.THEORY, alpha=0.08, lw=0)
+    ax.text(
+        dims[-1], 0.85, text("gradient_cost.figure.bound"), ha="right", va="bottom",
+        color=style.THEORY,
+    )  # fmt: skip
+    if kind == "operations":
+        for line in (dims + 1, 2 * dims):
+            ax.plot(dims, line, "--", color=style.THEORY, linewidth=2)
+    shown = dims[:: -1 if len(dims) < 9 else -2]  # whose numbers have room
+    ax.set_xticks(shown, [str(d) for d in shown])
     ax.minorticks_off()
-    ax.legend(loc="upper left")
+    _name(ax, dims[-1], middle[-1], kind)
     return figure
+
+
+def _name(ax: Axes, d: int, ends: np.ndarray, kind: str) -> None:
+    """Write each method's name and what it costs at the end of its curve, none over another."""
+    low, high = np.log10(ax.get_ylim())
+    ax.set_ylim(10**low, 10 ** (high + 0.03 * (high - low)))
+    place = -np.inf
+    for k in np.argsort(ends):
+        method = METHODS[k]
+        place = max(float(np.log10(ends[k])), place + 0.12 * (high - low))
+        words = text(
+            f"gradient_cost.figure.end_{kind}", method=text(f"gradient_cost.method.{method}"),
+            ratio=_rounded(ends[k]), theory=text(f"gradient_cost.theory.{method}"),
+        )  # fmt: skip
+        ax.annotate(
+            words, (d, 10**place), xytext=(16, 0), textcoords="offset points", va="center",
+            color=style.ink(style.color(LOOKS[method])), annotation_clip=False,
+            fontweight="bold" if method == "reverse_mode" else "normal",
+        )  # fmt: skip
+
+
+def _rounded(value: float) -> str:
+    """Return two digits of a number, in thousands apart: 2.1, 37, 4 200."""
+    digits = 1 - int(np.floor(np.log10(value)))
+    return f"{round(value, digits):,.{max(0, digits)}f}".replace(",", "\N{NO-BREAK SPACE}")

@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import functools
 import time
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from pydantic import Field
 from scipy import optimize
@@ -32,8 +34,12 @@ from .needs import needs as needs
 
 Arrays = dict[str, np.ndarray]
 MODES = ("forward", "reverse", "auto")
-TONES = dict(zip(MODES, ("#D55E00", "#0072B2", "#009E73"), strict=True))
-MARKS = dict(zip(MODES, ("forward_mode", "reverse_mode", "two_point"), strict=True))
+LOOKS = {
+    "forward": (style.color("forward_mode"), style.marker("forward_mode")),
+    "reverse": (style.color("reverse_mode"), style.marker("reverse_mode")),
+    "auto": (style.tone("wine"), "X"),
+}
+DRAWN = 3  # repeats that a range needs at least
 MOST = 1.1  # what "auto" may cost of the better mode
 SHORTEST = 1e-2  # seconds below which calls are timed several at a time
 
@@ -169,43 +175,71 @@ def _crossing(x: np.ndarray, ratio: np.ndarray) -> float:
     return float(np.exp((min(exact) + max(exact)) / 2)) if exact else float("nan")
 
 
-def plot(data: Arrays, config: Config) -> dict[str, Figure]:
-    """Draw operations over m/n, and times if given."""
-    n, m = config.inputs, data["m"]
-    label = text("jacobian_modes.figure.theory")
-    theory = [panels.Curve(m / n, 2.0 * m * n * (n + 1), label)]
-    theory += [panels.Curve(m / n, 2.0 * m * n * (m + 1))]
-    figures = {"work": _figure(data, data["flops"][:, :, None], "work", n, theory)}
+def plot(data: Arrays, config: Config, *, verdicts: Sequence[Verdict] = ()) -> dict[str, Figure]:
+    """Draw operations over m/n, and times if given often enough."""
+    claims = {
+        "work": ("jacobian_modes.claim.crossing", "jacobian_modes.claim.slope"),
+        "seconds": ("jacobian_modes.claim.crossing_seconds",),
+    }
+    counted = [v for v in verdicts if not getattr(v.claim, "key", "").endswith("_seconds")]
+    figures = {"work": _figure(data, data["flops"][:, :, None], "work", config, counted, claims)}
     times = _times(data)
-    if times is not None:
-        figures["seconds"] = _figure(data, times, "seconds", n, [])
+    if times is not None and times.shape[-1] >= DRAWN:
+        figures["seconds"] = _figure(data, times, "seconds", config, verdicts, claims)
     return figures
 
 
 def _figure(
-    data: Arrays, values: np.ndarray, axis: str, n: int, theory: list[panels.Curve]
-) -> Figure:
-    """Draw values of shape (sizes, 3, repeats): their medians, with quartiles."""
-    figure, axes = panels.grid(title=text(f"jacobian_modes.figure.{axis}_title", n=n))
-    low, middle, high = np.quantile(values, [0.25, 0.5, 0.75], axis=2)
-    curves = [
-        panels.Curve(
-            data["m"] / n, middle[:, k], text(f"jacobian_modes.mode.{mode}"), MARKS[mode],
-            low[:, k], high[:, k], TONES[mode],
-        )
-        for k, mode in enumerate(MODES)
-    ]  # fmt: skip
-    ax = axes[0, 0]
-    panels.convergence(
-        ax, curves, references=theory, xlabel=text("jacobian_modes.figure.ratio"),
-        ylabel=text(f"jacobian_modes.figure.{axis}"), legend="upper left", room=8,
-    )  # fmt: skip
+    data: Arrays, values: np.ndarray, axis: str, config: Config, verdicts: Sequence[Verdict],
+    claims: dict[str, tuple[str, ...]],
+) -> Figure:  # fmt: skip
+    """Draw values of shape (sizes, 3, repeats): their medians, within their ranges."""
+    title = lab.heading(f"jacobian_modes.figure.{axis}_title", verdicts, *claims[axis])
+    figure, axes = panels.grid(title=title)
+    ax, n, m = axes[0, 0], config.inputs, data["m"]
+    middle, low, high = np.median(values, axis=2), values.min(axis=2), values.max(axis=2)
+    for k, mode in enumerate(MODES):
+        color, marker = LOOKS[mode]
+        width = 2.5 if mode == "auto" else 5
+        ax.plot(m / n, middle[:, k], marker=marker, color=color, linewidth=width)
+        ax.fill_between(m / n, low[:, k], high[:, k], color=color, alpha=0.25, lw=0)
+    if axis == "work":
+        for sweeps, label in ((n, text("jacobian_modes.figure.theory")), (m, None)):
+            line = 2.0 * m * n * (sweeps + 1)
+            ax.plot(m / n, line, "--", color=style.THEORY, linewidth=2, label=label)
+        ax.legend(loc="upper left")
+    ax.set(xscale="log", yscale="log", ylabel=text(f"jacobian_modes.figure.{axis}"))
+    ax.set_xlabel(text("jacobian_modes.figure.ratio", n=n))
     ax.axvline(1.0, color=style.THEORY, linestyle=":", zorder=1)
-    for place, side in ((0.25, "reverse_wins"), (4.0, "forward_wins")):
-        if data["m"].min() / n < place < data["m"].max() / n:
-            ax.text(
-                place, 0.03, text(f"jacobian_modes.figure.{side}"), ha="center", va="bottom",
-                transform=ax.get_xaxis_transform(), color=TONES[side.removesuffix("_wins")],
-                fontsize=16,
-            )  # fmt: skip
+    low_end, high_end = ax.get_ylim()
+    ax.set_ylim(low_end / (high_end / low_end) ** 0.12, high_end)  # room for who wins
+    ax.minorticks_off()
+    _name(ax, m[-1] / n, middle[-1])
+    _winners(ax, m / n, verdicts, claims[axis])
     return figure
+
+
+def _name(ax: Axes, x: float, ends: np.ndarray) -> None:
+    """Write each curve's name at its end, none over another."""
+    low, high = np.log10(ax.get_ylim())
+    place = -np.inf
+    for k in np.argsort(ends, stable=True):
+        mode = MODES[k]
+        place = max(float(np.log10(ends[k])), place + 0.16 * (high - low))
+        ax.annotate(
+            text(f"jacobian_modes.mode.{mode}"), (x, 10**place), xytext=(16, 0), va="center",
+            textcoords="offset points", color=style.ink(LOOKS[mode][0]), annotation_clip=False,
+        )  # fmt: skip
+
+
+def _winners(
+    ax: Axes, ratio: np.ndarray, verdicts: Sequence[Verdict], claims: tuple[str, ...]
+) -> None:
+    """Write below the curves which mode wins on either side of m = n, if that holds."""
+    for place, side in ((0.8, "reverse"), (1.25, "forward")):
+        if ratio.min() < place < ratio.max():
+            words = lab.heading(f"jacobian_modes.figure.{side}_wins", verdicts, *claims)
+            ax.text(
+                place, 0.03, words, ha="right" if place < 1 else "left", va="bottom", fontsize=22,
+                transform=ax.get_xaxis_transform(), color=style.ink(LOOKS[side][0]),
+            )  # fmt: skip
