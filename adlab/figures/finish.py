@@ -8,7 +8,6 @@ is known to the code that draws.
 import colorsys
 import contextlib
 import contextvars
-import re
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,8 +27,9 @@ from matplotlib.ticker import Formatter
 
 from adlab.figures import labels
 from adlab.figures.colors import contrast, tint
+from adlab.figures.labels import comma
 
-__all__ = ["DARK", "Look", "comma", "finish", "look", "wear"]
+__all__ = ["DARK", "Look", "finish", "look", "wear"]
 
 DARK = {"paper": "#14181F", "ink": "#E8EBF0", "pale": "#3A414C"}
 """Paper, text and grid lines of the dark theme; slightly blue, as no colour of the light one is."""
@@ -109,22 +109,6 @@ def _untitle(figure: Figure) -> None:
 
 
 # Decimal commas
-
-
-_POINT = re.compile(r"(?<![\d.\w])(\d+)\.(\d+)(?![\d.])(?!\w)")
-
-
-def comma(words: str) -> str:
-    """Return a text with decimal commas; what has several points, as a version, stays.
-
-    >>> comma("a slope of -1.03, $0.5$, jax 0.10.2")
-    'a slope of -1,03, $0{,}5$, jax 0.10.2'
-    """
-    parts = re.split(r"(?<!\\)\$", words)
-    if len(parts) % 2 == 0:  # a lone dollar is text
-        return _POINT.sub(r"\1,\2", words)
-    marks = (",", "{,}")
-    return "$".join(_POINT.sub(rf"\1{marks[i % 2]}\2", part) for i, part in enumerate(parts))
 
 
 class _WithCommas(Formatter):

@@ -250,9 +250,10 @@ def _fields(command: Run, overrides: Mapping[str, Any]) -> int:
 
 def _run(command: Run, overrides: Mapping[str, Any]) -> int:
     job = _job(command, overrides)
+    from adlab.figures import labels
     from adlab.lab import derived, listing, records, report, runner
 
-    derived.languages(command.lang)
+    lang = derived.languages(command.lang)[0]
     screen = report.console()
     say = partial(screen.print, soft_wrap=True)
     say(f"{job.key}: {experiment.claim(job.head)}")
@@ -261,14 +262,13 @@ def _run(command: Run, overrides: Mapping[str, Any]) -> int:
         console=screen, say=say,
     )  # fmt: skip
     if not result.computed:
-        say(f"already done: {result.folder}, nothing computed (--force runs it again)")
+        say(labels.text("run.done", lang, path=result.folder))
     profile = listing.about(result.folder).profile
-    report.print_verdicts(
-        result.verdicts, derived.languages(command.lang)[0], screen, profile=profile
-    )
+    report.print_verdicts(result.verdicts, lang, screen, profile=profile)
     about = records.read_run(result.folder)
-    say(f"seconds: {report.spent(about.get('seconds') or {})}")
-    say(f"result: {result.folder}")
+    spent = report.spent(about.get("seconds") or {}, lang)
+    say(labels.text("run.seconds", lang, spent=spent))
+    say(labels.text("run.result", lang, path=result.folder))
     _say_figures(result.folder, say, derived.languages(command.lang))
     if result.problems:
         advice = f"the data are stored; after mending: adlab plot {result.folder}"
@@ -282,10 +282,12 @@ def _run(command: Run, overrides: Mapping[str, Any]) -> int:
 def _say_figures(
     folder: Path, say: Callable[[str], None], langs: Collection[str] | None = None
 ) -> None:
+    from adlab.figures import labels
     from adlab.lab import results
 
+    lang = next(iter(langs), "en") if langs else "en"
     for path in results.figures(folder, langs):
-        say(f"figure: {path}")
+        say(labels.text("run.figure", lang, path=path))
 
 
 def _list(command: List) -> int:
@@ -293,8 +295,8 @@ def _list(command: List) -> int:
     if checkout is None:
         print(
             f"no configs/ beside experiments/ in {command.where.absolute()} or above.\n\n"
-            "The experiments come with the source of adlab: clone its repository (the\n"
-            "package's page has the address), then in the clone run: adlab list"
+            "The experiments come with the source of adlab: go to the folder that it was\n"
+            "installed from, and there run: adlab list"
         )
         return 0
     entries, last = catalogue.entries(checkout), catalogue.last_runs(command.results)

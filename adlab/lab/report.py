@@ -43,12 +43,12 @@ def print_verdicts(
       screen: to print on.
       profile: of the run, said above the table; None where it is the base.
     """
+    from adlab.figures import labels
+
     if not verdicts:
-        screen.print("no verdicts")
+        screen.print(labels.text("verdict.none", lang))
         return
     if profile:
-        from adlab.figures import labels
-
         screen.print(labels.text("verdict.profile", lang, name=profile))
     screen.print(_table(verdicts, lang))
     screen.print(summary(verdicts, lang))
@@ -72,7 +72,8 @@ def _table(verdicts: Sequence[Verdict], lang: str) -> Table:
         table.add_column(header, justify=justify, no_wrap=not wide, ratio=1 if wide else None)
     for verdict in verdicts:
         outcome = Styled(labels.text(f"outcome.{verdict.outcome}", lang), _STYLES[verdict.outcome])
-        said = [str(render(verdict.claim, lang)), *([_basis(verdict, lang)] if classed else [])]
+        claim = _numbered(str(render(verdict.claim, lang)), lang)
+        said = [claim, *([_basis(verdict, lang)] if classed else [])]
         table.add_row(*said, *numbers(verdict, lang), outcome)
     return table
 
@@ -139,17 +140,25 @@ def by_basis(verdicts: Sequence[Verdict]) -> dict[Basis | None, dict[str, int]]:
 
 def numbers(verdict: Verdict, lang: str) -> tuple[str, str, str, str]:
     """Return what was measured, its interval, what was expected, and the tolerance, in words."""
+    from adlab.figures import labels
+
     half = (verdict.high - verdict.low) / 2
     measured, low, high = (rounded(x, half) for x in (verdict.measured, verdict.low, verdict.high))
     sign = {"both": "", "at_most": "<= ", "at_least": ">= "}[verdict.side]
     tolerance = f"{verdict.tolerance:.3g}" if verdict.side == "both" else ""
     expected = f"{sign}{verdict.expected:.4g}"
-    return (
-        measured,
-        _between(verdict, low, high, lang),
-        f"not {expected}" if verdict.control else expected,
-        tolerance,
-    )
+    if verdict.control:
+        expected = labels.text("verdict.not", lang, expected=expected)
+    between = _between(verdict, low, high, lang)
+    cells = [_numbered(words, lang) for words in (measured, between, expected, tolerance)]
+    return cells[0], cells[1], cells[2], cells[3]
+
+
+def _numbered(words: str, lang: str) -> str:
+    """Return a text with its numbers written as the language does."""
+    from adlab.figures import labels
+
+    return labels.comma(words) if lang == "ru" else words
 
 
 def _between(verdict: Verdict, low: str, high: str, lang: str) -> str:
@@ -162,7 +171,7 @@ def _between(verdict: Verdict, low: str, high: str, lang: str) -> str:
         return labels.text("verdict.unknown", lang)
     if verdict.kind == "interval" and verdict.low == -math.inf and verdict.high == math.inf:
         return labels.text("verdict.more", lang)
-    ends = f"[{low}, {high}]"
+    ends = f"[{low}{'; ' if lang == 'ru' else ', '}{high}]"
     return labels.text("verdict.range", lang, ends=ends) if verdict.kind == "range" else ends
 
 
@@ -203,13 +212,21 @@ def print_provenance(folder: Path, about: Mapping[str, Any], state: str, screen:
         screen.print(f"{key:<9} {value}", soft_wrap=True)
 
 
-def spent(seconds: Mapping[str, Any]) -> str:
+def spent(seconds: Mapping[str, Any], lang: str = "en") -> str:
     """Return `compile 1.2 s, run 3.4 s, total 5.6 s (2 attempts)`, without what wasn't timed."""
+    from adlab.figures import labels
+
     timed = sum(seconds.get(key, 0.0) for key in ("compile", "run")) > 0
     keys = ("compile", "run", "total") if timed else ("total",)
-    said = ", ".join(f"{key} {seconds[key]:.1f} s" for key in keys if key in seconds)
-    attempts = seconds.get("attempts", 1)
-    return f"{said} ({attempts} attempts)" if attempts > 1 else said
+    told = [
+        labels.text(f"run.{key}", lang, seconds=_numbered(f"{seconds[key]:.1f}", lang))
+        for key in keys
+        if key in seconds
+    ]
+    attempts, said = seconds.get("attempts", 1), ", ".join(told)
+    return (
+        f"{said} ({labels.text('run.attempts', lang, number=attempts)})" if attempts > 1 else said
+    )
 
 
 def print_results(rows: Iterable[Sequence[str]], screen: Console) -> None:

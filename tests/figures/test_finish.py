@@ -6,7 +6,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 
 from adlab.figures import colors, panels, style
-from adlab.figures.finish import DARK, Look, comma, dark
+from adlab.figures.finish import DARK, Look, dark
+from adlab.figures.labels import comma
 
 
 def draw(title="A title"):
@@ -72,7 +73,7 @@ def test_unknown_tones_and_looks_are_refused():
         ("jax 0.10.2, v1.5, file1.2", "jax 0.10.2, v1.5, file1.2"),
         ("[0.5, 1.5]", "[0,5, 1,5]"),
         (r"5\$ at 1.5", r"5\$ at 1,5"),
-        ("1.5e-3 1.5 s", "1.5e-3 1,5 s"),
+        ("1.5e-3 1.5 s, 2.5e+17, v2.5e3", "1,5e-3 1,5 s, 2,5e+17, v2.5e3"),
     ],
 )
 def test_points_between_digits_become_commas(words, written):
