@@ -78,7 +78,8 @@ class Config(lab.ExperimentConfig):
 
 
 def needs(config):
-    return lab.Needs({"n, m": 8_000_000 * config.n * config.m, "m": 8 * config.m}, evaluations=config.n)
+    size = 8_000_000 * config.n * config.m
+    return lab.Needs({"n, m": size, "m": 8 * config.m}, evaluations=config.n)
 
 
 def run(config, progress):
