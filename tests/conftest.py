@@ -31,7 +31,8 @@ def pytest_xdist_make_scheduler(config, log):
         def _split_scope(self, nodeid):
             file, _, test = nodeid.partition("::")
             experiment = re.search(r"\[(\w+)", test)
-            return f"{file}[{experiment[1]}]" if file.endswith("test_runs.py") else file
+            apart = experiment and file.endswith("test_runs.py")
+            return f"{file}[{experiment[1]}]" if apart else file
 
     return ByFileOrExperiment(config, log)
 

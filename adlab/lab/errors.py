@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-_LONGEST = 200  # characters of a message that isn't adlab's own
+_LONGEST = 160  # characters of a message that isn't adlab's own
 
 
 class LabError(Exception):
