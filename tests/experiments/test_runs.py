@@ -91,9 +91,9 @@ def test_a_finished_run_is_not_repeated(smoke):
 
 # Their type is smaller, or paler, than a lecture hall needs.
 SMALL = {
-    "checkpoint_schedules", "computational_graph", "differentiation_schemes", "elimination_orders",
+    "computational_graph", "differentiation_schemes", "elimination_orders",
     "estimator_variance", "feed_forward", "finite_difference_error", "gpt2_memory",
-    "hessian_spectrum", "hvp_cost", "learned_steps",
+    "learned_steps",
     "linear_algebra_gradients", "mds", "noise_and_step", "rates", "trace_estimation",
     "trajectories",
 }  # fmt: skip
