@@ -94,7 +94,7 @@ SMALL = {
     "computational_graph", "differentiation_schemes", "elimination_orders",
     "estimator_variance", "feed_forward", "finite_difference_error", "gpt2_memory",
     "learned_steps",
-    "linear_algebra_gradients", "mds", "noise_and_step", "rates", "trace_estimation",
+    "linear_algebra_gradients", "mds", "noise_and_step", "rates",
     "trajectories",
 }  # fmt: skip
 
