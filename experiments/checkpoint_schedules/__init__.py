@@ -39,8 +39,8 @@ from .needs import needs as needs
 Arrays = dict[str, np.ndarray]
 Number = Annotated[int, Field(ge=2, le=2000)]
 CONSTANT = 3  # states that are alive beside the slots
-TONES = ("#D55E00", "#009E73", "#0072B2", "#56B4E9", "#CC79A7", "#E69F00", "#332288", "#808000")
-MARKERS = "sDo^vP*X"
+MARKERS = "oXDs^v*P"
+DRAWN = 3  # repeats that an interval needs at least
 
 
 class Config(lab.ExperimentConfig):
@@ -236,18 +236,27 @@ def _legend(config: Config) -> list[str]:
     ]
 
 
+def _colors(config: Config) -> list[str]:
+    """Return the schedules' colours: plain reverse mode's, the root's, shades of binomial ones."""
+    slots, olive = len(set(config.slots)), style.tone("olive")
+    weights = np.linspace(0.5, 1, slots) if slots > 1 else [1.0]
+    shades = [style.tint(olive, float(weight)) for weight in weights]
+    return [style.color("reverse_mode"), style.tone("wine"), *shades]
+
+
 def plot(data: Arrays, config: Config) -> dict[str, Figure]:
     """Draw growth with the length, memory against work and time, and what is stored when."""
     longest = int(data["lengths"][-1])
     work = 1 + data["extra"][-1] / (4 * longest)
     figures = {
         "growth": _growth(data, config),
-        "pareto": _pareto(data, config, work, "work"),
+        "pareto": _pareto(data, config, work[:, None], "work"),
         "timelines": _timelines(config, int(data["lengths"][0])),
         "moments": _moments(config, int(data["lengths"][0])),
     }
-    if f"seconds_{longest}" in data:
-        medians = np.median(data[f"seconds_{longest}"], axis=1)
+    seconds = data.get(f"seconds_{longest}")
+    if seconds is not None and seconds.shape[1] >= DRAWN:
+        medians = timing.medians(seconds)
         figures["seconds"] = _pareto(data, config, medians / medians[0], "time")
     return figures
 
@@ -257,11 +266,11 @@ def _growth(data: Arrays, config: Config) -> Figure:
     title = text("checkpoint_schedules.figure.growth")
     figure, axes = panels.grid(1, 2, title=title)
     fine = np.unique(np.geomspace(data["lengths"][0], data["lengths"][-1], 40).astype(int))
-    state = 4 * config.batch_size * config.width
+    state, colors = 4 * config.batch_size * config.width, _colors(config)
     for place, (name, (_, schedule)) in enumerate(
         zip(_legend(config), schedules(config), strict=True)
     ):
-        look = {"color": TONES[place], "zorder": 2}
+        look = {"color": colors[place], "zorder": 2}
         slots = np.array([schedule.slots(int(length)) for length in fine])
         extra = np.array([schedule.extra_forward_steps(int(length)) for length in fine])
         axes[0, 0].plot(fine, account(slots, config) / state, **look)
@@ -278,29 +287,49 @@ def _growth(data: Arrays, config: Config) -> Figure:
         ax.set(ylabel=text(f"checkpoint_schedules.figure.{label}"))
     axes[0, 0].set_yscale("log", base=2)
     axes[0, 0].yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes[0, 1].set_title(text("checkpoint_schedules.figure.measured"), fontsize=16)
+    axes[0, 1].set_title(text("checkpoint_schedules.figure.measured"), fontsize=18)
     panels.legend_below(figure, axes[0, 0], cols=3)
     return figure
 
 
 def _pareto(data: Arrays, config: Config, price: np.ndarray, kind: str) -> Figure:
-    """Draw a point per schedule for the longest chain; for work, the front of binomial ones."""
+    """Draw memory against the price of each schedule, of shape (schedules, 1 + resamples).
+
+    For the longest chain; beside work, the front of binomial schedules, and beside time, work.
+    """
     longest = int(data["lengths"][-1])
     title = "pareto" if kind == "work" else "pareto_seconds"
     figure, axes = panels.grid(title=text(f"checkpoint_schedules.figure.{title}", length=longest))
     ax, state = axes[0, 0], 4 * config.batch_size * config.width
+    memory, alone = data["bytes"][-1] / state, 1 + data["extra"][-1] / (4 * longest)
     if kind == "work":
-        held = np.arange(2, longest)
+        held = np.arange(min(config.slots), longest)
         steps = np.array([closed_form(longest, int(slots)) for slots in held])
-        work = 1 + (steps - longest + 1) / (4 * longest)
-        label = text("panel.theory")
-        ax.plot(work, account(held, config) / state, "--", color=style.THEORY, label=label)
-    for place, name in enumerate(_legend(config)):
-        ax.plot(
-            price[place], data["bytes"][-1, place] / state, MARKERS[place], color=TONES[place],
-            markersize=15, label=name,
+        work, front = 1 + (steps - longest + 1) / (4 * longest), account(held, config) / state
+        label = text("checkpoint_schedules.figure.front")
+        ax.plot(work, front, "--", color=style.THEORY, label=label)
+    else:
+        label = text("checkpoint_schedules.figure.work_alone")
+        ax.scatter(
+            alone, memory, marker="|", s=700, linewidths=3,
+            color=style.THEORY, label=label, zorder=1,
+        )  # fmt: skip
+    ends = np.array([each[0] if len(each) == 1 else timing.interval(each)[2] for each in price])
+    ends = ends if kind == "work" else np.maximum(ends, alone)
+    for place, (name, color) in enumerate(zip(_legend(config), _colors(config), strict=True)):
+        x, y = price[place, 0], memory[place]
+        ax.plot(x, y, MARKERS[place], color=color, markersize=20)
+        if price.shape[1] > 1:
+            ax.hlines(y, *timing.interval(price[place])[1:], color=color, linewidth=5)
+        ax.annotate(
+            name, (ends[place], y), xytext=(16, 3), textcoords="offset points", fontsize=20,
+            va="bottom",
+            color=style.ink(color),
         )  # fmt: skip
     ax.set_yscale("log", base=2)
+    ax.margins(x=0.05, y=0.15)
+    left, right = ax.get_xlim()
+    ax.set_xlim(left, right + 0.45 * (right - left))  # room for names
     ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     ax.set(xlabel=text(f"checkpoint_schedules.figure.{kind}"))
     ax.set(ylabel=text("checkpoint_schedules.figure.memory"))

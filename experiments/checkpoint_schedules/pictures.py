@@ -15,8 +15,8 @@ from adlab.figures.labels import text
 
 __all__ = ["caption", "movie", "states", "timeline"]
 
-EMPTY, STORED, WAITING = "#FFFFFF", "#56B4E9", "#D9D9D9"
-CURRENT, DONE = "#D55E00", "#BBBBBB"
+EMPTY, STORED, WAITING = style.tone("paper"), style.color("reverse_mode"), style.tone("pale")
+CURRENT, DONE = style.tone("vermilion"), style.tone("grey")
 
 
 def timeline(ax: Axes, stored: ArrayLike, current: ArrayLike, *, title: str = "") -> None:
@@ -30,14 +30,14 @@ def timeline(ax: Axes, stored: ArrayLike, current: ArrayLike, *, title: str = ""
     """
     stored, current = np.asarray(stored, dtype=float), np.asarray(current)
     ax.imshow(
-        stored.T, origin="lower", aspect="auto", cmap=ListedColormap([EMPTY, STORED]),
+        stored.T, origin="lower", aspect="auto", cmap=ListedColormap(["none", STORED]),
         interpolation="nearest", vmin=0, vmax=1,
     )  # fmt: skip
     size = max(2.0, min(6.0, 300 / len(current)))
     ax.plot(np.arange(len(current)), current, "o", color=CURRENT, markersize=size)
     ax.grid(visible=False)
+    ax.set_title(title, fontsize=18)
     ax.set(
-        title=title,
         xlabel=text("checkpoint_schedules.moment.action"),
         ylabel=text("checkpoint_schedules.moment.state"),
     )
@@ -60,11 +60,11 @@ def states(ax: Axes, stored: ArrayLike, current: int, left: int, *, title: str =
     for k, held in enumerate(stored):
         ring = CURRENT if k == current else DONE if k >= left else style.THEORY
         fill = STORED if held else WAITING if k < left else EMPTY
-        width = 4.0 if k == current else 1.5
+        width = 6.0 if k == current else 1.5
         ax.add_patch(Circle((k, 0), 0.36, facecolor=fill, edgecolor=ring, linewidth=width))
     ax.plot([-0.4, len(stored) - 0.6], [0, 0], color=DONE, linewidth=1.5, zorder=0)
     ax.set(xlim=(-0.7, len(stored) - 0.3), ylim=(-0.8, 0.8), aspect="equal")
-    ax.set_title(title, loc="left", fontsize=16)
+    ax.set_title(title, loc="left", fontsize=18)
 
 
 def movie(stored: ArrayLike, current: ArrayLike, left: ArrayLike, *, fps: int = 4) -> Movie:

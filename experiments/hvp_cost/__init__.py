@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal, get_args
 
 import jax
@@ -41,9 +41,8 @@ PROGRAMS = ("loss", "gradient", *PRODUCTS)
 FAMILIES = ("mlp", "resnet")
 CLASSES = 10
 EVALUATIONS, GRADIENTS, MEMORY = 10.0, 3.0, 4.0  # what a product may cost at most
-TONES = dict(
-    zip(PROGRAMS, ("#222222", "#0072B2", "#D55E00", "#E69F00", "#009E73", "#CC79A7"), strict=True)
-)
+DRAWN = 3  # repeats that an interval needs at least
+PRODUCT = style.tone("wine")  # of all products; the gradient has its own colour
 
 
 Width = Annotated[int, Field(ge=CLASSES - 1)]  # what holds the means of so many classes
@@ -196,20 +195,24 @@ def _slopes(data: Arrays, work: np.ndarray) -> np.ndarray:
     return np.array(slopes)
 
 
-def plot(data: Arrays, config: Config) -> dict[str, Figure]:
+def plot(data: Arrays, config: Config, *, verdicts: Sequence[Verdict] = ()) -> dict[str, Figure]:
     """Draw the work of all programs on all networks, their memory, and their times if given.
 
     Times are arrays `seconds_<family>_<width>` of shape (6, repeats) in `data`.
     """
-    work = {
-        "written": data["written"] / data["written"][:, :1],
-        "flops": data["flops"] / data["flops"][:, :1],
-    }
-    figures = {"work": _rows(data, work, "evaluations", config), "memory": _memories(data)}
+    title = lab.heading(
+        "hvp_cost.figure.evaluations_title", verdicts, "hvp_cost.claim.evaluations",
+        "hvp_cost.claim.control_dense",
+    )  # fmt: skip
+    work = np.stack([data["flops"] / data["flops"][:, :1]] * 2, axis=-1)  # counts don't scatter
+    figures = {"work": _rows(data, work, "evaluations", title, config)}
+    title = lab.heading("hvp_cost.figure.memory", verdicts, "hvp_cost.claim.memory")
+    figures["memory"] = _memories(data, title)
     names = [f"seconds_{f}_{w}" for f, w in zip(data["family"], data["width"], strict=True)]
-    if all(name in data for name in names):
-        medians = np.stack([np.median(data[name], axis=1) for name in names])
-        figures["seconds"] = _rows(data, {"seconds": medians / medians[:, :1]}, "times")
+    if all(name in data and data[name].shape[1] >= DRAWN for name in names):
+        medians = np.stack([timing.medians(data[name]) for name in names])
+        ratios = medians / medians[:, :1]
+        figures["seconds"] = _rows(data, ratios, "times", text("hvp_cost.figure.times_title"))
     return figures
 
 
@@ -220,70 +223,82 @@ def _families(data: Arrays) -> list[tuple[str, np.ndarray]]:
 
 
 def _rows(
-    data: Arrays, ratios: dict[str, np.ndarray], axis: str, config: Config | None = None
+    data: Arrays, ratios: np.ndarray, axis: str, title: str, config: Config | None = None
 ) -> Figure:
-    """Draw ratios of shape (networks, 6) in a row per program; theory too where there is a config.
+    """Draw ratios (networks, 6, 1 + resamples) in rows; theory too where there is a config.
 
     The networks of a family lie below one another, the largest last.
     """
     families = _families(data)
-    figure, axes = panels.grid(1, len(families), title=text(f"hvp_cost.figure.{axis}_title"))
-    names = [text(f"hvp_cost.program.{name}") for name in PROGRAMS[1:]]
-    right = 1.05 * max(EVALUATIONS, *(values.max() for values in ratios.values()))
+    figure, axes = panels.grid(1, len(families), title=title)
+    names = [text(f"hvp_cost.program.{name}").replace(" ", "\n", 1) for name in PROGRAMS[1:]]
+    high = max(EVALUATIONS, *(timing.interval(each)[2] for row in ratios for each in row))
     for column, (family, places) in enumerate(families):
         ax = axes[0, column]
-        _dots(ax, {kind: values[places, 1:] for kind, values in ratios.items()})
+        _dots(ax, ratios[places, 1:], axis)
         if config and family == "mlp":
             expected, rows = closed_form(config, int(data["width"][places[-1]]))[1:], np.arange(5)
             label = text("hvp_cost.figure.closed_form")
-            ax.vlines(expected, rows - 0.4, rows + 0.4, style.THEORY, label=label, zorder=1)
-        low, high = (f"{data['parameters'][k]:,}".replace(",", r"\,") for k in places[[0, -1]])
-        title = text(f"hvp_cost.figure.{family}")
-        size = text("hvp_cost.figure.range", low=low, high=high) if low != high else f"${low}$"
-        ax.set_title(text("hvp_cost.figure.sizes", family=title, size=size))
+            ax.vlines(expected, rows - 0.4, rows + 0.4, style.THEORY, lw=3, label=label, zorder=4)
+        ends = (f"{data['parameters'][k]:,}".replace(",", r"\,") for k in places[[0, -1]])
+        low, last = ends
+        size = text("hvp_cost.figure.range", low=low, high=last) if low != last else f"${low}$"
+        name = text(f"hvp_cost.figure.{family}")
+        ax.set_title(text("hvp_cost.figure.sizes", family=name, size=size), fontsize=19)
         ax.set_yticks(np.arange(len(names)), names if column == 0 else [""] * len(names))
-        ax.set_xlim(0, right)
+        ax.set_xlim(0, 1.1 * high)
+        ax.set_xticks(np.arange(0, 1.1 * high, 5))
         ax.set_xlabel(text(f"hvp_cost.figure.{axis}"))
-    panels.legend_below(figure, axes[0, 0], cols=4)
+    panels.legend_below(figure, axes[0, 0], cols=3)
     return figure
 
 
-def _dots(ax: Axes, ratios: dict[str, np.ndarray]) -> None:
-    """Draw ratios of shape (networks, programs), and the bound."""
-    for kind, values in ratios.items():
-        offsets = np.linspace(-0.25, 0.25, len(values)) if len(values) > 1 else np.zeros(1)
-        fill = "none" if kind == "written" else "full"
-        for row, name in enumerate(PROGRAMS[1:]):
-            label = text(f"hvp_cost.figure.{kind}") if row == 0 else "_nolegend_"
-            ax.plot(
-                values[:, row], row + offsets, "o", color=TONES[name], fillstyle=fill, label=label
-            )
+def _dots(ax: Axes, ratios: np.ndarray, kind: str) -> None:
+    """Draw ratios (networks, programs, 1 + resamples) with their intervals, and the bound.
+
+    Bars reach to the largest, which is written in them.
+    """
+    count = len(ratios)
+    offsets = np.linspace(-0.22, 0.22, count) if count > 1 else np.zeros(1)
+    for row in range(ratios.shape[1]):
+        color = PRODUCT if row else style.color("reverse_mode")
+        middle, low, high = np.transpose([timing.interval(each) for each in ratios[:, row]])
+        ax.barh(row, middle.max(), height=0.7, color=color, alpha=0.25, lw=0)
+        ax.errorbar(
+            middle, row + offsets, xerr=[middle - low, high - middle], fmt="o", color=color,
+            capsize=4, label=text(f"hvp_cost.figure.dot_{kind}") if row == 1 else "_nolegend_",
+        )  # fmt: skip
+        ax.text(
+            0.12, row, f"{middle.max():.1f}", va="center", fontsize=20,
+            color=style.ink(color, style.tint(color, 0.25)),
+        )  # fmt: skip
     bound = text("hvp_cost.figure.bound")
     ax.axvline(EVALUATIONS, color=style.THEORY, linestyle="--", label=bound)
     ax.set_ylim(len(PROGRAMS) - 1.5, -0.5)
     ax.grid(visible=False, axis="y")
 
 
-def _memories(data: Arrays) -> Figure:
+def _memories(data: Arrays, title: str) -> Figure:
+    """Draw the gradient's memory, that of products between the least and the most, and n^2."""
     families = _families(data)
-    figure, axes = panels.grid(1, len(families), title=text("hvp_cost.figure.memory"))
+    figure, axes = panels.grid(1, len(families), title=title)
     for ax, (family, places) in zip(axes[0], families, strict=True):
         n, mebi = data["parameters"][places].astype(float), data["bytes"][places] / 2**20
-        curves = [
-            panels.Curve(
-                n / 1000, mebi[:, k + 1], text(f"hvp_cost.program.{name}"), name, color=TONES[name]
-            )
-            for k, name in enumerate(PROGRAMS[1:])
-        ]
+        products = mebi[:, 2:]
+        label = text("hvp_cost.figure.products")
+        ax.fill_between(n / 1000, products.min(axis=1), products.max(axis=1), color=PRODUCT,
+                        alpha=0.25, lw=0)  # fmt: skip
+        for k, edge in enumerate((products.max(axis=1), products.min(axis=1))):
+            ax.plot(n / 1000, edge, "X-", color=PRODUCT, label="_nolegend_" if k else label)
+        label = text("hvp_cost.program.gradient")
+        ax.plot(n / 1000, mebi[:, 1], "o-", color=style.color("reverse_mode"), lw=5, label=label)
         ends = np.array([n.min() / 1.2, n.max() * 1.2])  # a line at a single size, too
         label = text("hvp_cost.figure.hessian")
         hessian = panels.Curve(ends / 1000, 4 * ends**2 / 2**20, label)
         panels.convergence(
-            ax, curves, references=[hessian], xlabel=text("hvp_cost.figure.parameters"),
-            ylabel=text("hvp_cost.figure.mebibytes"), title=text(f"hvp_cost.figure.{family}"),
-            legend="",
+            ax, [], references=[hessian], xlabel=text("hvp_cost.figure.parameters"),
+            ylabel=text("hvp_cost.figure.mebibytes") if ax is axes[0, 0] else "",
+            title=text(f"hvp_cost.figure.{family}"), legend="",
         )  # fmt: skip
-        for line, width in zip(ax.lines, (2, 7, 5, 3, 2), strict=False):
-            line.set(linewidth=width, marker="o", markersize=5 + width)  # equal ones show below
     panels.legend_below(figure, axes[0, 0], cols=3)
     return figure

@@ -121,3 +121,20 @@ def test_times_are_drawn_where_they_are_given_as_ratios_of_medians(job):
         figure = job.module.plot(data, job.config)["seconds"]
     points = [line.get_xdata()[0] for line in figure.axes[0].lines]
     np.testing.assert_allclose(points, [1, 1.5, 2.5])
+    with style.context():
+        data["seconds_256"] = data["seconds_256"][:, :2]
+        assert "seconds" not in job.module.plot(data, job.config)
+
+
+def test_times_have_their_interval_and_stand_beside_work_alone(job):
+    data = measured()
+    data["seconds_256"] = np.outer([2.0, 3.0, 5.0], [1.0, 1.0, 1.0, 1.0])
+    data["seconds_256"][2] = [4.0, 5.0, 5.0, 6.0]
+    with style.context():
+        ax = job.module.plot(data, job.config)["seconds"].axes[0]
+    ticks, *intervals = ax.collections
+    work = 1 + data["extra"][-1] / (4 * 256)
+    np.testing.assert_allclose(ticks.get_offsets()[:, 0], work)
+    ends = [interval.get_segments()[0][:, 0] for interval in intervals]
+    np.testing.assert_allclose(ends[:2], [[1, 1], [1.5, 1.5]])
+    assert 2 <= ends[2][0] < 2.5 < ends[2][1] <= 3

@@ -9,6 +9,7 @@ import pytest
 
 from adlab import lab
 from adlab.figures import style
+from adlab.figures.labels import text
 from adlab.lab import config as configs
 
 ROOT = Path(__file__).parents[2]
@@ -150,3 +151,27 @@ def test_times_are_drawn_where_they_are_given_as_ratios(job):
         figure = job.module.plot(measured(**timed(spread=0.0)), job.config)["seconds"]
     drawn = np.stack([line.get_ydata() for line in figure.axes[0].lines[:4]], axis=1)
     np.testing.assert_allclose(drawn, CALLS * [1, 1, 2.6, 2.7])
+
+
+def test_two_repeats_are_too_few_for_a_picture_of_times(job):
+    few = {name: array[:, :2] for name, array in timed().items()}
+    with style.context():
+        assert set(job.module.plot(measured(**few), job.config)) == {"operations"}
+
+
+def test_titles_assert_what_holds_and_ask_otherwise(job):
+    good = measured(**timed())
+    dear = good | {"operations": good["operations"] * [1, 1, 1, 3, 1]}  # 8.1 values, not 5
+    slow = good | timed(method=3, factor=D)  # reverse mode's time grows, its operations don't
+    with style.context():
+        found = [titles(job, data) for data in (good, dear, slow)]
+        asserted, asked = (
+            [text(f"gradient_cost.figure.{kind}_title{end}") for kind in ("operations", "time")]
+            for end in ("", "_asked")
+        )
+    assert found == [asserted, [asked[0], asserted[1]], [asserted[0], asked[1]]]
+
+
+def titles(job, data):
+    figures = job.module.plot(data, job.config, verdicts=job.module.verdicts(data, job.config))
+    return [figure.get_suptitle() for figure in figures.values()]

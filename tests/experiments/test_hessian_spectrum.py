@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from adlab import data, lab
+from adlab.figures import style
+from adlab.figures.labels import text
 from adlab.lab import config as configs
 from adlab.lab import store
 
@@ -143,3 +145,27 @@ def test_colour_images_and_batches_go_through_and_the_table_has_a_row_per_spectr
     assert [(row["training"], row["step"]) for row in rows] == [(0, 0), (0, 2)]
     assert all(row["lambda_min"] < 0 < row["lambda_max"] for row in rows)
     assert all(np.isfinite(row["loss"]) for row in rows)
+
+
+def test_densities_are_in_units_of_lambda_max_and_titles_follow_the_verdicts(job):
+    extremes = scattered([[START, GONE]] * 3)
+    arrays = spectra(extremes)
+    stays = spectra(scattered([[START, (-4.0, 16.0)]] * 3))
+    one = job.config.model_copy(update={"norms": ("batch",), "steps": (0, 280)})
+    with style.context():
+        drawn, asked = (
+            job.module.plot(each, one, verdicts=job.module.verdicts(each, one))
+            for each in (arrays, stays)
+        )
+        for figure, name in ((drawn, "densities"), (drawn, "training")):
+            assert figure[name].get_suptitle() == text(f"hessian_spectrum.figure.{name}")
+            words = text(f"hessian_spectrum.figure.{name}_asked")
+            assert asked[name].get_suptitle() == words
+    for ax in drawn["densities"].axes:
+        grid, density = ax.lines[0].get_data()
+        top = grid[grid > 0.5][np.argmax(density[grid > 0.5])]
+        assert top == pytest.approx(1.0, abs=2e-3)  # 16 and 0.5, each of its own training
+        assert np.trapezoid(density, grid) == pytest.approx(1.0, abs=1e-3)
+    before = drawn["densities"].axes[0].lines[0].get_data()
+    low = before[0][before[0] < -0.1][np.argmax(before[1][before[0] < -0.1])]
+    assert low == pytest.approx(-5 / 16, abs=2e-3)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from adlab.figures import style
+from adlab.figures.labels import text
 from adlab.lab import config as configs
 
 ROOT = Path(__file__).parents[2]
@@ -116,3 +117,31 @@ def test_times_are_drawn_where_they_are_given_as_ratios_of_medians(job):
     for ax in figures["seconds"].axes:
         drawn = [line.get_xdata() for line in ax.lines if line.get_marker() == "o"]
         np.testing.assert_allclose(drawn, np.tile([[3], [7], [7], [7], [5]], 2))
+
+
+def test_times_have_intervals_and_two_repeats_are_too_few_for_them(job):
+    data = measured()
+    times = {
+        f"seconds_{family}_{width}": np.outer([1, 3, 7, 7, 7, 5], [1.0, 1.0, 1.2])
+        for family, width in zip(data["family"], data["width"], strict=True)
+    }
+    next(iter(times.values()))[2] = [6.0, 7.0, 9.0]
+    with style.context():
+        figure = job.module.plot(data | times, job.config)["seconds"]
+        few = {name: array[:, :2] for name, array in times.items()}
+        assert "seconds" not in job.module.plot(data | few, job.config)
+    bars = [line for c in figure.axes[0].collections for line in c.get_segments()]
+    lengths = [bar[1, 0] - bar[0, 0] for bar in bars if len(bar) == 2]
+    assert max(lengths) > 1  # one program's times scatter apart from the loss's
+
+
+def test_the_title_asks_where_a_product_is_too_dear(job):
+    found = {}
+    for name, bad in {"good": {}, "dear": BAD["linearized"], "large": BAD["memory"]}.items():
+        data = measured() | bad
+        with style.context():
+            verdicts = job.module.verdicts(data, job.config)
+            figures = job.module.plot(data, job.config, verdicts=verdicts)
+            asked = [text(f"hvp_cost.figure.{k}_asked") for k in ("evaluations_title", "memory")]
+        found[name] = [f.get_suptitle() in asked for f in figures.values()]
+    assert found == {"good": [False, False], "dear": [True, False], "large": [False, True]}

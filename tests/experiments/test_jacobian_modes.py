@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from adlab.figures import style
+from adlab.figures.labels import text
 from adlab.lab import config as configs
 
 ROOT = Path(__file__).parents[2]
@@ -122,3 +123,44 @@ def test_times_are_drawn_where_they_are_given(job):
         figure = job.module.plot(measured(**timed(spread=0.0)), job.config)["seconds"]
     drawn = np.stack([line.get_ydata() for line in figure.axes[0].lines[:3]], axis=1)
     np.testing.assert_allclose(drawn, 1e-10 * measured()["flops"])
+
+
+def test_two_repeats_are_too_few_for_a_picture_of_times(job):
+    few = {name: array[:, :2] for name, array in timed().items()}
+    with style.context():
+        assert set(job.module.plot(measured(**few), job.config)) == {"work"}
+
+
+def test_titles_and_winners_are_told_where_that_holds_for_operations_and_times_apart(job):
+    good = measured(**timed())
+    with style.context():
+        found = {
+            name: told(job, data)
+            for name, data in {
+                "both": good, "operations": good | timed(reverse=9.0),
+                "times": good | BAD["crossing"],
+            }.items()
+        }  # fmt: skip
+        ends = {True: "", False: "_asked"}
+        wanted = {
+            name: [
+                {
+                    text(f"jacobian_modes.figure.{what}{ends[holds]}")
+                    for what in (f"{axis}_title", "forward_wins", "reverse_wins")
+                }
+                for axis, holds in zip(("work", "seconds"), both, strict=True)
+            ]
+            for name, both in {
+                "both": (True, True), "operations": (True, False), "times": (False, True),
+            }.items()
+        }  # fmt: skip
+    for name, words in wanted.items():
+        for some, all_ in zip(words, found[name], strict=True):
+            assert some <= all_, name
+
+
+def told(job, data):
+    """All that stands in each figure's title and panel."""
+    verdicts = job.module.verdicts(data, job.config)
+    figures = job.module.plot(data, job.config, verdicts=verdicts).values()
+    return [{f.get_suptitle(), *(t.get_text() for t in f.axes[0].texts)} for f in figures]

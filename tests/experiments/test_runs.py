@@ -143,7 +143,6 @@ def test_a_finished_run_is_not_repeated(smoke):
 
 # Their type is smaller, or paler, than a lecture hall needs.
 SMALL = {
-    "checkpoint_schedules",
     "computational_graph",
     "differentiation_schemes",
     "elimination_orders",
@@ -151,12 +150,9 @@ SMALL = {
     "feed_forward",
     "finite_difference_error",
     "gpt2_memory",
-    "hessian_spectrum",
-    "hvp_cost",
     "learned_steps",
     "noise_and_step",
     "rates",
-    "trace_estimation",
 }
 
 
