@@ -313,7 +313,7 @@ def _results(command: Results) -> int:
     if not runs:
         print(f"no results in {command.results}")
         return 0
-    states = {run: results.currency(run).partition(":")[0].partition(",")[0] for run in runs}
+    states = {run: results.brief(run) for run in runs}
     report.print_results(listing.table(states), screen)
     return 0
 

@@ -8,9 +8,11 @@ language there. Whoever writes in a run's folder holds its key.
 
 from __future__ import annotations
 
-import tempfile
+import contextlib
+import fcntl
+import os
 import traceback
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -156,25 +158,39 @@ def draw_elsewhere(job: configs.Job, folder: Path, out: Path, wanted: Wanted) ->
       UsageError: `out` can't be written.
     """
     data, note, written = arrays(folder), _note(folder), []
+    with _building(out) as building:
+        try:
+            for lang in wanted.languages:
+                with start.precision(job.config.x64):
+                    _figures(job, data, building, lang, note, wanted.formats)
+                    if wanted.movies:
+                        _movies(job, data, building, lang, wanted.movies)
+                written += _move(building, place(out, lang))
+        except (LabError, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            raise LabError(f"{job.name}: {experiment.failure(error, job.sources)}") from error
+    return written
+
+
+@contextlib.contextmanager
+def _building(out: Path) -> Iterator[Path]:
+    """Make a folder in `out` to draw in, for one process at a time, and remove it in the end."""
     try:
         out.mkdir(parents=True, exist_ok=True)
-        building = Path(tempfile.mkdtemp(prefix=store.FIGURES_NEW, dir=out))
+        held = os.open(out, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
         raise UsageError(f"cannot write {out}: {error.strerror}") from None
     try:
-        for lang in wanted.languages:
-            with start.precision(job.config.x64):
-                _figures(job, data, building, lang, note, wanted.formats)
-                if wanted.movies:
-                    _movies(job, data, building, lang, wanted.movies)
-            written += _move(building, place(out, lang))
-    except (LabError, KeyboardInterrupt):
-        raise
-    except BaseException as error:
-        raise LabError(f"{job.name}: {experiment.failure(error, job.sources)}") from error
+        fcntl.flock(held, fcntl.LOCK_EX)  # another plot's, that one waits for
+        try:
+            yield _fresh(out)
+        except OSError as error:
+            raise UsageError(f"cannot write {out}: {error.strerror}") from None
+        finally:
+            files.remove(out / store.FIGURES_NEW)
     finally:
-        files.remove(building)
-    return written
+        os.close(held)
 
 
 def nothing_moves(job: configs.Job) -> str | None:

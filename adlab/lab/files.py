@@ -75,7 +75,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
       LabError: the file is missing or damaged.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             if len(set(archive.files)) < len(archive.files):
                 raise ValueError("it holds an array twice")
             return {key: archive[key] for key in archive.files}

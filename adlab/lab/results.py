@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from adlab.lab import config as configs
-from adlab.lab import derived, experiment, integrity, listing, provenance, records, store, toml
-from adlab.lab.errors import LabError, UsageError, brief, nearest
+from adlab.lab import (
+    derived,
+    errors,
+    experiment,
+    integrity,
+    listing,
+    provenance,
+    records,
+    store,
+    toml,
+)
+from adlab.lab.errors import LabError, UsageError, nearest
 from adlab.lab.report import Verdicts
 from adlab.lab.verdict import Verdict, render
 
@@ -88,6 +99,12 @@ def currency(folder: Path, experiments: Path | None = None) -> str:
     return "stale: sources or versions changed since"
 
 
+def brief(folder: Path) -> str:
+    """Return the state of a run in a word or two."""
+    said = currency(folder)
+    return "to be drawn again" if said.startswith("current,") else re.split("[;:]", said)[0]
+
+
 def figures(folder: Path, langs: Collection[str] | None = None) -> list[Path]:
     """Return the files of a run's figures, of those in some languages where these are given."""
     return [
@@ -141,7 +158,8 @@ def reopen(
         checkout = experiment.installed()
         where = experiments or (checkout / "experiments" if checkout else "what is installed")
         raise LabError(
-            f"no experiment '{brief(name, 60)}' in {brief(where)}: name the folder that has it, "
+            f"no experiment '{errors.brief(name, 60)}' in {errors.brief(where)}: name the folder "
+            "that has it, "
             "--experiments DIR; its code will be run"
         )
     beside = [] if experiments is None else [experiments.absolute().parent]

@@ -160,6 +160,7 @@ def _found(
 ) -> Result:
     """Return the finished run; make again what is missing, damaged or of older code."""
     folder, problems = place.final, []
+    store.tidy(place)
     if _needs(derived.lacking(folder, stamp["derived"], langs)):
         with store.hold(place, "plot"):
             wanted = derived.lacking(folder, stamp["derived"], langs)  # after waiting

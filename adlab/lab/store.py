@@ -54,6 +54,7 @@ __all__ = [
     "remove",
     "same_data",
     "state",
+    "tidy",
     "write_arrays",
     "write_json",
     "write_text",
@@ -248,6 +249,19 @@ def recover(place: Place) -> None:
     if place.final.exists():
         remove(place.retired)
         remove(place.final / "stages")
+
+
+def tidy(place: Place) -> None:
+    """Remove what a killed process left about a finished run, unless another one is at work."""
+    left = [place.final / "stages", place.final / FIGURES_NEW, place.retired, _lock(place)]
+    if not any(path.exists() for path in left):
+        return
+    with contextlib.suppress(OSError):
+        file = _locked(_lock(place), "plot")
+        if file is not None:
+            with file:
+                for path in left:
+                    remove(path)
 
 
 def _whole(folder: Path) -> bool:

@@ -52,7 +52,7 @@ def drawn(smoke, job, tmp_path_factory):
             return job.module.plot(data, job.config)
 
     figures, folder = {lang: plot(lang) for lang in ("en", "ru")}, tmp_path_factory.mktemp("drawn")
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, style.context("en", note="smoke"):
         patch.setattr(style, "FORMATS", ("svg",))  # the other files say nothing more here
         for name, figure in figures["en"].items():
             style.save(figure, folder / name)

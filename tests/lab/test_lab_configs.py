@@ -270,8 +270,8 @@ def test_overrides_reach_into_what_the_file_leaves_out():
 def test_flat_flags_take_the_shape_of_their_fields():
     class Shaped(config.ExperimentConfig):
         pairs: tuple[tuple[int, int], ...] = ()
-        words: list[str] = []
-        flags: list[bool] = []
+        words: tuple[str, ...] = ()
+        flags: tuple[bool, ...] = ()
         limit: float | None = None
 
     argv = shlex.split("--pairs 4 2 8 2 --words --flags --limit None --other")
