@@ -9,8 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from adlab.lab import config as configs
-from adlab.lab import derived, experiment, integrity, listing, provenance, records, store, toml
-from adlab.lab.errors import LabError, UsageError, brief, nearest
+from adlab.lab import (
+    derived,
+    errors,
+    experiment,
+    integrity,
+    listing,
+    provenance,
+    records,
+    store,
+    toml,
+)
+from adlab.lab.errors import LabError, UsageError, nearest
 from adlab.lab.report import Verdicts
 from adlab.lab.verdict import Verdict, render
 
@@ -148,7 +158,8 @@ def reopen(
         checkout = experiment.installed()
         where = experiments or (checkout / "experiments" if checkout else "what is installed")
         raise LabError(
-            f"no experiment '{brief(name, 60)}' in {brief(where)}: name the folder that has it, "
+            f"no experiment '{errors.brief(name, 60)}' in {errors.brief(where)}: name the folder "
+            "that has it, "
             "--experiments DIR; its code will be run"
         )
     beside = [] if experiments is None else [experiments.absolute().parent]

@@ -325,5 +325,7 @@ def test_messages_of_others_are_cut_and_never_fail():
     own = "its code: ZeroDivisionError: division by zero"
     with pytest.raises(LabError, match=own), boundary.foreign("its code"):
         print(1 / 0)
+    with pytest.raises(LabError, match="its code: SystemExit: 0"), boundary.foreign("its code"):
+        raise SystemExit(0)
     with pytest.raises(KeyboardInterrupt), boundary.foreign("its code"):
         raise KeyboardInterrupt

@@ -267,6 +267,20 @@ def test_overrides_reach_into_what_the_file_leaves_out():
     assert job.config.seeds == (5,)
 
 
+def test_flat_flags_take_the_shape_of_their_fields():
+    class Shaped(config.ExperimentConfig):
+        pairs: tuple[tuple[int, int], ...] = ()
+        words: tuple[str, ...] = ()
+        flags: tuple[bool, ...] = ()
+        limit: float | None = None
+
+    argv = shlex.split("--pairs 4 2 8 2 --words --flags --limit None --other")
+    found = overrides.shaped(overrides.parse_flags(argv), Shaped)
+    assert found == {
+        "pairs": [[4, 2], [8, 2]], "words": [], "flags": True, "limit": None, "other": True,
+    }  # fmt: skip
+
+
 @pytest.mark.usefixtures("methods")
 def test_switching_the_kind_drops_the_old_parameters():
     changes = {"problem.dim": 9, "problem.kind": "rosenbrock", "estimators.0.kind": "reverse_mode"}
