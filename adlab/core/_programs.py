@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, TypeVar, cast
@@ -10,7 +11,7 @@ import jax
 import numpy as np
 from jax.extend import core as jex
 
-from adlab.core import checks, jaxprs
+from adlab.core import calls, checks, jaxprs
 from adlab.core.types import PyTree
 
 __all__ = ["as_program", "one_program"]
@@ -37,20 +38,27 @@ def one_program(*static: int) -> Callable[[_Function], _Function]:
     return decorate
 
 
-def as_program(compute: Callable[[], PyTree], x: PyTree) -> PyTree:
-    """Return what `compute` gives; outside of a trace, as one program.
+def as_program(compute: Callable[[Any], PyTree], fun: Any, x: PyTree) -> PyTree:
+    """Return compute(fun); outside of a trace, as one program.
 
-    `compute` is called each time, since a user's function in it may read what has changed. What it
+    `compute` is called each time, since the user's function may read what has changed. What it
     computes is compiled once: a program of the same operations, on arrays of the same shapes,
     serves again. Nothing of the user's is kept with it.
 
     Args:
-      compute: of no arguments; what it closes over may be traced.
+      compute: what it closes over may be traced.
+      fun: a `Bound` function, whose arrays and constants are data of the program; or any other.
       x: what is differentiated, in whose trace `compute` may be.
     """
     if checks.in_trace(x):
-        return compute()
-    program, shapes = jax.make_jaxpr(compute, return_shape=True)()
+        return compute(fun)
+    data, rebuilt = _data(fun)
+    try:
+        traced = jax.make_jaxpr(lambda data: compute(rebuilt(data)), return_shape=True)(data)
+    except jax.errors.JAXTypeError:  # a function may branch on its constants
+        data = []
+        traced = jax.make_jaxpr(lambda _: compute(fun), return_shape=True)(data)
+    program, shapes = traced
     run, key = None, _signature(program.jaxpr)
     if key is not None and (run := _KEPT.pop(key, None)):
         _KEPT[key] = run  # used last
@@ -60,7 +68,33 @@ def as_program(compute: Callable[[], PyTree], x: PyTree) -> PyTree:
             _KEPT[key] = run
             if len(_KEPT) > _MOST:
                 _KEPT.popitem(last=False)
-    return jax.tree.unflatten(jax.tree.structure(shapes), run(*program.consts))
+    return jax.tree.unflatten(jax.tree.structure(shapes), run(*program.consts, *data))
+
+
+def _data(fun: Any) -> tuple[list[Any], Callable[[list[Any]], Any]]:
+    """Return the arrays of a function's arguments, its constants, and how to put them back.
+
+    Python's numbers among its arguments stay: a function may well branch on those.
+    """
+    if not isinstance(fun, calls.Bound):
+        return [], lambda _: fun
+    leaves, tree = jax.tree.flatten(((fun.args, fun.kwargs), fun.fun))
+    given = len(jax.tree.leaves((fun.args, fun.kwargs)))
+    arrays = jax.Array | np.ndarray | np.generic
+    places = [
+        k
+        for k, leaf in enumerate(leaves)
+        if isinstance(leaf, arrays) or (k >= given and type(leaf) is float)
+    ]
+
+    def rebuilt(data: list[Any]) -> calls.Bound:
+        filled = list(leaves)
+        for place, value in zip(places, data, strict=True):
+            filled[place] = value
+        (args, kwargs), function = jax.tree.unflatten(tree, filled)
+        return dataclasses.replace(fun, fun=function, args=args, kwargs=kwargs)
+
+    return [leaves[place] for place in places], rebuilt
 
 
 class _Own(Exception):

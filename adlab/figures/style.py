@@ -63,7 +63,7 @@ _SPARE_TONES = ("indigo", "wine", "brown", "olive")
 _SPARE_MARKERS = ("X", "*", "h", "<", ">")
 
 _NOTE = contextvars.ContextVar("note", default="")
-_NOTE_HEIGHT = 0.03  # of the figure, kept free below for the note
+_NOTE_HEIGHT = 0.04  # of the figure, kept free below for the note
 
 _RC: Any = {
     "figure.figsize": SLIDE,
@@ -197,7 +197,7 @@ def _write_note(figure: Figure, note: str) -> None:
     engine = figure.get_layout_engine()
     if isinstance(engine, ConstrainedLayoutEngine):
         engine.set(rect=(0, _NOTE_HEIGHT, 1, 1 - _NOTE_HEIGHT))
-    figure.text(0.995, 0.004, note, ha="right", va="bottom", fontsize=14, color=tone("muted"))
+    figure.text(0.995, 0.004, note, ha="right", va="bottom", fontsize=18, color=tone("muted"))
 
 
 def _look(method: str) -> tuple[str, str]:

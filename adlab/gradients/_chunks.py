@@ -41,7 +41,7 @@ def over_coordinates(slope: Callable[[Array], Array], x: PyTree, chunk: int) -> 
         slopes = jax.lax.map(slope, indices, batch_size=chunk if chunk > 1 else None)
         return trees.unravel(slopes, trees.probe_like(x))
 
-    return as_program(every, x)
+    return as_program(lambda _: every(), None, x)
 
 
 def _automatic(fun: Callable[[PyTree], Any], x: PyTree) -> int:

@@ -127,7 +127,9 @@ def sample(fun: ValueFn, x: PyTree, chunk_size: ChunkSize) -> tuple[jax.Array, A
     """
     fixed = jax.lax.stop_gradient(x)
     with searching():
-        found: tuple[jax.Array, Array] = as_program(lambda: _values(fun, fixed, chunk_size), x)
+        found: tuple[jax.Array, Array] = as_program(
+            lambda fun: _values(fun, fixed, chunk_size), fun, x
+        )
     return found
 
 

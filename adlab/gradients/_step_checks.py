@@ -150,7 +150,9 @@ def _sampled(
 
     with searching():
         scales = np.asarray(lengths, trees.common_dtype(x))
-        values = as_program(lambda: _values(fun, x, directions, scales, index, ends, chunk_size), x)
+        values = as_program(
+            lambda fun: _values(fun, x, directions, scales, index, ends, chunk_size), fun, x
+        )
     found = np.asarray(values, np.float64).reshape(len(directions), 2, len(widths))
     return widths, found[:, 0], found[:, 1]
 

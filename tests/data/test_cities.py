@@ -112,7 +112,7 @@ def test_what_is_no_place_is_refused(point, message):
 
 def test_without_geographiclib_the_message_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "geographiclib.geodesic", None)
-    with pytest.raises(ImportError, match=r"pip install 'adlab\[data\]'"):
+    with pytest.raises(ImportError, match=r"pip install -e '\.\[data\]' in adlab's folder"):
         geodesic(0.0, 0.0, 1.0, 1.0)
 
 

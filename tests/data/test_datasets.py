@@ -60,7 +60,7 @@ def test_without_scikit_learn_the_extra_is_named(monkeypatch):
         return real(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", missing)
-    with pytest.raises(ImportError, match=r"pip install 'adlab\[data\]'"):
+    with pytest.raises(ImportError, match=r"pip install -e '\.\[data\]' in adlab's folder"):
         data.digits()
 
 

@@ -101,7 +101,7 @@ def test_a_float64_value_at_float32_points_is_not_rounded():
 def test_a_float64_function_in_32_bit_mode_is_an_error_that_names_the_flag(vectorized):
     fun = from_host(lambda x: np.sum(x.astype(np.float64), axis=-1), vectorized=vectorized)
     for call in (lambda: fun(X), lambda: two_point(fun)(X, key=KEY).block_until_ready()):
-        with pytest.raises(Exception, match=r"returned float64.*adlab --x64"):
+        with pytest.raises(Exception, match=r"returned float64.*jax_enable_x64.*adlab run --x64"):
             call()
 
 

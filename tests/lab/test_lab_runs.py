@@ -375,7 +375,7 @@ def test_the_language_is_not_part_of_the_run(checkout, capsys):
     shown = capsys.readouterr().out
     assert "утверждение" in shown
     assert "верно" in shown
-    assert "already done" in shown
+    assert "уже посчитано" in shown
     english, russian = (checkout.result / "figures" / name for name in ("", "ru"))
     assert {p.name for p in russian.iterdir()} == {"decay.svg", "decay.pdf", "decay.png"}
     assert {p.name for p in english.iterdir()} == {"decay.svg", "decay.pdf", "decay.png", "ru"}
@@ -721,7 +721,7 @@ def test_list_outside_a_checkout_says_what_to_do(tmp_path, monkeypatch, capsys):
     assert main(["list"]) == 0
     told = capsys.readouterr().out
     assert "no configs/ beside experiments/ in" in told
-    assert "clone its repository" in told
+    assert "go to the folder that it was" in told
 
 
 LIGHT = """

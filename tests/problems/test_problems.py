@@ -221,7 +221,7 @@ def test_missing_tables_are_explained(monkeypatch):
     from adlab.problems import logistic
 
     logistic._signed_rows.cache_clear()
-    with pytest.raises(ImportError, match=r'pip install "adlab\[data\]"'):
+    with pytest.raises(ImportError, match=r"pip install -e '\.\[data\]' in adlab's folder"):
         problems.logistic_regression()
 
 
