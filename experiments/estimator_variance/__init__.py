@@ -29,6 +29,7 @@ from .needs import needs as needs
 
 Arrays = dict[str, np.ndarray]
 SWEPT = ("sphere", "gaussian", "orthogonal")
+TONES = {"sphere": "vermilion", "gaussian": "indigo", "orthogonal": "wine"}
 _make = lab.estimators.make
 _ROUND_OFF = 1e-12  # what is left of an estimate without error, over |g|^2
 
@@ -215,13 +216,15 @@ def _expected(data: Arrays, config: Config, index: int) -> tuple[Any, float]:
     return closed_form(config.estimators[index], moment, data["hessian"], data["x"])
 
 
-def plot(data: Arrays, config: Config) -> dict[str, Figure]:
+def plot(data: Arrays, config: Config, *, verdicts: Sequence[Verdict] = ()) -> dict[str, Figure]:
     """Draw measured over expected error per estimator, and the error over the number of probes."""
-    figures = {"ratios": _ratios(data, config)}
+    claims = ("estimator_variance.claim.error", "estimator_variance.claim.mean")
+    title = lab.heading("estimator_variance.figure.title", verdicts, *claims)
+    figures = {"ratios": _ratios(data, config, title)}
     return figures | ({"probes": _probes(data, config)} if data["probes"].size else {})
 
 
-def _ratios(data: Arrays, config: Config) -> Figure:
+def _ratios(data: Arrays, config: Config, title: str) -> Figure:
     rows = []
     for index, spec in enumerate(config.estimators):
         _, expected = _expected(data, config, index)
@@ -236,11 +239,11 @@ def _ratios(data: Arrays, config: Config) -> Figure:
                 Interval(ratio, ratio - half, ratio + half),
             )
         )
-    figure, axes = panels.grid(title=text("estimator_variance.figure.title"))
+    figure, axes = panels.grid(title=title)
     panels.dot_plot(
         axes[0, 0], [name for name, _, _ in rows], [i.estimate for _, _, i in rows],
         low=[i.low for _, _, i in rows], high=[i.high for _, _, i in rows], tolerance=0.05,
-        methods=[kind for _, kind, _ in rows], xlabel=text("axis.ratio"),
+        methods=[kind for _, kind, _ in rows], xlabel=text("estimator_variance.figure.ratio"),
     )  # fmt: skip
     return figure
 
@@ -253,7 +256,7 @@ def _probes(data: Arrays, config: Config) -> Figure:
     g = data["hessian"] @ data["x"]
     errors = np.reshape(data["probes_error"], (len(SWEPT), -1)) / (g @ g)
     theory = {"sphere": (n - 1) / m, "gaussian": (n + 1) / m, "orthogonal": n / m - 1}
-    tones = dict(zip(SWEPT, ("#D55E00", "#0072B2", "#009E73"), strict=True))
+    tones = {law: style.tone(tone) for law, tone in TONES.items()}
     curves, lines = [], []
     for law, measured in zip(SWEPT, errors, strict=True):
         seen = theory[law] > 0

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from adlab.figures import panels
+from adlab.figures import panels, style
 from adlab.figures.labels import text
 
 from . import peaks
@@ -15,7 +15,7 @@ from .formulas import formula, layers_alive
 from .verdicts import lecture
 
 Arrays = dict[str, np.ndarray]
-TONES = ("#0072B2", "#56B4E9", "#D55E00", "#999999")
+TONES = [style.tone(name) for name in ("blue", "sky", "vermilion", "grey")]
 GIGA, MEGA = 1e9, 1e6
 
 
@@ -67,7 +67,7 @@ def _peaks(data: Arrays, name: Run) -> Figure:
     by_formula = np.array([peaks.formula(data, name) / MEGA, np.nan])
     told: Arrays = {"formula": by_formula, "saved": account[:, 0]}
     told |= {"compiled": peaks.compiled(data, name) / MEGA, "measured": np.median(found, axis=1)}
-    tones = dict(zip(told, ("#999999", "#56B4E9", "#0072B2", "#D55E00"), strict=True))
+    tones = dict(zip(told, map(style.tone, ("grey", "sky", "blue", "vermilion")), strict=True))
     limit = 1.25 * max(np.nanmax(values) for values in told.values())
     for column, (ax, kind) in enumerate(zip(axes[0], ("stored", "layer"), strict=True)):
         shown = [key for key, values in told.items() if np.isfinite(values[column])]
@@ -75,7 +75,7 @@ def _peaks(data: Arrays, name: Run) -> Figure:
             value = float(told[key][column])
             ax.barh(place, value, 0.65, color=tones[key])
             ax.text(value + 0.015 * limit, place, f"{value:.3g}", va="center")
-        ax.hlines(len(shown) - 1, *(f(found[column]) for f in (np.min, np.max)), color="#222222")
+        ax.hlines(len(shown) - 1, *(f(found[column]) for f in (np.min, np.max)), color=style.THEORY)
         ax.set_yticks(range(len(shown)), [text(f"gpt2_memory.figure.{key}_bar") for key in shown])
         ax.set(xlim=(0, limit), ylim=(len(shown) - 0.4, -0.6))
         ax.set_title(text(f"gpt2_memory.figure.{kind}_peak"))

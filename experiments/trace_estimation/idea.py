@@ -121,7 +121,7 @@ def _running(ax: Axes, data: Arrays, trace: float) -> None:
     mean = np.cumsum(samples) / m
     spread = np.sqrt(np.maximum(np.cumsum(samples**2) / m - mean**2, 0) / np.maximum(m - 1, 1))
     tone = style.color("reverse_mode")
-    ax.plot(m, samples, ".", color="0.6", markersize=5,
+    ax.plot(m, samples, ".", color=style.tone("grey"), markersize=5,
             label=text("trace_estimation.idea.samples"))  # fmt: skip
     ax.plot(m, mean, color=tone, label=text("trace_estimation.idea.running"))
     late = m >= 8  # fewer samples don't know their spread
