@@ -58,11 +58,12 @@ def used_keys(owner):
             if not (isinstance(node, ast.Call) and node.args):
                 continue
             name = getattr(node.func, "id", getattr(node.func, "attr", ""))
-            if name not in ("text", "Text"):
+            if name not in ("text", "Text", "heading"):
                 continue
             first = node.args[0]
             if isinstance(first, ast.Constant) and isinstance(first.value, str):
-                yield re.escape(first.value), f"{path.name}:{node.lineno}"
+                for end in ("", "_asked") if name == "heading" else ("",):
+                    yield re.escape(first.value + end), f"{path.name}:{node.lineno}"
             elif isinstance(first, ast.JoinedStr):
                 parts = (
                     re.escape(p.value) if isinstance(p, ast.Constant) else r"\w+"
