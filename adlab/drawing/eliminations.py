@@ -93,7 +93,9 @@ class _Picture:
         self._write(_HALF, _HEIGHT - 0.45, title, geometry.fitted(title, 24, _WIDTH - 0.8))
         for x, half in ((_HALF / 2, "before"), (_HALF * 1.5, "after")):
             self._write(x, _HEIGHT - 1.1, text(f"elimination.{half}"), 20)
-        self.axes.plot([_HALF, _HALF], [2.6, _HEIGHT - 1.0], color="0.85", linewidth=1.5)
+        self.axes.plot(
+            [_HALF, _HALF], [2.6, _HEIGHT - 1.0], color=style.tone("pale"), linewidth=1.5
+        )
         into = {(p.parent, v): p.first for p in products}
         out = {(v, p.child): p.second for p in products}
         fills = {(p.parent, p.child) for p in products if p.before is None}

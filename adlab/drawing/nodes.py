@@ -132,7 +132,7 @@ class _Picture:
     def _rule(self) -> None:
         """Write the rule of the mode, and the chain rule of this node with its numbers."""
         kind = text(f"node.{self.record.mode}_rule")
-        self.axes.axhline(2.25, 0.04, 0.96, color="0.85", linewidth=1.5)
+        self.axes.axhline(2.25, 0.04, 0.96, color=style.tone("pale"), linewidth=1.5)
         self._write(_WIDTH / 2, 1.62, f"{_RULES[self.record.mode]}      {kind}", 21)
         sides = markup.chain(self.records, self.record, "latex")
         string = writing.shortened(sides, 22, _WIDTH - 0.8, tall=True)

@@ -28,7 +28,7 @@ from adlab.graphs.records import Record
 
 __all__ = ["draw", "movie", "pages", "to_svg"]
 
-_INK, _MARK = "#222222", "#D55E00"
+_INK, _MARK, _QUIET = style.THEORY, style.tone("vermilion"), style.tone("muted")
 _WIDTH, _HEIGHT = style.SLIDE
 _SMALLEST = 5.0  # points; below it a caption is left out
 _ROUND: dict[formulas.Style, str] = {"latex": r"\partial ", "text": "∂"}
@@ -166,7 +166,7 @@ class _Sheet:
         hidden = len(self.source.nodes) - len(self.layout.groups)
         if hidden:
             note = text("trace.merged", hidden=hidden, nodes=len(self.source.nodes))
-            self.write(_WIDTH - 0.3, _HEIGHT - 0.9, note, 15, ha="right", color="#555555")
+            self.write(_WIDTH - 0.3, _HEIGHT - 0.9, note, 18, ha="right", color=_QUIET)
 
     def graph(
         self, done: set[int], active: int | None, partials: Sequence[tuple[int, int, Any]]
@@ -179,11 +179,11 @@ class _Sheet:
         self.joined = across >= 1.9  # wide enough for formula and value in one line
         lines = 1 + (1 + (not self.joined) if self.records else 0)
         radius = min(0.44, 0.25 * across, 0.32 * down)
-        room = max(down - 2 * radius - 0.06, 0.0) * 72 / 1.45
+        room = max(down - 2 * radius - 0.04, 0.0) * 72 / 1.45
         self.compact = room / lines < 8  # then a circle has one line
         if self.compact and room < _SMALLEST:  # or none, and more room itself
             radius = min(0.3 * across, 0.42 * down)
-        size = min(17.0, room if self.compact else room / lines)
+        size = min(18.0, room if self.compact else room / lines)
         left = (_WIDTH - across * (plan.columns - 1)) / 2
         upper = top - (top - bottom - down * (plan.rows - 1)) / 2 + size * lines / 130
         self.radius, self.size, self.across = radius, size, across
@@ -205,7 +205,7 @@ class _Sheet:
 
     def _arrow(self, way: list[Point], parts: Sequence[Any], marked: bool, *, below: bool) -> None:
         curve = geometry.smooth(way, self.radius)
-        tone = _MARK if parts and marked else "#777777"
+        tone = _MARK if parts and marked else style.tone("grey")
         self.axes.add_patch(
             FancyArrowPatch(
                 path=curve, arrowstyle="-|>", mutation_scale=max(8, 40 * self.radius),
@@ -220,7 +220,7 @@ class _Sheet:
     def _beside(self, way: list[Point], string: str, *, full: bool, below: bool) -> None:
         """Write a partial over, or under, the middle of its arrow."""
         room = 0.8 * self.across * (len(way) - 1) - 2 * self.radius + 0.25
-        size = geometry.fitted(string, min(17 if full else 15, 1.5 * self.size), max(room, 0.2))
+        size = geometry.fitted(string, min(18, 1.5 * self.size), max(room, 0.2))
         if size < _SMALLEST:
             return
         wide, high = geometry.extent(string, size)
@@ -233,15 +233,17 @@ class _Sheet:
         up = abs(slope) * wide / 2 + (1 - slope**2) ** 0.5 * high / 2 + 0.07
         side = -1.0 if below else 1.0
         x, y = x - side * up * slope, y + side * up * (1 - slope**2) ** 0.5
-        self.write(x, y, string, size, color=_MARK if full else "#555555", zorder=4)
+        self.write(x, y, string, size, color=style.ink(_MARK) if full else _QUIET, zorder=4)
 
     def _circle(self, centre: Point, spot: layout.Spot, done: set[int], active: int | None) -> None:
         members = self.layout.groups[spot.group]
         here = active in members
-        tint = style.shades(self.mode, 4)[0] if done.intersection(members) else "white"
+        tint = style.shades(self.mode, 4)[0] if done.intersection(members) else style.tone("paper")
+        if here:
+            tint = style.tint(style.tone("orange"), 0.25)
         self.axes.add_patch(
             Circle(
-                centre, self.radius, facecolor="#FFE3C2" if here else tint,
+                centre, self.radius, facecolor=tint,
                 edgecolor=_MARK if here else _INK, linewidth=3.0 if here else 1.5,
                 linestyle="--" if spot.ghost else "-", zorder=2,
             )
@@ -287,7 +289,7 @@ class _Sheet:
                 f"{d}{formulas.name_of(self.source, bottom, s)} {value}"
                 for s, d in _ROUND.items()
             )
-            yield geometry.mathematics(latex, plain), _MARK
+            yield geometry.mathematics(latex, plain), style.ink(_MARK)
 
     def _values(self, last: int, *, known: bool) -> Iterator[tuple[str, str]]:
         """Yield what a node computes, and its value where it is known by now."""

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from pydantic import Field, model_validator
 
 from adlab import drawing, graphs, lab
+from adlab.figures import style
 from adlab.figures.labels import text
 from adlab.lab import Text, Verdict
 
@@ -162,11 +163,12 @@ def _correction(page: Figure, data: Arrays) -> Figure:
     correct, slide = _last_steps(data)
     fraction = r"\partial L/\partial {}".format
     left = fraction("w_2")
+    wrong, right = (style.ink(style.tone(name)) for name in ("vermilion", "green"))
     lines = (
         (text("computational_graph.figure.slide",
-              step=rf"${left} = ({fraction('v_1')})\, v_1 = {slide:.5f}$"), "#B00020"),
+              step=rf"${left} = ({fraction('v_1')})\, v_1 = {slide:.5f}$"), wrong),
         (text("computational_graph.figure.correct",
-              step=rf"${left} = ({fraction('v_2')})\, v_1 = {correct:.5f}$"), "#00694A"),
+              step=rf"${left} = ({fraction('v_2')})\, v_1 = {correct:.5f}$"), right),
     )  # fmt: skip
     for height, (line, tone) in zip((0.345, 0.29), lines, strict=True):
         page.text(0.97, height, line, fontsize=18, color=tone, ha="right", va="center")

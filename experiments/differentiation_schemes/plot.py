@@ -20,10 +20,9 @@ from .verdicts import best, errors, operations
 __all__ = ["plot"]
 
 # Four families: by hand, symbolic (warm), numerical (green), automatic (blue).
-TONES = dict(zip(SCHEMES, (
-    "#6F4E37", "#D55E00", "#E69F00", "#CC79A7", "#882255", "#009E73", "#808000", "#0072B2",
-    "#56B4E9",
-), strict=True))  # fmt: skip
+TONES = dict(zip(SCHEMES, map(style.tone, (
+    "brown", "vermilion", "orange", "purple", "wine", "green", "olive", "sky", "blue",
+)), strict=True))  # fmt: skip
 MARKS = dict(zip(SCHEMES, "Xsv<>^hoP", strict=True))
 LEAST = UNIT / 4  # where an error of zero is drawn
 GROWTH = {

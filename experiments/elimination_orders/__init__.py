@@ -39,7 +39,12 @@ Arrays = dict[str, np.ndarray]
 Program = Literal["roe_flux", "robot_arm"]
 ORDERS: tuple[orders.Order, ...] = get_args(orders.Order)
 MODES = slice(0, 2)
-TONES = dict(zip(ORDERS, ("#D55E00", "#0072B2", "#009E73", "#222222"), strict=True))
+TONES = {
+    "forward": style.color("forward_mode"),
+    "reverse": style.color("reverse_mode"),
+    "markowitz": style.tone("green"),
+    "optimal": style.THEORY,
+}
 LAYERS = ((3, 1, 5), (2, 3, 1, 3, 2), (5, 3, 1, 3, 5), (4, 6, 1, 6, 4))
 OTHERS = {
     "lecture": ([(0, 2), (1, 3), (2, 3), (3, 4), (3, 5), (4, 5)], (0, 1), (5,)),
@@ -373,7 +378,7 @@ def _programs(data: Arrays, programs: Sequence[str]) -> Figure:
 def _times(data: Arrays, programs: Sequence[str]) -> Figure:
     title = text("elimination_orders.figure.seconds_title")
     figure, axes = panels.grid(1, len(programs), title=title)
-    tones = ["#7A5195", "#5B5B5B", *(TONES[order] for order in ORDERS[:3])]
+    tones = [style.tone("purple"), style.tone("grey"), *(TONES[order] for order in ORDERS[:3])]
     names = ["jax.jacfwd", "jax.jacrev"]
     names += [text(f"elimination_orders.order.{order}") for order in ORDERS[:3]]
     for column, program in enumerate(programs):
@@ -392,9 +397,9 @@ def _bars(ax: Axes, names: Sequence[str], values: np.ndarray, tones: Sequence[st
     for row, value in zip(rows, values, strict=True):
         shown = f"{value:.0f}" if value >= 10 else f"{value:.2f}"
         ax.annotate(
-            shown, (value, row), (-8, 0), textcoords="offset points", va="center", ha="right",
-            color="white", fontweight="bold",
+            shown, (value, row), (8, 0), textcoords="offset points", va="center", fontweight="bold",
         )  # fmt: skip
+    ax.margins(x=0.2)
     ax.set_yticks(rows, names or [""] * len(rows))
     ax.set_ylim(len(rows) - 0.5, -0.5)
     ax.grid(visible=False, axis="y")

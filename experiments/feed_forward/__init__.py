@@ -229,9 +229,9 @@ def _passes(data: Arrays, config: Config) -> Figure:
     for k in range(depth + 1):
         height = 1 - (k + 0.9) / (depth + 2)
         for place, cell in zip(places, _row(data, k, depth), strict=True):
-            for line, shift, size in zip(cell, (0.0, -0.42), (21, 17), strict=True):
+            for line, shift, size in zip(cell, (0.0, -0.42), (21, 18), strict=True):
                 ax.text(place, height + shift / (depth + 2), line, fontsize=size, va="center",
-                        color=tone if place else "#222222")  # fmt: skip
+                        color=tone if place else style.THEORY)  # fmt: skip
     rule = r"$a_k = v_{k-1} w_k$,   $\partial L/\partial a_k = \partial L/\partial v_k"
     ax.text(0, 0.0, rule + r" \odot \sigma'(a_k)$", fontsize=18, va="center")
     ax.set(xlim=(0, 1), ylim=(0, 1.05))

@@ -20,10 +20,10 @@ from .verdicts import MEDIAN, TAIL
 
 Arrays = dict[str, np.ndarray]
 COLORS = {
-    "forward": "#D55E00",
-    "central": "#009E73",
-    "richardson": "#0072B2",
-    "complex": "#CC79A7",
+    "forward": style.tone("orange"),
+    "central": style.color("finite_difference"),
+    "richardson": style.tone("indigo"),
+    "complex": style.tone("wine"),
 }
 MARKERS = {"auto": "*", "relative": "D"}
 MOST = 1e6  # regrets beyond are drawn there
@@ -82,8 +82,9 @@ def _decades(ax: Axes) -> None:
 
 def _mark(rule: str) -> Line2D:
     return Line2D(
-        [], [], ls="none", marker=MARKERS[rule], color="white", markeredgecolor="black",
-        markersize=18 if rule == "auto" else 10, label=text(f"finite_difference_error.rule.{rule}"),
+        [], [], ls="none", marker=MARKERS[rule], color=style.tone("paper"),
+        markeredgecolor=style.THEORY, markersize=18 if rule == "auto" else 10,
+        label=text(f"finite_difference_error.rule.{rule}"),
     )  # fmt: skip
 
 
@@ -130,7 +131,7 @@ def _legend(ax: Axes, config: Config) -> None:
     handles = [Line2D([], [], color=COLORS[s], label=_name(s)) for s in config.schemes]
     for rule, line in zip(RULES, ("-", ":"), strict=True):
         words = text(f"finite_difference_error.rule.{rule}")
-        handles.append(Line2D([], [], color="gray", ls=line, label=words))
+        handles.append(Line2D([], [], color=style.tone("grey"), ls=line, label=words))
     handles.append(
         Line2D(
             [], [], ls="none", marker="x", color=style.THEORY, markersize=12, markeredgewidth=3,

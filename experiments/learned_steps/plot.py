@@ -13,14 +13,14 @@ from . import theory
 from .config import Config
 
 Arrays = dict[str, np.ndarray]
-# Name, colour and marker of each kind of steps: the colours of Okabe & Ito.
+# Name, tone and marker of each kind of steps.
 LOOKS = {
-    "learned": ("#0072B2", "o"),
-    "chebyshev": ("#D55E00", "s"),
-    "constant": ("#009E73", "^"),
-    "greedy": ("#E69F00", "v"),
-    "reversed": ("#56B4E9", "D"),
-    "equal": ("#CC79A7", "P"),
+    "learned": (style.tone("indigo"), "o"),
+    "chebyshev": (style.tone("vermilion"), "s"),
+    "constant": (style.tone("green"), "^"),
+    "greedy": (style.tone("orange"), "v"),
+    "reversed": (style.tone("wine"), "D"),
+    "equal": (style.tone("purple"), "P"),
 }
 
 

@@ -16,7 +16,7 @@ from .theory import THEORY
 from .verdicts import least
 
 Arrays = dict[str, np.ndarray]
-TONES = {"best": "#0072B2", "auto": "#009E73", "relative": "#D55E00"}
+TONES = {"best": style.THEORY, "auto": style.tone("green"), "relative": style.tone("vermilion")}
 MARKS = {"best": "two_point", "auto": "forward_mode", "relative": "one_sided"}
 
 

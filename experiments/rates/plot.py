@@ -99,7 +99,7 @@ def _strongly_convex(ax: Axes, data: Arrays, config: Config) -> None:
     tau = np.linspace(0, config.condition / 2 * np.log(1 / config.accuracy) * 1.3, 50)
     twice = Curve(tau, (1 - 1 / config.condition) ** (2 * tau), text("rates.figure.twice"))
     bound = Curve(
-        tau, (1 - 1 / config.condition) ** tau, text("rates.figure.bound"), color="#888888"
+        tau, (1 - 1 / config.condition) ** tau, text("rates.figure.bound"), color=style.tone("grey")
     )
     panels.convergence(
         ax, curves, xlabel=text("axis.scaled_iteration"), ylabel=text("axis.relative_gap"),
@@ -264,5 +264,5 @@ def _factors(ax: Axes, data: Arrays, table: str, config: Config) -> None:
         ax.annotate(
             text(f"rates.figure.{name}"), (place, 1), xycoords=("data", "axes fraction"),
             xytext=(-6, -4), textcoords="offset points", rotation=90, ha="right", va="top",
-            fontsize=15,
+            fontsize=18,
         )  # fmt: skip
