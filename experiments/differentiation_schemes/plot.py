@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
+from adlab import lab
 from adlab.figures import panels, style
 from adlab.figures.labels import text
 
@@ -32,7 +34,17 @@ GROWTH = {
 }
 
 
-def plot(data: Arrays, config: Config) -> dict[str, Figure]:
+_CLAIM = "differentiation_schemes.claim"
+ASSERTED = {  # figure -> its label, and the claims that its title asserts
+    "axes": ("axes_operations", (f"{_CLAIM}.cheap", f"{_CLAIM}.own", f"{_CLAIM}.behind")),
+    "seconds": ("axes_time", (f"{_CLAIM}.seconds", f"{_CLAIM}.own", f"{_CLAIM}.behind")),
+    "operations": ("operations", (f"{_CLAIM}.cheap", f"{_CLAIM}.flat")),
+}
+
+
+def plot(
+    data: Arrays, config: Config, *, verdicts: Sequence[lab.Verdict] = ()
+) -> dict[str, Figure]:
     """Draw where each scheme stands, how operations grow, and errors of the logistic map."""
     figures = {
         "axes": _axes(data, config, "operations"),
@@ -41,12 +53,16 @@ def plot(data: Arrays, config: Config) -> dict[str, Figure]:
     }
     if f"seconds_product_{config.factors[-1]}" in data:
         figures["seconds"] = _axes(data, config, "time")
+    for name in figures.keys() & ASSERTED.keys():
+        key, claims = ASSERTED[name]
+        title = lab.heading(f"differentiation_schemes.figure.{key}", verdicts, *claims)
+        figures[name].suptitle(title)
     return figures
 
 
 def _axes(data: Arrays, config: Config, price: str) -> Figure:
     """Draw a point per scheme: to the right is fast, up is stable."""
-    figure, axes = panels.grid(1, 3, title=text(f"differentiation_schemes.figure.axes_{price}"))
+    figure, axes = panels.grid(1, 3)
     for ax, name in zip(axes[0], NAMES, strict=True):
         size = config.shown(name)
         place = list(data[f"{name}_sizes"]).index(size)
@@ -92,7 +108,7 @@ def _plain(ax: Axes, *, x: bool = False) -> None:
 
 def _operations(data: Arrays, config: Config) -> Figure:
     """Draw operations over those of the value against the size, and theory's growth."""
-    figure, axes = panels.grid(1, 3, title=text("differentiation_schemes.figure.operations"))
+    figure, axes = panels.grid(1, 3)
     for ax, name in zip(axes[0], NAMES, strict=True):
         for scheme in GROWTH[name]:
             ratio = operations(data, name, scheme)

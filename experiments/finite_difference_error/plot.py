@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
 
+from adlab import lab
 from adlab.figures import panels, style
 from adlab.figures.labels import text
 from adlab.gradients.steps import relative_step
@@ -29,14 +32,25 @@ MARKERS = {"auto": "*", "relative": "D"}
 MOST = 1e6  # regrets beyond are drawn there
 
 
-def plot(data: Arrays, config: Config) -> dict[str, Figure]:
+ASSERTED = {  # figure -> the claims that its title asserts
+    "errors": ("finite_difference_error.claim.truncation", "finite_difference_error.claim.noise"),
+    "regrets": ("finite_difference_error.claim.median", "finite_difference_error.claim.tail"),
+}
+
+
+def plot(
+    data: Arrays, config: Config, *, verdicts: Sequence[lab.Verdict] = ()
+) -> dict[str, Figure]:
     """Draw one figure of errors and one of regrets."""
-    return {"errors": _errors(data, config), "regrets": _regrets(data, config)}
+    figures = {"errors": _errors(data, config), "regrets": _regrets(data, config)}
+    for name, claims in ASSERTED.items():
+        title = lab.heading(f"finite_difference_error.figure.{name}", verdicts, *claims)
+        figures[name].suptitle(title)
+    return figures
 
 
 def _errors(data: Arrays, config: Config) -> Figure:
-    title = text("finite_difference_error.figure.errors")
-    figure, axes = panels.grid(1, len(config.precisions), title=title)
+    figure, axes = panels.grid(1, len(config.precisions))
     for ax, precision in zip(axes[0], config.precisions, strict=True):
         for index, scheme in enumerate((*config.schemes, "complex")):
             _curve(ax, data, precision, index, scheme)
@@ -94,8 +108,7 @@ def _name(scheme: str) -> str:
 
 def _regrets(data: Arrays, config: Config) -> Figure:
     """Draw the share of functions with at most some regret, a panel per kind."""
-    title = text("finite_difference_error.figure.regrets")
-    figure, axes = panels.grid(2, 3, title=title)
+    figure, axes = panels.grid(2, 3)
     kinds = [*zoo.KINDS, *(["many"] if config.dims else [])]
     for ax, kind in zip(axes.flat, kinds, strict=False):
         for index, scheme in enumerate(config.schemes):

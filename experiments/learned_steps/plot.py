@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from adlab import lab
 from adlab.figures import panels, style
 from adlab.figures.labels import text
 
@@ -24,13 +27,24 @@ LOOKS = {
 }
 
 
-def plot(data: Arrays, config: Config) -> dict[str, Figure]:
+ASSERTED = {  # figure -> the claims that its title asserts
+    "steps": ("learned_steps.claim.nodes", "learned_steps.claim.optimum"),
+    "losses": ("learned_steps.claim.beats", "learned_steps.claim.logistic"),
+}
+
+
+def plot(
+    data: Arrays, config: Config, *, verdicts: Sequence[lab.Verdict] = ()
+) -> dict[str, Figure]:
     """Draw steps and what they leave of each eigenvalue, losses by step, and the training."""
-    return {
+    figures = {
         "steps": _steps(data, config),
         "losses": _losses(data, config),
         "training": _training(data),
     }
+    for name, claims in ASSERTED.items():
+        figures[name].suptitle(lab.heading(f"learned_steps.figure.{name}", verdicts, *claims))
+    return figures
 
 
 def _name(kind: str) -> str:
@@ -39,7 +53,7 @@ def _name(kind: str) -> str:
 
 def _steps(data: Arrays, config: Config) -> Figure:
     """Draw sorted steps beside exact ones, and |p| over the spectrum."""
-    figure, axes = panels.grid(1, 2, title=text("learned_steps.figure.steps"))
+    figure, axes = panels.grid(1, 2)
     left, right = axes[0]
     number = np.arange(1, config.num_steps + 1)
     for kind in ("learned", "chebyshev", "constant"):
@@ -71,7 +85,7 @@ def _steps(data: Arrays, config: Config) -> Figure:
 
 def _losses(data: Arrays, config: Config) -> Figure:
     """Draw the mean loss on what was held out, step by step."""
-    figure, axes = panels.grid(1, 2, title=text("learned_steps.figure.losses"))
+    figure, axes = panels.grid(1, 2)
     steps = np.arange(config.num_steps + 1)
     quadratic = ("learned", "reversed", "chebyshev", "constant", "greedy")
     logistic = ("learned", "reversed", "constant", "greedy")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from adlab import lab
 from adlab.figures import panels, style
 from adlab.figures.labels import text
 from adlab.figures.panels import Curve
@@ -20,14 +23,25 @@ TONES = {"best": style.THEORY, "auto": style.tone("green"), "relative": style.to
 MARKS = {"best": "two_point", "auto": "forward_mode", "relative": "one_sided"}
 
 
-def plot(data: Arrays, config: Config) -> dict[str, Figure]:
+ASSERTED = {  # figure -> the claims that its title asserts
+    "errors": ("noise_and_step.claim.auto", "noise_and_step.claim.control_regret"),
+    "steps": ("noise_and_step.claim.step", "noise_and_step.claim.constant"),
+}
+
+
+def plot(
+    data: Arrays, config: Config, *, verdicts: Sequence[lab.Verdict] = ()
+) -> dict[str, Figure]:
     """Draw what an error grows as, and the two branches that it comes from."""
     del config
-    return {"errors": _errors(data), "steps": _steps(data)}
+    figures = {"errors": _errors(data), "steps": _steps(data)}
+    for name, claims in ASSERTED.items():
+        figures[name].suptitle(lab.heading(f"noise_and_step.figure.{name}", verdicts, *claims))
+    return figures
 
 
 def _errors(data: Arrays) -> Figure:
-    figure, axes = panels.grid(1, len(SCHEMES), title=text("noise_and_step.figure.errors"))
+    figure, axes = panels.grid(1, len(SCHEMES))
     noises = data["noises"]
     for ax, scheme in zip(axes[0], SCHEMES, strict=True):
         factor, power = THEORY[scheme].error
@@ -52,7 +66,7 @@ def _errors(data: Arrays) -> Figure:
 
 
 def _steps(data: Arrays) -> Figure:
-    figure, axes = panels.grid(1, len(SCHEMES), title=text("noise_and_step.figure.steps"))
+    figure, axes = panels.grid(1, len(SCHEMES))
     shown = sorted({0, len(data["noises"]) // 2, len(data["noises"]) - 1})
     for ax, scheme in zip(axes[0], SCHEMES, strict=True):
         for place, tone in zip(shown, style.shades("two_point", len(shown)), strict=True):
