@@ -212,13 +212,13 @@ def _expected(data: Arrays, config: Config, index: int) -> tuple[Any, float]:
     return closed_form(config.estimators[index], moment, data["hessian"], data["x"])
 
 
-def plot(data: Arrays, config: Config) -> dict[str, Figure]:
+def plot(data: Arrays, config: Config, *, verdicts: Sequence[Verdict] = ()) -> dict[str, Figure]:
     """Draw measured over expected error per estimator, and the error over the number of probes."""
-    figures = {"ratios": _ratios(data, config)}
+    figures = {"ratios": _ratios(data, config, verdicts)}
     return figures | ({"probes": _probes(data, config)} if data["probes"].size else {})
 
 
-def _ratios(data: Arrays, config: Config) -> Figure:
+def _ratios(data: Arrays, config: Config, verdicts: Sequence[Verdict]) -> Figure:
     rows = []
     for index, spec in enumerate(config.estimators):
         _, expected = _expected(data, config, index)
@@ -233,7 +233,9 @@ def _ratios(data: Arrays, config: Config) -> Figure:
                 Interval(ratio, ratio - half, ratio + half),
             )
         )
-    figure, axes = panels.grid(title=text("estimator_variance.figure.title"))
+    claim = "estimator_variance.claim.error"
+    title = lab.heading("estimator_variance.figure.title", verdicts, claim)
+    figure, axes = panels.grid(title=title)
     panels.dot_plot(
         axes[0, 0], [name for name, _, _ in rows], [i.estimate for _, _, i in rows],
         low=[i.low for _, _, i in rows], high=[i.high for _, _, i in rows], tolerance=0.05,
@@ -250,7 +252,7 @@ def _probes(data: Arrays, config: Config) -> Figure:
     g = data["hessian"] @ data["x"]
     errors = np.reshape(data["probes_error"], (len(SWEPT), -1)) / (g @ g)
     theory = {"sphere": (n - 1) / m, "gaussian": (n + 1) / m, "orthogonal": n / m - 1}
-    tones = dict(zip(SWEPT, ("#D55E00", "#0072B2", "#009E73"), strict=True))
+    tones = dict(zip(SWEPT, map(style.tone, ("vermilion", "olive", "indigo")), strict=True))
     curves, lines = [], []
     for law, measured in zip(SWEPT, errors, strict=True):
         seen = theory[law] > 0
@@ -260,6 +262,13 @@ def _probes(data: Arrays, config: Config) -> Figure:
         lines.append(panels.Curve(m[seen], theory[law][seen], first, color=style.THEORY))
     panels.convergence(
         ax, curves, references=lines, xlabel=text("axis.num_probes"),
-        ylabel=text("estimator_variance.figure.relative_error"),
+        ylabel=text("estimator_variance.figure.relative_error"), legend="lower left",
     )  # fmt: skip
+    if n in m:
+        ax.annotate(
+            text("estimator_variance.figure.exact", n=n), (n, ax.get_ylim()[0]),
+            xytext=(-30, 90), textcoords="offset points", ha="right",
+            color=style.ink(tones["orthogonal"]),
+            arrowprops={"arrowstyle": "-|>", "color": tones["orthogonal"], "lw": 3},
+        )  # fmt: skip
     return figure

@@ -92,9 +92,9 @@ def test_a_finished_run_is_not_repeated(smoke):
 # Their type is smaller, or paler, than a lecture hall needs.
 SMALL = {
     "checkpoint_schedules", "computational_graph", "differentiation_schemes", "elimination_orders",
-    "estimator_variance", "feed_forward", "finite_difference_error", "gpt2_memory",
+    "feed_forward", "gpt2_memory",
     "gradient_cost", "hessian_spectrum", "hvp_cost", "jacobian_modes", "learned_steps",
-    "linear_algebra_gradients", "mds", "noise_and_step", "rates", "trace_estimation",
+    "linear_algebra_gradients", "mds", "rates", "trace_estimation",
     "trajectories",
 }  # fmt: skip
 
