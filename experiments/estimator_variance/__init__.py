@@ -265,9 +265,10 @@ def _probes(data: Arrays, config: Config) -> Figure:
         ylabel=text("estimator_variance.figure.relative_error"), legend="lower left",
     )  # fmt: skip
     if n in m:
+        ax.set_ylim(bottom=ax.get_ylim()[0] / 2)  # room for the words
         ax.annotate(
             text("estimator_variance.figure.exact", n=n), (n, ax.get_ylim()[0]),
-            xytext=(-30, 90), textcoords="offset points", ha="right",
+            xytext=(-50, 14), textcoords="offset points", ha="right",
             color=style.ink(tones["orthogonal"]),
             arrowprops={"arrowstyle": "-|>", "color": tones["orthogonal"], "lw": 3},
         )  # fmt: skip

@@ -52,8 +52,7 @@ def _errors(data: Arrays, verdicts: Sequence[Verdict]) -> Figure:
                 label=text("panel.theory"))  # fmt: skip
         ax.annotate(
             text(f"noise_and_step.figure.theory_{scheme}"),
-            (noises[-1], factor * noises[-1] ** power),
-            xytext=(-40, -50), textcoords="offset points", ha="right",
+            (0.97, 0.05), xycoords="axes fraction", ha="right",
         )  # fmt: skip
         ax.set(xscale="log", yscale="log", title=text(f"noise_and_step.scheme.{scheme}"))
         ax.set(xlabel=text("noise_and_step.figure.noise"))

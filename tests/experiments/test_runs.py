@@ -91,9 +91,9 @@ def test_a_finished_run_is_not_repeated(smoke):
 
 # Their type is smaller, or paler, than a lecture hall needs.
 SMALL = {
-    "checkpoint_schedules", "computational_graph", "differentiation_schemes", "elimination_orders",
+    "checkpoint_schedules", "computational_graph", "elimination_orders",
     "feed_forward", "gpt2_memory",
-    "gradient_cost", "hessian_spectrum", "hvp_cost", "jacobian_modes", "learned_steps",
+    "gradient_cost", "hessian_spectrum", "hvp_cost", "jacobian_modes",
     "linear_algebra_gradients", "mds", "rates", "trace_estimation",
     "trajectories",
 }  # fmt: skip
