@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -72,7 +73,8 @@ def _steps(data: Arrays, config: Config, verdicts: Sequence[Verdict]) -> Figure:
     right.set(xscale="log", yscale="log", ylim=(1e-4, 2))
     right.set(xlabel=text("learned_steps.figure.eigenvalue"))
     right.set(ylabel=text("learned_steps.figure.residual"))
-    handles, names = [], []
+    handles: list[Any] = []
+    names: list[str] = []
     for ax in axes[0]:
         more = ax.get_legend_handles_labels()
         handles, names = handles + more[0], names + more[1]
