@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -73,14 +74,14 @@ def _tail(ax: Axes, data: Arrays, config: Config, cell: str, power: float, ylabe
         label = text("panel.dimension_is", n=config.dims[place])
         curves.append(Curve(k, mean.estimate, label, "two_point", mean.low, mean.high, tone))
     last, y = k, np.asarray(curves[-1].y)
-    slide = [
-        panels.power_law(last, -1.0, through=(last[0], y[0]), label=text("rates.figure.slide"))
-    ]
+    label = text("rates.figure.slide")
+    slide = panels.power_law(last, -1.0, through=(last[0], y[0]), label=label)
+    slides = [] if power == -1 else [dataclasses.replace(slide, color=style.tone("grey"))]
     middle = float(np.sqrt(last[0] * last[-1]))
     line = panels.power_law(last, power, through=(middle, float(np.interp(middle, last, y)) / 2))
     panels.convergence(
         ax, curves, xlabel=text("axis.iteration"), ylabel=ylabel,
-        references=[line, *([] if power == -1 else slide)],
+        references=[line, *slides],
         title=text(f"rates.figure.{cell}"), direct=True, legend="lower left", room=2.5,
     )  # fmt: skip
 
