@@ -13,6 +13,7 @@ from matplotlib.ticker import NullLocator
 from adlab import lab
 from adlab.figures import panels, style
 from adlab.figures.labels import text
+from adlab.lab import Verdict
 
 from .config import Config
 from .measure import CHAOTIC, NUMPY, PROGRAMS, SCHEMES, UNIT, Arrays
@@ -21,11 +22,15 @@ from .verdicts import best, errors, operations
 
 __all__ = ["plot"]
 
-# Four families: by hand, symbolic (warm), numerical (green), automatic (blue).
-TONES = dict(zip(SCHEMES, map(style.tone, (
-    "brown", "vermilion", "orange", "purple", "wine", "green", "olive", "sky", "blue",
-)), strict=True))  # fmt: skip
+# Four families: by hand, symbolic (wine and indigo), numerical (green), automatic (blue).
+TONES = dict(zip(SCHEMES, (
+    style.tone("brown"), style.tone("wine"), style.tint(style.tone("wine"), 0.5),
+    style.tone("indigo"), style.tint(style.tone("indigo"), 0.5),
+    style.color("finite_difference"), style.tone("olive"), style.color("reverse_mode"),
+    style.color("forward_mode"),
+), strict=True))  # fmt: skip
 MARKS = dict(zip(SCHEMES, "Xsv<>^hoP", strict=True))
+REPEATS = 3  # fewer tell nothing of how times scatter
 LEAST = UNIT / 4  # where an error of zero is drawn
 GROWTH = {
     "logistic": ("naive", "cse", "kept", "central", "reverse"),
@@ -34,45 +39,35 @@ GROWTH = {
 }
 
 
-_CLAIM = "differentiation_schemes.claim"
-ASSERTED = {  # figure -> its label, and the claims that its title asserts
-    "axes": ("axes_operations", (f"{_CLAIM}.cheap", f"{_CLAIM}.own", f"{_CLAIM}.behind")),
-    "seconds": ("axes_time", (f"{_CLAIM}.seconds", f"{_CLAIM}.own", f"{_CLAIM}.behind")),
-    "operations": ("operations", (f"{_CLAIM}.cheap", f"{_CLAIM}.flat")),
-}
-
-
-def plot(
-    data: Arrays, config: Config, *, verdicts: Sequence[lab.Verdict] = ()
-) -> dict[str, Figure]:
+def plot(data: Arrays, config: Config, *, verdicts: Sequence[Verdict] = ()) -> dict[str, Figure]:
     """Draw where each scheme stands, how operations grow, and errors of the logistic map."""
     figures = {
-        "axes": _axes(data, config, "operations"),
-        "operations": _operations(data, config),
+        "axes": _axes(data, config, "operations", verdicts),
+        "operations": _operations(data, config, verdicts),
         "errors": _errors(data),
     }
-    if f"seconds_product_{config.factors[-1]}" in data:
-        figures["seconds"] = _axes(data, config, "time")
-    for name in figures.keys() & ASSERTED.keys():
-        key, claims = ASSERTED[name]
-        title = lab.heading(f"differentiation_schemes.figure.{key}", verdicts, *claims)
-        figures[name].suptitle(title)
+    if f"seconds_product_{config.factors[-1]}" in data and config.repeats >= REPEATS:
+        figures["seconds"] = _axes(data, config, "time", verdicts)
     return figures
 
 
-def _axes(data: Arrays, config: Config, price: str) -> Figure:
+def _axes(data: Arrays, config: Config, price: str, verdicts: Sequence[Verdict]) -> Figure:
     """Draw a point per scheme: to the right is fast, up is stable."""
-    figure, axes = panels.grid(1, 3)
+    claims = ("cheap", "behind") if price == "operations" else ("seconds_", "behind")
+    figure, axes = panels.grid(1, 3, title=_title(f"axes_{price}", verdicts, *claims))
     for ax, name in zip(axes[0], NAMES, strict=True):
         size = config.shown(name)
         place = list(data[f"{name}_sizes"]).index(size)
         for scheme in SCHEMES:
-            spent = (
-                operations(data, name, scheme)[place] if price == "operations"
+            spent, low, high = (
+                [operations(data, name, scheme)[place]] * 3 if price == "operations"
                 else _time(data, name, size, scheme)
             )  # fmt: skip
             error = np.median(errors(data, name, scheme)[place])
             if np.isfinite(spent):
+                if price == "time":
+                    at = np.clip(error, LEAST, 1.0)
+                    ax.plot([low, high], [at, at], color=TONES[scheme], linewidth=5, zorder=2)
                 ax.plot(
                     spent, np.clip(error, LEAST, 1.0), MARKS[scheme], color=TONES[scheme],
                     label=text(f"differentiation_schemes.scheme.{scheme}"), clip_on=False,
@@ -91,13 +86,23 @@ def _axes(data: Arrays, config: Config, price: str) -> Figure:
     return figure
 
 
-def _time(data: Arrays, name: str, size: int, scheme: str) -> float:
-    """Return the time of a scheme over that of the value in the same runtime."""
+def _title(figure: str, verdicts: Sequence[Verdict], *claims: str) -> str:
+    names = [f"differentiation_schemes.claim.{claim}" for claim in claims]
+    return lab.heading(f"differentiation_schemes.figure.{figure}", verdicts, *names)
+
+
+def _time(data: Arrays, name: str, size: int, scheme: str) -> tuple[float, float, float]:
+    """Return the time of a scheme over that of the value in the same runtime, and its quartiles.
+
+    The quartiles are those of the scheme's own repeats, over the median time of the value.
+    """
     symbolic = scheme in NUMPY[2:]
     times = data[f"seconds_{name}_{size}"]
     runtime = "numpy" if symbolic else "xla"
     pair = [times[PROGRAMS.index(f"{runtime}_{what}")] for what in (scheme, "value")]
-    return float(np.divide(*np.median(pair, axis=1)))
+    own, value = pair
+    low, middle, high = np.quantile(own, [0.25, 0.5, 0.75]) / np.median(value)
+    return float(middle), float(low), float(high)
 
 
 def _plain(ax: Axes, *, x: bool = False) -> None:
@@ -106,9 +111,9 @@ def _plain(ax: Axes, *, x: bool = False) -> None:
         ax.xaxis.set_minor_locator(NullLocator())
 
 
-def _operations(data: Arrays, config: Config) -> Figure:
+def _operations(data: Arrays, config: Config, verdicts: Sequence[Verdict]) -> Figure:
     """Draw operations over those of the value against the size, and theory's growth."""
-    figure, axes = panels.grid(1, 3)
+    figure, axes = panels.grid(1, 3, title=_title("operations", verdicts, "cheap", "flat"))
     for ax, name in zip(axes[0], NAMES, strict=True):
         for scheme in GROWTH[name]:
             ratio = operations(data, name, scheme)

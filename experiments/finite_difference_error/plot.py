@@ -14,6 +14,7 @@ from adlab import lab
 from adlab.figures import panels, style
 from adlab.figures.labels import text
 from adlab.gradients.steps import relative_step
+from adlab.lab import Verdict
 
 from . import zoo
 from .config import Config
@@ -23,30 +24,19 @@ from .verdicts import MEDIAN, TAIL
 
 Arrays = dict[str, np.ndarray]
 COLORS = {
-    "forward": style.tone("orange"),
+    "forward": style.color("one_sided"),
     "central": style.color("finite_difference"),
     "richardson": style.tone("indigo"),
     "complex": style.tone("wine"),
 }
+RULED = {"auto": style.tone("indigo"), "relative": style.tone("wine")}
 MARKERS = {"auto": "*", "relative": "D"}
 MOST = 1e6  # regrets beyond are drawn there
 
 
-ASSERTED = {  # figure -> the claims that its title asserts
-    "errors": ("finite_difference_error.claim.truncation", "finite_difference_error.claim.noise"),
-    "regrets": ("finite_difference_error.claim.median", "finite_difference_error.claim.tail"),
-}
-
-
-def plot(
-    data: Arrays, config: Config, *, verdicts: Sequence[lab.Verdict] = ()
-) -> dict[str, Figure]:
+def plot(data: Arrays, config: Config, *, verdicts: Sequence[Verdict] = ()) -> dict[str, Figure]:
     """Draw one figure of errors and one of regrets."""
-    figures = {"errors": _errors(data, config), "regrets": _regrets(data, config)}
-    for name, claims in ASSERTED.items():
-        title = lab.heading(f"finite_difference_error.figure.{name}", verdicts, *claims)
-        figures[name].suptitle(title)
-    return figures
+    return {"errors": _errors(data, config), "regrets": _regrets(data, config, verdicts)}
 
 
 def _errors(data: Arrays, config: Config) -> Figure:
@@ -84,7 +74,7 @@ def _curve(ax: Axes, data: Arrays, precision: str, index: int, scheme: str) -> N
     for row, rule in enumerate(RULES):
         ax.plot(
             places[rule], data[f"{part}_ruled"][index, row], MARKERS[rule], color=color,
-            markeredgecolor="black", markersize=20 if rule == "auto" else 10, zorder=3,
+            markeredgecolor=style.tone("ink"), markersize=20 if rule == "auto" else 10, zorder=3,
         )  # fmt: skip
 
 
@@ -97,8 +87,8 @@ def _decades(ax: Axes) -> None:
 def _mark(rule: str) -> Line2D:
     return Line2D(
         [], [], ls="none", marker=MARKERS[rule], color=style.tone("paper"),
-        markeredgecolor=style.THEORY, markersize=18 if rule == "auto" else 10,
-        label=text(f"finite_difference_error.rule.{rule}"),
+        markeredgecolor=style.tone("ink"),
+        markersize=18 if rule == "auto" else 10, label=text(f"finite_difference_error.rule.{rule}"),
     )  # fmt: skip
 
 
@@ -106,31 +96,37 @@ def _name(scheme: str) -> str:
     return text(f"finite_difference_error.name.{scheme}")
 
 
-def _regrets(data: Arrays, config: Config) -> Figure:
-    """Draw the share of functions with at most some regret, a panel per kind."""
-    figure, axes = panels.grid(2, 3)
+def _regrets(data: Arrays, config: Config, verdicts: Sequence[Verdict]) -> Figure:
+    """Draw per kind of function how far the median and 95 % lie from the least error."""
+    claims = [f"finite_difference_error.claim.{name}" for name in ("median", "tail")]
+    title = lab.heading("finite_difference_error.figure.regrets", verdicts, *claims)
+    figure, axes = panels.grid(title=title)
+    ax = axes[0, 0]
     kinds = [*zoo.KINDS, *(["many"] if config.dims else [])]
-    for ax, kind in zip(axes.flat, kinds, strict=False):
-        for index, scheme in enumerate(config.schemes):
-            for row, line in enumerate(("-", ":")):
-                parts = [_kind(data, p, kind, index, row) for p in config.precisions]
-                values = np.sort(np.clip(np.concatenate(parts), 1, MOST))
-                shares = np.arange(len(values) + 2) / len(values)
-                x = np.concatenate([[1], values, [MOST]])
-                ax.step(x, np.minimum(shares, 1), line, color=COLORS[scheme], where="post")
-        for bound, share in ((MEDIAN, 0.5), (TAIL, 0.95)):
-            ax.plot(bound, share, "x", color=style.THEORY, markersize=12, markeredgewidth=3)
-        ax.set(xscale="log", xlim=(0.9, MOST), ylim=(0, 1.02))
-        ax.set_title(text(f"finite_difference_error.kind.{kind}"))
-        ax.xaxis.set_major_locator(LogLocator(numticks=7))
-        ax.xaxis.set_minor_locator(NullLocator())
-    for ax in axes.flat[len(kinds) :]:
-        ax.set_axis_off()
-    for ax in axes[:, 0]:
-        ax.set(ylabel=text("finite_difference_error.figure.share"))
-    for ax in axes.flat[len(kinds) - 3 : len(kinds)]:  # nothing stands below them
-        ax.set(xlabel=text("finite_difference_error.figure.regret"))
-    _legend(axes[1, 2], config)
+    places = [(s, p) for s in range(len(config.schemes)) for p in config.precisions]
+    for place, kind in enumerate(kinds):
+        for row, rule in enumerate(RULES):
+            parts = [_kind(data, precision, kind, s, row) for s, precision in places]
+            values = np.clip(np.concatenate(parts), 1, MOST)
+            middle, tail = np.quantile(values, [0.5, 0.95], method="lower")
+            y, label = place + 0.4 * row - 0.2, text(f"finite_difference_error.rule.{rule}")
+            ax.plot(
+                [middle, tail], [y, y], color=RULED[rule], linewidth=12, solid_capstyle="butt",
+                label="_nolegend_" if place else label,
+            )  # fmt: skip
+            ax.plot(middle, y, "o", color=RULED[rule], markersize=18)
+    for bound, name in ((MEDIAN, "median"), (TAIL, "tail")):
+        label = text(f"finite_difference_error.figure.{name}", bound=f"{bound:g}")
+        line = ":" if name == "median" else "--"
+        ax.axvline(bound, color=style.THEORY, linestyle=line, zorder=1, label=label)
+    ax.set(xscale="log", xlim=(0.8, 2 * MOST), ylim=(len(kinds) - 0.5, -0.5))
+    ax.set_yticks(
+        range(len(kinds)), [text(f"finite_difference_error.kind.{kind}") for kind in kinds]
+    )
+    ax.grid(visible=False, axis="y")
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.set(xlabel=text("finite_difference_error.figure.regret"))
+    panels.legend_below(figure, ax)
     return figure
 
 
@@ -138,17 +134,3 @@ def _kind(data: Arrays, precision: str, kind: str, scheme: int, rule: int) -> np
     if kind == "many":
         return np.ravel(data[f"{precision}_many_regret"][scheme, rule])
     return np.ravel(data[f"{precision}_zoo_regret"][scheme, rule, zoo.KINDS.index(kind)])
-
-
-def _legend(ax: Axes, config: Config) -> None:
-    handles = [Line2D([], [], color=COLORS[s], label=_name(s)) for s in config.schemes]
-    for rule, line in zip(RULES, ("-", ":"), strict=True):
-        words = text(f"finite_difference_error.rule.{rule}")
-        handles.append(Line2D([], [], color=style.tone("grey"), ls=line, label=words))
-    handles.append(
-        Line2D(
-            [], [], ls="none", marker="x", color=style.THEORY, markersize=12, markeredgewidth=3,
-            label=text("finite_difference_error.figure.bounds"),
-        )
-    )  # fmt: skip
-    ax.legend(handles=handles, loc="center", frameon=False)

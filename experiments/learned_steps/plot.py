@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,49 +12,43 @@ from matplotlib.figure import Figure
 from adlab import lab
 from adlab.figures import panels, style
 from adlab.figures.labels import text
+from adlab.lab import Verdict
 
 from . import theory
 from .config import Config
 
 Arrays = dict[str, np.ndarray]
-# Name, tone and marker of each kind of steps.
+# Colour and marker of each kind of steps.
 LOOKS = {
-    "learned": (style.tone("indigo"), "o"),
-    "chebyshev": (style.tone("vermilion"), "s"),
-    "constant": (style.tone("green"), "^"),
-    "greedy": (style.tone("orange"), "v"),
-    "reversed": (style.tone("wine"), "D"),
-    "equal": (style.tone("purple"), "P"),
+    "learned": (style.color("reverse_mode"), "o"),
+    "chebyshev": (style.tone("indigo"), "s"),
+    "constant": (style.tone("olive"), "^"),
+    "greedy": (style.tone("wine"), "v"),
+    "reversed": (style.tint(style.color("reverse_mode"), 0.5), "D"),
 }
 
 
-ASSERTED = {  # figure -> the claims that its title asserts
-    "steps": ("learned_steps.claim.nodes", "learned_steps.claim.optimum"),
-    "losses": ("learned_steps.claim.beats", "learned_steps.claim.logistic"),
-}
-
-
-def plot(
-    data: Arrays, config: Config, *, verdicts: Sequence[lab.Verdict] = ()
-) -> dict[str, Figure]:
+def plot(data: Arrays, config: Config, *, verdicts: Sequence[Verdict] = ()) -> dict[str, Figure]:
     """Draw steps and what they leave of each eigenvalue, losses by step, and the training."""
-    figures = {
-        "steps": _steps(data, config),
-        "losses": _losses(data, config),
-        "training": _training(data),
+    return {
+        "steps": _steps(data, config, verdicts),
+        "losses": _losses(data, config, verdicts),
+        "training": _training(data, verdicts),
     }
-    for name, claims in ASSERTED.items():
-        figures[name].suptitle(lab.heading(f"learned_steps.figure.{name}", verdicts, *claims))
-    return figures
 
 
 def _name(kind: str) -> str:
     return text(f"learned_steps.name.{kind}")
 
 
-def _steps(data: Arrays, config: Config) -> Figure:
+def _title(figure: str, verdicts: Sequence[Verdict], *claims: str) -> str:
+    names = [f"learned_steps.claim.{claim}" for claim in claims]
+    return lab.heading(f"learned_steps.figure.{figure}", verdicts, *names)
+
+
+def _steps(data: Arrays, config: Config, verdicts: Sequence[Verdict]) -> Figure:
     """Draw sorted steps beside exact ones, and |p| over the spectrum."""
-    figure, axes = panels.grid(1, 2)
+    figure, axes = panels.grid(1, 2, title=_title("steps", verdicts, "nodes"))
     left, right = axes[0]
     number = np.arange(1, config.num_steps + 1)
     for kind in ("learned", "chebyshev", "constant"):
@@ -78,14 +73,20 @@ def _steps(data: Arrays, config: Config) -> Figure:
     right.set(xscale="log", yscale="log", ylim=(1e-4, 2))
     right.set(xlabel=text("learned_steps.figure.eigenvalue"))
     right.set(ylabel=text("learned_steps.figure.residual"))
-    left.legend(loc="upper left")
-    right.legend(loc="lower left")
+    handles: list[Any] = []
+    names: list[str] = []
+    for ax in axes[0]:
+        more = ax.get_legend_handles_labels()
+        handles, names = handles + more[0], names + more[1]
+    figure.legend(handles, names, loc="outside lower center", ncols=2)
     return figure
 
 
-def _losses(data: Arrays, config: Config) -> Figure:
+def _losses(data: Arrays, config: Config, verdicts: Sequence[Verdict]) -> Figure:
     """Draw the mean loss on what was held out, step by step."""
-    figure, axes = panels.grid(1, 2)
+    figure, axes = panels.grid(
+        1, 2, title=_title("losses", verdicts, "beats_", "control_transient", "logistic")
+    )
     steps = np.arange(config.num_steps + 1)
     quadratic = ("learned", "reversed", "chebyshev", "constant", "greedy")
     logistic = ("learned", "reversed", "constant", "greedy")
@@ -106,17 +107,14 @@ def _line(ax: Axes, x: np.ndarray, y: np.ndarray, kind: str) -> None:
     ax.plot(x, y, color=color, marker=marker, label=_name(kind))
 
 
-def _training(data: Arrays) -> Figure:
-    """Draw the loss over the least one against evaluations."""
-    figure, axes = panels.grid(title=text("learned_steps.figure.training"))
+def _training(data: Arrays, verdicts: Sequence[Verdict]) -> Figure:
+    """Draw the loss over the least one against evaluations, and where both ways have arrived."""
+    figure, axes = panels.grid(title=_title("training", verdicts, "calls"))
     least = data["best_loss"]
     calls = float(data["price"]) * data["learned_calls"][1:]
     curves = [
         panels.Curve(
             calls, data["learned_training"][1:] / least, text("method.reverse_mode"), "reverse_mode"
-        ),
-        panels.Curve(
-            calls, data["equal_training"][1:] / least, _name("equal"), "forward_gradient"
         ),
     ]  # fmt: skip
     two_point = data["two_point_training"][:, 1:] / least
@@ -129,7 +127,7 @@ def _training(data: Arrays) -> Figure:
     ends = np.array([data["two_point_calls"][1], calls[-1]])
     theory_lines = [
         panels.Curve(ends, np.ones(2), text("learned_steps.figure.least")),
-        panels.Curve(ends, np.full(2, data["constant_loss"] / least)),
+        panels.Curve(ends, np.full(2, data["constant_loss"] / least), color=LOOKS["constant"][0]),
     ]
     panels.convergence(
         axes[0, 0], curves, references=theory_lines,
@@ -137,5 +135,5 @@ def _training(data: Arrays) -> Figure:
         ylabel=text("learned_steps.figure.over_least"),
         legend="upper right",
     )  # fmt: skip
-    axes[0, 0].set_ylim(0.8, 60)
+    axes[0, 0].set_ylim(0.8, 12)
     return figure

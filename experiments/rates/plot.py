@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -73,10 +74,14 @@ def _tail(ax: Axes, data: Arrays, config: Config, cell: str, power: float, ylabe
         label = text("panel.dimension_is", n=config.dims[place])
         curves.append(Curve(k, mean.estimate, label, "two_point", mean.low, mean.high, tone))
     last, y = k, np.asarray(curves[-1].y)
+    label = text("rates.figure.slide")
+    slide = panels.power_law(last, -1.0, through=(last[0], y[0]), label=label)
+    slides = [] if power == -1 else [dataclasses.replace(slide, color=style.tone("grey"))]
     middle = float(np.sqrt(last[0] * last[-1]))
     line = panels.power_law(last, power, through=(middle, float(np.interp(middle, last, y)) / 2))
     panels.convergence(
-        ax, curves, xlabel=text("axis.iteration"), ylabel=ylabel, references=[line],
+        ax, curves, xlabel=text("axis.iteration"), ylabel=ylabel,
+        references=[line, *slides],
         title=text(f"rates.figure.{cell}"), direct=True, legend="lower left", room=2.5,
     )  # fmt: skip
 
@@ -98,6 +103,14 @@ def _strongly_convex(ax: Axes, data: Arrays, config: Config) -> None:
             )
     tau = np.linspace(0, config.condition / 2 * np.log(1 / config.accuracy) * 1.3, 50)
     twice = Curve(tau, (1 - 1 / config.condition) ** (2 * tau), text("rates.figure.twice"))
+    start = next(
+        (i for i, spec in enumerate(config.estimators) if spec.kind == "reverse_mode"), None
+    )
+    if start is not None:
+        k, values = hits(data, start)
+        curves.append(
+            Curve(k[0], values[0].mean(axis=0), text("rates.figure.gd"), "gradient_descent")
+        )
     bound = Curve(
         tau, (1 - 1 / config.condition) ** tau, text("rates.figure.bound"), color=style.tone("grey")
     )

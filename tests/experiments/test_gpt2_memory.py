@@ -97,7 +97,7 @@ def test_the_lectures_claims_would_hold_on_a_model_that_bears_them_out(job):
     titles = [job.module.plot(each, job.config)["bytes"].get_suptitle()
               for each in (data, counted())]  # fmt: skip
     assert titles[0].startswith("Activations of gpt2-xl")
-    assert titles[1].startswith("gpt2-xl: 455 GB of activations, not 60; with checkpoints")
+    assert titles[1].startswith("Activations: 455 GB, not 60; with checkpoints 14.2, not 8")
 
 
 @pytest.mark.parametrize("claim", BAD)
