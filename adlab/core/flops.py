@@ -112,9 +112,8 @@ class Prices:
 def prices(fun: Callable[..., Any], x: Any, *args: Any) -> Prices:
     """Price the derivatives of a scalar function in its first argument, an array or a tree.
 
-    >>> import jax.numpy as jnp
-    >>> prices(lambda x: jnp.sum(jnp.tanh(x)), jnp.zeros(1000))
-    Prices(value=2000, jvp=2.5, vjp=2.0)
+    >>> prices(lambda x, a: jnp.sum(a * x), jnp.zeros(50), jnp.ones(50))
+    Prices(value=100, jvp=2.0, vjp=1.5)
 
     Raises:
       ValueError: an evaluation counts no operations.

@@ -56,7 +56,7 @@ def brief(value: object, longest: int = _LONGEST) -> str:
     """Return what `value` says, on one line and cut to `longest` characters.
 
     >>> brief(["a", "b"] * 9, longest=12)
-    "['a', 'b', ..."
+    "['a', 'b'..."
     """
     try:
         text = str(value)

@@ -39,12 +39,8 @@ Arrays = dict[str, np.ndarray]
 Program = Literal["roe_flux", "robot_arm"]
 ORDERS: tuple[orders.Order, ...] = get_args(orders.Order)
 MODES = slice(0, 2)
-TONES = {
-    "forward": style.color("forward_mode"),
-    "reverse": style.color("reverse_mode"),
-    "markowitz": style.tone("green"),
-    "optimal": style.THEORY,
-}
+_SWEEPS = (style.color("forward_mode"), style.color("reverse_mode"))
+TONES = dict(zip(ORDERS, (*_SWEEPS, style.tone("green"), style.THEORY), strict=True))
 LAYERS = ((3, 1, 5), (2, 3, 1, 3, 2), (5, 3, 1, 3, 5), (4, 6, 1, 6, 4))
 OTHERS = {
     "lecture": ([(0, 2), (1, 3), (2, 3), (3, 4), (3, 5), (4, 5)], (0, 1), (5,)),
@@ -396,9 +392,8 @@ def _bars(ax: Axes, names: Sequence[str], values: np.ndarray, tones: Sequence[st
     ax.barh(rows, values, color=tones, height=0.6)
     for row, value in zip(rows, values, strict=True):
         shown = f"{value:.0f}" if value >= 10 else f"{value:.2f}"
-        ax.annotate(
-            shown, (value, row), (8, 0), textcoords="offset points", va="center", fontweight="bold",
-        )  # fmt: skip
+        at = {"textcoords": "offset points", "va": "center", "fontweight": "bold"}
+        ax.annotate(shown, (value, row), (8, 0), **at)
     ax.margins(x=0.2)
     ax.set_yticks(rows, names or [""] * len(rows))
     ax.set_ylim(len(rows) - 0.5, -0.5)
