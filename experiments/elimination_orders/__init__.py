@@ -392,7 +392,7 @@ def _bars(ax: Axes, names: Sequence[str], values: np.ndarray, tones: Sequence[st
     ax.barh(rows, values, color=tones, height=0.6)
     for row, value in zip(rows, values, strict=True):
         shown = f"{value:.0f}" if value >= 10 else f"{value:.2f}"
-        at = {"textcoords": "offset points", "va": "center", "fontweight": "bold"}
+        at: Any = {"textcoords": "offset points", "va": "center", "fontweight": "bold"}
         ax.annotate(shown, (value, row), (8, 0), **at)
     ax.margins(x=0.2)
     ax.set_yticks(rows, names or [""] * len(rows))
