@@ -11,11 +11,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Circle, FancyArrowPatch
+from matplotlib.text import Text
 
 from adlab.drawing import _geometry as geometry
 from adlab.drawing import layout
 from adlab.drawing._geometry import Point
 from adlab.figures import style
+from adlab.figures.finish import as_title
 from adlab.figures.labels import text
 from adlab.graphs import formulas
 from adlab.graphs.elimination import EliminationStep, PathProduct
@@ -90,7 +92,8 @@ class _Picture:
     def draw(self, place: int, count: int, title: str) -> None:
         v, products = self.step.vertex, self.step.products
         title = title or text("elimination.title", name=self._name(v), step=place + 1, steps=count)
-        self._write(_HALF, _HEIGHT - 0.45, title, geometry.fitted(title, 24, _WIDTH - 0.8))
+        size = geometry.fitted(title, 24, _WIDTH - 0.8)
+        as_title(self._write(_HALF, _HEIGHT - 0.45, title, size))
         for x, half in ((_HALF / 2, "before"), (_HALF * 1.5, "after")):
             self._write(x, _HEIGHT - 1.1, text(f"elimination.{half}"), 20)
         self.axes.plot(
@@ -237,9 +240,9 @@ class _Picture:
         latex = formulas.name_of(self.graph, node, "latex")
         return geometry.mathematics(latex, self.graph.nodes[node].name)
 
-    def _write(self, x: float, y: float, string: str, size: float, **options: Any) -> None:
+    def _write(self, x: float, y: float, string: str, size: float, **options: Any) -> Text:
         given = {"ha": "center", "va": "center", "color": style.THEORY} | options
-        self.axes.text(x, y, string, fontsize=size, **given)
+        return self.axes.text(x, y, string, fontsize=size, **given)
 
 
 def _bezier(start: Point, end: Point, bend: float, t: float) -> Point:

@@ -14,6 +14,7 @@ from matplotlib.patches import Circle
 from adlab.core.types import ArrayLike
 from adlab.drawing import _geometry as geometry
 from adlab.figures import style
+from adlab.figures.finish import as_title
 
 __all__ = ["draw_network"]
 
@@ -67,7 +68,9 @@ def draw_network(
         _links(axes, places[k : k + 2], shown[k : k + 2], w)
     for x, units, layer in zip(places, shown, layers, strict=True):
         _units(axes, x, units, layer)
-    _write(axes, _WIDTH / 2, _HEIGHT - 0.45, [title], 24, _WIDTH - 0.8)
+    size = geometry.fitted(title, 24, _WIDTH - 0.8)
+    look: Any = {"ha": "center", "va": "center", "color": style.THEORY, "zorder": 4}
+    as_title(axes.text(_WIDTH / 2, _HEIGHT - 0.45, title, fontsize=size, **look))
     middles = np.interp(np.arange(2 * len(links) + 1) / 2, np.arange(len(layers)), places)
     room = float(places[1] - places[0]) / 2 + 0.35
     for y, texts in ((_HEIGHT - 1.3, above), (1.55, below)):

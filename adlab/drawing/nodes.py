@@ -8,11 +8,13 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyArrowPatch
+from matplotlib.text import Text
 
 from adlab.drawing import _geometry as geometry
 from adlab.drawing import _writing as writing
 from adlab.drawing import markup
 from adlab.figures import style
+from adlab.figures.finish import as_title
 from adlab.figures.labels import text
 from adlab.graphs import formulas
 from adlab.graphs.graph import Graph
@@ -74,7 +76,7 @@ class _Picture:
     def draw(self, title: str) -> None:
         node, mode = self.record.node, self.record.mode
         title = title or text(f"node.{mode}", name=self._name(node))
-        self._write(_WIDTH / 2, _HEIGHT - 0.45, title, 24)
+        as_title(self._write(_WIDTH / 2, _HEIGHT - 0.45, title, 24))
         parents = list(dict.fromkeys(a for a, b in self.graph.edges if b == node))
         children = list(dict.fromkeys(b for a, b in self.graph.edges if a == node))
         arriving = "parents" if self.forward else "children"
@@ -166,9 +168,10 @@ class _Picture:
     def _maths(latex: str) -> str:
         return geometry.mathematics(latex, latex)
 
-    def _write(self, x: float, y: float, string: str, size: float, **options: Any) -> None:
+    def _write(self, x: float, y: float, string: str, size: float, **options: Any) -> Text:
         given = {"ha": "center", "va": "center", "color": style.THEORY} | options
-        self.axes.text(x, y, string, fontsize=geometry.fitted(string, size, _WIDTH - 0.6), **given)
+        fitted = geometry.fitted(string, size, _WIDTH - 0.6)
+        return self.axes.text(x, y, string, fontsize=fitted, **given)
 
 
 def _between(

@@ -14,6 +14,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyArrowPatch
+from matplotlib.text import Text
 
 from adlab.drawing import _geometry as geometry
 from adlab.drawing import _writing as writing
@@ -21,6 +22,7 @@ from adlab.drawing import layout, markup
 from adlab.drawing._geometry import Point
 from adlab.figures import style
 from adlab.figures.animation import Movie
+from adlab.figures.finish import as_title
 from adlab.figures.labels import current, text
 from adlab.graphs import formulas
 from adlab.graphs.graph import Graph
@@ -156,13 +158,15 @@ class _Sheet:
         self.axes.set(xlim=(0, _WIDTH), ylim=(0, _HEIGHT))
         self.axes.set_axis_off()
 
-    def write(self, x: float, y: float, string: str, size: float, **options: Any) -> None:
-        self.axes.text(x, y, string, fontsize=size, **{"ha": "center", "va": "center"} | options)
+    def write(self, x: float, y: float, string: str, size: float, **options: Any) -> Text:
+        given = {"ha": "center", "va": "center"} | options
+        return self.axes.text(x, y, string, fontsize=size, **given)
 
     def title(self, title: str) -> None:
         """Write the title, and what the picture leaves out."""
         if title:
-            self.write(_WIDTH / 2, _HEIGHT - 0.45, title, geometry.fitted(title, 24, _WIDTH - 0.8))
+            size = geometry.fitted(title, 24, _WIDTH - 0.8)
+            as_title(self.write(_WIDTH / 2, _HEIGHT - 0.45, title, size))
         hidden = len(self.source.nodes) - len(self.layout.groups)
         if hidden:
             note = text("trace.merged", hidden=hidden, nodes=len(self.source.nodes))

@@ -20,6 +20,7 @@ from matplotlib.axis import Axis
 from matplotlib.collections import Collection
 from matplotlib.colors import to_hex, to_rgb, to_rgba
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import PlaceHolderLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.text import Text
@@ -29,7 +30,7 @@ from adlab.figures import labels
 from adlab.figures.colors import contrast, tint
 from adlab.figures.labels import comma
 
-__all__ = ["DARK", "Look", "finish", "look", "wear"]
+__all__ = ["DARK", "Look", "as_title", "finish", "look", "wear"]
 
 DARK = {"paper": "#14181F", "ink": "#E8EBF0", "pale": "#3A414C"}
 """Paper, text and grid lines of the dark theme; slightly blue, as no colour of the light one is."""
@@ -43,7 +44,8 @@ class Look:
 
     Attributes:
       theme: "light", or "dark" for a dark slide.
-      scale: factor of type, lines and markers relative to the picture.
+      scale: factor of type, lines and markers relative to the picture; drawings, whose texts are
+        fitted to their places, keep their size.
       titles: whether figures carry their titles.
 
     Raises:
@@ -64,6 +66,7 @@ class Look:
 _USUAL = Look()
 _LOOK = contextvars.ContextVar("look", default=_USUAL)
 _RESIZED: "weakref.WeakSet[Figure]" = weakref.WeakSet()
+_TITLES: "weakref.WeakSet[Text]" = weakref.WeakSet()
 
 
 def look() -> Look:
@@ -89,7 +92,9 @@ def finish(figure: Figure) -> None:
     chosen = look()
     if not chosen.titles:
         _untitle(figure)
-    if chosen.scale != 1.0 and figure not in _RESIZED:
+    engine = figure.get_layout_engine()  # without one all has its place in inches
+    fitted = engine is None or isinstance(engine, PlaceHolderLayoutEngine)
+    if chosen.scale != 1.0 and figure not in _RESIZED and not fitted:
         width, height = figure.get_size_inches()
         figure.set_size_inches(width / chosen.scale, height / chosen.scale)
         figure.set_dpi(figure.get_dpi() * chosen.scale)
@@ -100,8 +105,16 @@ def finish(figure: Figure) -> None:
         _write_commas(figure)
 
 
+def as_title(words: Text) -> None:
+    """Say that a text is its figure's title, where that isn't matplotlib's own."""
+    _TITLES.add(words)
+
+
 def _untitle(figure: Figure) -> None:
     """Take the title away: the figure's, or where it has none, that of its only axes."""
+    for words in figure.findobj(Text):
+        if words in _TITLES:
+            words.set_visible(False)
     if figure.get_suptitle():
         figure.suptitle("").set_in_layout(False)
     elif len(figure.axes) == 1:

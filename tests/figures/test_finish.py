@@ -1,10 +1,13 @@
 """What is done to any finished figure: commas, dark slides, larger type, no titles."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
+from matplotlib.text import Text
 
+from adlab import drawing, graphs
 from adlab.figures import colors, panels, style
 from adlab.figures.finish import DARK, Look, dark
 from adlab.figures.labels import comma
@@ -130,6 +133,21 @@ def test_scale_makes_type_larger_relative_to_a_picture_of_as_many_pixels(tmp_pat
     assert first.shape == second.shape
     heights = [f.axes[0].title.get_fontsize() / f.get_figheight() for f in (usual, scaled)]
     assert heights[1] == pytest.approx(1.25 * heights[0])
+
+
+def test_drawings_lose_their_titles_and_keep_their_size(tmp_path):
+    graph = graphs.build(lambda w: jnp.sin(w) * w, 0.5, names=["w"])
+    with style.context(scale=1.5, titles=False):
+        figure = drawing.draw(graph, graphs.reverse_trace(graph), title="A title")
+        style.save(figure, tmp_path / "drawing", ["svg"])
+    shown = [t.get_text() for t in figure.findobj(Text) if t.get_visible() and t.get_text()]
+    assert len(shown) > 3
+    assert "A title" not in shown
+    assert tuple(figure.get_size_inches()) == style.SLIDE
+    with style.context():
+        figure = drawing.draw(graph, graphs.reverse_trace(graph), title="A title")
+        style.save(figure, tmp_path / "drawing", ["svg"])
+    assert any(t.get_text() == "A title" and t.get_visible() for t in figure.findobj(Text))
 
 
 def test_titles_can_be_left_out(tmp_path):
