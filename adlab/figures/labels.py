@@ -93,7 +93,7 @@ def estimator(kind: str, params: Mapping[str, Any], /, lang: str | None = None) 
     return ", ".join(words)
 
 
-_POINT = re.compile(r"(?<![\d.\w])(\d+)\.(\d+)(?=(?:e[+-]?\d+)?(?![\w.]))")
+_POINT = re.compile(r"(?<![\d.\w:/])(?<!space{)(\d+)\.(\d+)(?=(?:e[+-]?\d+)?(?![\w.]))")
 
 
 def comma(words: str) -> str:

@@ -163,7 +163,8 @@ def save(figure: Figure, stem: Path, formats: Sequence[str] | None = None) -> li
     """Write `stem`.svg, .pdf and .png; the same figure gives the same bytes, today and tomorrow.
 
     The layout is settled once and kept, so that the three files agree and so does a second call.
-    Missing folders are made.
+    Missing folders are made. The figure keeps the look and the numbers that it is written with:
+    draw it anew for another theme, scale or language.
 
     Args:
       figure: what to write.

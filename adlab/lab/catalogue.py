@@ -102,14 +102,20 @@ def _bound(body: Sequence[ast.stmt]) -> Iterator[str]:
                 yield from (each.id for each in targets if isinstance(each, ast.Name))
 
 
+def finished(out: Path) -> list[Path]:
+    """Return the finished runs in a folder of results, without those that were put aside."""
+    runs = [done.parent for done in out.glob("[!.]*/DONE")] if out.is_dir() else []
+    return [run for run in runs if ".aside-" not in run.name]
+
+
 def last_runs(out: Path) -> dict[str, Last]:
     """Return the last finished run of every experiment in the folder of results, by its name.
 
     What is damaged is left out: a list isn't the place to mend it.
     """
     found: dict[str, tuple[float, Last]] = {}
-    for done in out.glob("[!.]*/DONE") if out.is_dir() else ():
-        folder = done.parent
+    for folder in finished(out):
+        done = folder / "DONE"
         about = _object(folder / "run.json")
         name = str(about.get("experiment", folder.name.rpartition("-")[0]))
         try:

@@ -317,7 +317,7 @@ def _results(command: Results) -> int:
     from adlab.lab import listing, report, results
 
     screen = report.console()
-    runs = [done.parent for done in command.results.glob("[!.]*/DONE")]
+    runs = catalogue.finished(command.results)
     if not runs:
         print(f"no results in {command.results}")
         return 0

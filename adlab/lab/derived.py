@@ -314,18 +314,22 @@ def _figures(
     from adlab.figures import style
 
     more: dict[str, Any] = {} if wanted.formats is None else {"formats": wanted.formats}
-    verdicts = _judged(folder)
+    verdicts = _judged(job, data)
     with style.context(lang, note=_note(folder), **wanted.look):
         for name, figure in headings.figures(job.module, data, job.config, verdicts).items():
             style.save(figure, building / _plain(name), **more)
 
 
-def _judged(folder: Path) -> list[Verdict]:
-    """Return a run's verdicts, which titles follow; none where they couldn't be made."""
-    entries = store.read_json(folder / "verdicts.json")
+def _judged(job: configs.Job, data: Arrays) -> list[Verdict]:
+    """Return a run's verdicts by the code of today, which titles follow; none where it fails.
+
+    What verdicts.json holds may be older, or somebody's own.
+    """
     try:
-        return [Verdict.from_json(entry) for entry in entries]
-    except (KeyError, TypeError, ValueError):
+        return list(job.module.verdicts(data, job.config))
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # told where they are judged
         return []
 
 

@@ -17,8 +17,8 @@ def heading(key: str, verdicts: Sequence[Verdict], *claims: str, **params: objec
     """Return the title `key` if the verdicts on `claims` hold, else the question `<key>_asked`.
 
     Both are labels of the experiment: "Reverse mode costs a few evaluations at any dimension", and
-    "Does reverse mode cost a few evaluations at any dimension?". Where there is no verdict on the
-    claims, or any of them fails or is undecided, the title asks.
+    "Does reverse mode cost a few evaluations at any dimension?". Where there is no verdict on one
+    of the claims, or any of them fails or is undecided, the title asks.
 
     Args:
       key: the label of the assertion.
@@ -38,7 +38,9 @@ def heading(key: str, verdicts: Sequence[Verdict], *claims: str, **params: objec
         if not any(label.startswith(claim) for label in known):
             raise KeyError(f"no label begins with {claim!r}, which the heading {key!r} asserts")
     about = [v for v in verdicts if isinstance(v.claim, Text) and v.claim.key.startswith(claims)]
-    holds = bool(about) and all(v.outcome == "holds" for v in about)
+    judged = [v.claim.key for v in about if isinstance(v.claim, Text)]
+    complete = all(any(key.startswith(claim) for key in judged) for claim in claims)
+    holds = complete and all(v.outcome == "holds" for v in about)
     return labels.text(key if holds else f"{key}_asked", None, **params)
 
 

@@ -29,7 +29,14 @@ def console() -> Console:
 
     wished = os.environ.get("COLUMNS", "")
     width = None if sys.stdout.isatty() else int(wished) if wished.isdecimal() else 120
-    return Console(file=sys.stdout, width=width, highlight=False, markup=False, emoji=False)
+
+    class Screen(Console):
+        """A console whose closed pipe is the caller's to meet."""
+
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError
+
+    return Screen(file=sys.stdout, width=width, highlight=False, markup=False, emoji=False)
 
 
 def print_verdicts(

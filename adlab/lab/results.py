@@ -8,8 +8,8 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from adlab.lab import config as configs
 from adlab.lab import (
+    catalogue,
     derived,
     errors,
     experiment,
@@ -20,6 +20,7 @@ from adlab.lab import (
     store,
     toml,
 )
+from adlab.lab import config as configs
 from adlab.lab.errors import LabError, UsageError, nearest
 from adlab.lab.report import Verdicts
 from adlab.lab.verdict import Verdict, render
@@ -38,7 +39,7 @@ def find(name: str, out: Path, *, latest: bool = False) -> Path:
     """
     if (Path(name) / "DONE").is_file():
         return Path(name)
-    runs = sorted(p.parent.name for p in out.glob("[!.]*/DONE")) if out.is_dir() else []
+    runs = sorted(run.name for run in catalogue.finished(out))
     if name in runs:
         return out / name
     matches = [run for run in runs if run.startswith(name)] if name else []

@@ -204,7 +204,8 @@ def _acquired(place: Place, purpose: Purpose) -> IO[str]:
         pid, _, doing = _said(_lock(place)).partition(" ")
         told = f"{pid} {doing}"
         # Said twice: its last holder may have died, and the next one not yet written its name.
-        if (told == last and doing != "plot") or time.monotonic() > deadline:
+        computing = bool(pid) and told == last and doing != "plot"
+        if computing or time.monotonic() > deadline:
             what = "drawn" if doing == "plot" else "computed"
             raise LabError(
                 f"{place.final} is being {what} by process {pid or 'unknown'}; "

@@ -25,6 +25,7 @@ from adlab.rules._matrices import COPIES, adjoint, spread, top
 __all__ = ["once", "tells_apart", "turns", "watched"]
 
 Parts = tuple[jax.Array, ...]
+_NOISE = 1024  # of eps: cotangents below that are taken for round-off
 
 
 @jax.custom_jvp
@@ -134,7 +135,10 @@ def turns(
 
     Counted is what exceeds eps^(1/4) of the cluster's cotangents: those of a loss that is a
     function of the matrix may be a difference of far larger numbers, or have passed through lower
-    precision; those of one that isn't are off by about themselves.
+    precision; those of one that isn't are off by about themselves. Where all cancel, as those of a
+    Rayleigh quotient over the whole cluster do, nothing but round-off is left, of which the size
+    can't be known here: below 1024 eps, which is much for a loss of about 1, none is counted. So a
+    loss in far larger units may be NaN there, and one in far smaller units isn't looked at.
 
     Args:
       linked: which pairs of values coincide, (..., k, k).
@@ -153,7 +157,8 @@ def turns(
         squares = sum(jnp.sum(jnp.abs(c) ** 2, axis=-2) for _, c in together)
         size = jnp.max(jnp.where(linked, jnp.sqrt(squares)[..., None, :], 0 * joint), axis=-1)
         eps = float(jnp.finfo(joint.dtype).eps)
-        beyond = pairs & (residual > eps**0.25 * size[..., None])
+        floor = _NOISE * eps  # of a loss of about 1 that is stationary in its vectors
+        beyond = pairs & (residual > jnp.maximum(eps**0.25 * size[..., None], floor))
         return jnp.any(beyond, axis=(-2, -1))
 
     def unasked(_: None) -> jax.Array:

@@ -51,6 +51,13 @@ def test_a_title_asserts_only_what_holds(verdicts, title):
     assert lab.heading("invented.title", found, "invented.claim.slope", n=2) == title
 
 
+def test_every_claim_needs_a_verdict():
+    found, claims = [verdict("slope", 1.0)], ("invented.claim.slope", "invented.claim.other")
+    assert lab.heading("invented.title", found, *claims, n=2) == "Slope 2?"
+    found.append(verdict("other", 1.0))
+    assert lab.heading("invented.title", found, *claims, n=2) == "Slope 2"
+
+
 def test_claims_in_words_count_for_no_title():
     found = [Verdict("the slope", 1.0, 1.0, 1.0, 1.0, 0.1)]
     assert lab.heading("invented.title", found, "invented.claim.slope", n=2) == "Slope 2?"

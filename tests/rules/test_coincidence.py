@@ -267,6 +267,21 @@ def test_single_vectors_of_a_cluster_have_no_gradient_and_its_projector_has(dtyp
     assert finite["null"][2:] == [True, True]
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_losses_that_are_stationary_in_a_cluster_keep_their_gradient(dtype):
+    """A Rayleigh quotient over the whole cluster: the cotangents of its vectors are round-off."""
+    q = orthonormal(np.random.default_rng(3), 5, 5)
+    a = (q * np.array([1, 2, 2, 2, 3.0]) @ q.T).astype(dtype)
+
+    def quotient(a):
+        v = eigh(a).eigenvectors[:, 1:4]
+        return jnp.trace(v.T @ a @ v) / jnp.trace(v.T @ v)
+
+    expected = q[:, 1:4] @ q[:, 1:4].T / 3
+    off = 1e-5 if dtype is np.float32 else 1e-13
+    np.testing.assert_allclose(jax.jit(jax.grad(quotient))(a), expected, atol=off)
+
+
 @pytest.mark.parametrize("full_matrices", [False, True])
 def test_values_of_a_null_space_with_a_choice_of_bases_are_a_kink(full_matrices):
     """u diag(s) vh at rank two of (4, 3): s_3 = 0 hides the cotangents of its vectors."""
