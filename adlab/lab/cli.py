@@ -374,6 +374,8 @@ def _show(command: Show) -> int:
 def _export(command: Export) -> int:
     from adlab.lab import output, report, results, store
 
+    if command.out is not None:
+        output.require_csv(command.out)
     folder = results.whole(command.result, command.results, latest=command.latest)
     job = results.reopen(folder, command.plugin, command.experiments)
     data = store.read_arrays(folder / "data.npz")

@@ -124,11 +124,22 @@ def lacking(folder: Path, code: str, langs: Collection[str]) -> Wanted:
     return Wanted(absent, verdicts=not whole(made.verdicts))
 
 
-def is_whole(folder: Path, code: str) -> bool:
-    """Whether verdicts and the figures in every language that was drawn are there, of this code."""
+def outdated(folder: Path, code: str) -> list[str]:
+    """Return what was made of a run and isn't whole or of this code any more, and how to remedy it.
+
+    Verdicts, the figures in every language that was drawn, and movies, which are drawn again only
+    where somebody asks for them.
+    """
     made = integrity.read_derived(folder)
     wanted = lacking(folder, code, made.figures or ("en",))
-    return not (wanted.verdicts or wanted.languages)
+    lines = []
+    if wanted.verdicts or wanted.languages:
+        lines.append("verdicts and figures aren't: make them again with adlab plot")
+    for name, films in made.movies.items():
+        if films.code != code or integrity.damaged(folder, films.files):
+            lang, _, kind = name.rpartition(".")
+            lines.append(f"{name} movies aren't: adlab plot --animate {kind} --lang {lang or 'en'}")
+    return lines
 
 
 def derive(job: configs.Job, folder: Path, wanted: Wanted) -> list[str]:
@@ -252,22 +263,25 @@ def _draw(job: configs.Job, data: Arrays, folder: Path, code: str, lang: str) ->
     building = _fresh(folder)
     _figures(job, data, folder, building, lang, Wanted((lang,)))
     made = _published(building, folder, lang, code)
-    before = integrity.read_derived(folder)
-    older = before.figures.get(lang)
-    for name in older.files if older else ():  # of a figure that the experiment draws no more
+    before = integrity.read_derived(folder).figures
+    _drop(folder, before.get(lang), made)
+    _vouch(folder, figures={**before, lang: made})
+
+
+def _drop(folder: Path, older: Made | None, made: Made) -> None:
+    """Remove files of what the experiment draws no more."""
+    for name in older.files if older else ():
         if name not in made.files:
             (folder / name).unlink(missing_ok=True)
-    _vouch(folder, figures={**before.figures, lang: made})
 
 
 def _film(job: configs.Job, data: Arrays, folder: Path, code: str, lang: str, kind: str) -> None:
     building = _fresh(folder)
     _movies(job, data, building, lang, Wanted((lang,), movies=kind))
     made = _published(building, folder, lang, code)
-    before = integrity.read_derived(folder)
-    older = before.movies.get(lang)
-    kept = {**(older.files if older else {}), **made.files}
-    _vouch(folder, movies={**before.movies, lang: Made(code=code, files=kept)})
+    before = integrity.read_derived(folder).movies
+    _drop(folder, before.get(f"{lang}.{kind}"), made)
+    _vouch(folder, movies={**before, f"{lang}.{kind}": made})
 
 
 def _vouch(folder: Path, **changes: Any) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import inspect
 import re
 import sys
 from pathlib import Path
@@ -21,6 +22,15 @@ from adlab.lab.errors import ConfigError, LabError, brief, nearest
 
 PARTS = ("Config", "run", "verdicts", "plot")
 """What an experiment must define; `movies`, `table` and `needs` it may."""
+TAKES = {
+    "run": ("config", "progress"),
+    "verdicts": ("data", "config"),
+    "plot": ("data", "config"),
+    "movies": ("data", "config"),
+    "table": ("data", "config"),
+    "needs": ("config",),
+}
+"""What the lab calls the parts with, by position."""
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,199}")  # becomes part of the names of files
 
 failure, shown = errors.located, errors.shown
@@ -38,16 +48,21 @@ def locate(config: Path, name: str) -> Path:
     check_name(config, name)
     folder = config.absolute().parent.parent / "experiments"
     checkouts = (find_checkout(config.absolute().parent), installed())
-    for place in (folder, *(checkout / "experiments" for checkout in checkouts if checkout)):
+    others = [checkout / "experiments" for checkout in checkouts if checkout]
+    places = list(dict.fromkeys((folder, *others)))
+    for place in places:
         if file := file_of(place, name):
             return file
-    known = sorted(
-        p.stem for p in folder.glob("[!_]*") if p.suffix == ".py" or (p / "__init__.py").is_file()
-    )
+    known = sorted({each for place in places for each in _names(place)})
     listed = f"there: {', '.join(known)}" if known else "there are none"
-    raise ConfigError(
-        config, [f"no experiment '{name}' in {shown(folder)}{nearest(name, known)} ({listed})"]
-    )
+    where = " or ".join(shown(place) for place in places)
+    raise ConfigError(config, [f"no experiment '{name}' in {where}{nearest(name, known)} ({listed})"])
+
+
+def _names(folder: Path) -> list[str]:
+    """Return the names of the experiments in a folder."""
+    heads = [p for p in folder.glob("[!_]*") if p.suffix == ".py" or (p / "__init__.py").is_file()]
+    return [path.stem for path in heads]
 
 
 def check_name(config: Path, name: str) -> None:
@@ -104,7 +119,29 @@ def load(path: Path) -> ModuleType:
     missing = [part for part in PARTS if not hasattr(module, part)]
     if missing:
         raise LabError(f"{shown(path)} must define {', '.join(PARTS)}; missing: {missing[0]}")
+    for part, takes in TAKES.items():
+        _check_call(path, module, part, takes)
     return module
+
+
+def _check_call(path: Path, module: ModuleType, part: str, takes: tuple[str, ...]) -> None:
+    """Raise LabError where a part can't be called as the lab will, before anything is computed."""
+    if not hasattr(module, part):
+        return
+    function = getattr(module, part)
+    form = f"{part}({', '.join(takes)})"
+    if not callable(function):
+        raise LabError(f"{shown(path)}: {form} must be a function, got {brief(repr(function), 60)}")
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # of a builtin that doesn't tell
+        return
+    try:
+        signature.bind(*takes)
+    except TypeError as error:
+        raise LabError(
+            f"{shown(path)}: the lab calls {form}, but it is {part}{signature}: {error}"
+        ) from None
 
 
 def _name(path: Path) -> str:

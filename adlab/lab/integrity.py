@@ -91,7 +91,7 @@ class Derived(Sheet):
     Attributes:
       verdicts: verdicts.json.
       figures: language -> its figures.
-      movies: language -> its movies.
+      movies: language and kind, such as "en.gif" -> the movies.
     """
 
     verdicts: Made | None = None

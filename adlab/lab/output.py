@@ -17,7 +17,25 @@ from pathlib import Path
 
 from adlab.lab.errors import UsageError, brief
 
-__all__ = ["write"]
+__all__ = ["require_csv", "write"]
+
+_OTHER_TABLES = frozenset(
+    f".{kind}"
+    for kind in (
+        "feather", "h5", "hdf5", "html", "json", "mat", "md", "npy", "npz", "ods", "parquet",
+        "pickle", "pkl", "xls", "xlsx", "yaml", "zip",
+    )
+)  # fmt: skip
+
+
+def require_csv(path: Path) -> None:
+    """Raise UsageError where a file is named as one of another kind than text that is a table."""
+    if path.suffix.lower() in _OTHER_TABLES:
+        raise UsageError(
+            f"adlab export writes CSV, and {brief(path)} is the name of another kind of file: "
+            f"choose {brief(path.with_suffix('.csv').name)}; the arrays themselves are in the "
+            "result's data.npz"
+        )
 
 
 def write(path: Path, make: Callable[[Path], object], *, parents: bool = False) -> bool:

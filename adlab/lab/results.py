@@ -91,10 +91,9 @@ def currency(folder: Path, experiments: Path | None = None) -> str:
         return "unknown: its plugins aren't here"
     stamp = provenance.stamp(head, plugins, toml.read(folder / "config.toml"))
     match store.state(folder, stamp):
-        case "done" if derived.is_whole(folder, stamp["derived"]):
-            return "current"
         case "done":
-            return "current, but verdicts and figures aren't: make them again with adlab plot"
+            older = derived.outdated(folder, stamp["derived"])
+            return f"current, but {'; '.join(older)}" if older else "current"
         case "damaged" | "wreck":
             return f"damaged; compute it again with {listing.command(folder)}"
     return "stale: sources or versions changed since"

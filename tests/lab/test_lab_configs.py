@@ -8,7 +8,7 @@ from textwrap import dedent
 
 import pytest
 
-from adlab.lab import config, overrides
+from adlab.lab import config, experiment, overrides
 from adlab.lab.cli import Run, main
 from adlab.lab.errors import ConfigError, LabError, UsageError
 
@@ -182,6 +182,19 @@ def test_a_missing_experiment_names_the_nearest(checkout):
     )
 
 
+def test_a_missing_experiment_is_looked_for_in_adlabs_own_folder_too(checkout, monkeypatch):
+    other = checkout.path / "installed"
+    (other / "experiments" / "decades").mkdir(parents=True)
+    (other / "experiments" / "decades" / "__init__.py").touch()
+    monkeypatch.setattr(experiment, "installed", lambda: other)
+    with pytest.raises(ConfigError) as caught:
+        config.load(checkout.config("decaes", ""))
+    assert str(caught.value) == (
+        "configs/decaes.toml: 1 problem\n  no experiment 'decaes' in experiments or "
+        "installed/experiments; did you mean 'decades'? (there: decades, decay)"
+    )
+
+
 @pytest.mark.usefixtures("checkout")
 @pytest.mark.parametrize(
     ("name", "told"),
@@ -204,8 +217,23 @@ def test_a_missing_config_names_the_nearest(name, told):
         ("x = 1", "experiments/half.py must define Config, run, verdicts, plot; missing: Config"),
         ("def f(:", "SyntaxError: "),
         (
-            "class Config: pass\nrun = verdicts = plot = None",
+            "class Config: pass\nrun = verdicts = plot = lambda *values: None",
             "experiments/half.py: Config must derive from lab.ExperimentConfig",
+        ),
+        (
+            "Config = int\ndef run(config, progress): ...\ndef verdicts(data): ...\nplot = run",
+            "experiments/half.py: the lab calls verdicts(data, config), but it is verdicts(data): "
+            "too many positional arguments",
+        ),
+        (
+            "Config = int\nrun = verdicts = lambda *values: None\nplot = 5",
+            "experiments/half.py: plot(data, config) must be a function, got 5",
+        ),
+        (
+            "Config = int\nrun = verdicts = plot = lambda *values: None\n"
+            "def needs(config, more): ...",
+            "experiments/half.py: the lab calls needs(config), but it is needs(config, more): "
+            "missing a required argument: 'more'",
         ),
     ],
 )

@@ -3,6 +3,7 @@
 import pytest
 
 from adlab import lab
+from adlab.lab import results
 from adlab.lab.cli import main
 from adlab.lab.errors import UsageError
 
@@ -58,6 +59,27 @@ def test_plot_draws_them_in_its_language_and_keeps_others(moving):
     assert main(["plot", "decay", "--lang", "en,ru"]) == 0
     assert figures(moving) == ["decay.svg", "ru", "terms_en.gif"]
     assert figures(moving, "ru") == ["decay.svg", "terms_ru.gif"]
+
+
+def test_movies_of_older_code_or_damaged_are_told_and_drawn_again(moving):
+    main([*RUN, "--animate", "gif"])
+    assert results.currency(moving.result) == "current"
+    file = moving.path / "experiments" / "decay.py"
+    file.write_text(file.read_text().replace("Movie(figure, draw, 2)", "Movie(figure, draw, 1)"))
+    main(["plot", "decay"])  # figures alone
+    older = "current, but en.gif movies aren't: adlab plot --animate gif --lang en"
+    assert results.currency(moving.result) == older
+    main(["plot", "decay", "--lang", "ru", "--animate", "gif"])  # of today, beside the older one
+    assert results.currency(moving.result) == older
+    main(["plot", "decay", "--animate", "gif"])
+    assert results.currency(moving.result) == "current"
+    movie = moving.result / "figures" / "terms_en.gif"
+    movie.write_bytes(movie.read_bytes()[:-9])
+    assert results.currency(moving.result) == older
+    file.write_text(file.read_text().replace('f"terms_{current()}"', '"renamed"'))
+    main(["plot", "decay", "--lang", "en,ru", "--animate", "gif"])
+    assert results.currency(moving.result) == "current"
+    assert figures(moving) == ["decay.svg", "renamed.gif", "ru"]
 
 
 def test_run_from_python_draws_them_too(moving):

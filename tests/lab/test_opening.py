@@ -157,6 +157,15 @@ def test_a_device_stays_one(result, capsys):
     assert "written" not in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("name", ["curves.xlsx", "curves.JSON", "curves.npz"])
+def test_export_refuses_the_name_of_another_kind_of_file(result, capsys, name):
+    assert export(name) == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"error: adlab export writes CSV, and {name} is the name of another")
+    assert "choose curves.csv" in told
+    assert not (result.parents[1] / name).exists()
+
+
 def test_what_cannot_be_written_is_told(result, capsys):
     folder = result.parents[1]
     (folder / "loop.csv").symlink_to("loop.csv")
