@@ -18,13 +18,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from adlab.figures.labels import LANGUAGES
 from adlab.lab import config as configs
-from adlab.lab import experiment, files, headings, integrity, provenance, start, store
+from adlab.lab import experiment, files, headings, integrity, listing, provenance, start, store
 from adlab.lab.errors import LabError, UsageError, nearest
 from adlab.lab.integrity import Made
 from adlab.lab.verdict import Verdict
 
-LANGUAGES = ("en", "ru")  # as in adlab.figures.labels, which an experiment's texts need
 Arrays = Mapping[str, Any]
 
 
@@ -316,12 +316,6 @@ def place(figures: Path, lang: str) -> Path:
     return figures if lang == "en" else figures / lang
 
 
-def _note(folder: Path) -> str:
-    """Return what a corner of the figures says: the profile, where it isn't the base."""
-    about = store.read_json(folder / "run.json")
-    return str((about if isinstance(about, dict) else {}).get("profile") or "")
-
-
 def _figures(
     job: configs.Job, data: Arrays, folder: Path, building: Path, lang: str, wanted: Wanted
 ) -> None:
@@ -329,7 +323,7 @@ def _figures(
 
     more: dict[str, Any] = {} if wanted.formats is None else {"formats": wanted.formats}
     verdicts = _judged(job, data)
-    with style.context(lang, note=_note(folder), **wanted.look):
+    with style.context(lang, note=listing.about(folder).profile or "", **wanted.look):
         for name, figure in headings.figures(job.module, data, job.config, verdicts).items():
             style.save(figure, building / _plain(name), **more)
 

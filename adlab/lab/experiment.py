@@ -56,7 +56,9 @@ def locate(config: Path, name: str) -> Path:
     known = sorted({each for place in places for each in _names(place)})
     listed = f"there: {', '.join(known)}" if known else "there are none"
     where = " or ".join(shown(place) for place in places)
-    raise ConfigError(config, [f"no experiment '{name}' in {where}{nearest(name, known)} ({listed})"])
+    raise ConfigError(
+        config, [f"no experiment '{name}' in {where}{nearest(name, known)} ({listed})"]
+    )
 
 
 def _names(folder: Path) -> list[str]:

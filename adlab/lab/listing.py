@@ -13,34 +13,12 @@ from typing import Any, Literal
 import pydantic
 
 from adlab.lab import experiment, integrity, store
+from adlab.lab.records import RunRecord
 from adlab.lab.verdict import Verdict
 
-__all__ = ["About", "Run", "about", "command", "lines", "newest_first", "stored_verdicts", "table"]
+__all__ = ["Run", "about", "command", "lines", "newest_first", "stored_verdicts", "table"]
 
 _WIDTH = 40  # characters of overrides that a line shows
-
-
-class _Lenient(pydantic.BaseModel):
-    model_config = pydantic.ConfigDict(extra="ignore", strict=True)
-
-
-class Files(_Lenient):
-    """Where a run's code and config were."""
-
-    experiment: str = ""
-    config: str = ""
-    plugins: list[str] = []
-
-
-class About(_Lenient):
-    """What run.json says, as far as it is used; runs of older formats say less."""
-
-    experiment: str = ""
-    profile: str | None = None
-    overrides: dict[str, Any] = {}
-    plugins: list[str] = []
-    finished: str = ""
-    files: Files = Files()
 
 
 _Number = float | Literal["inf", "-inf", "nan"]
@@ -70,16 +48,16 @@ class Run:
     """A finished run: its folder, what run.json says, and when it was finished."""
 
     folder: Path
-    about: About
+    about: RunRecord
     finished: datetime.datetime
 
 
-def about(folder: Path) -> About:
+def about(folder: Path) -> RunRecord:
     """Return what run.json says; nothing where it is missing or damaged."""
     try:
-        return About.model_validate(store.read_json(folder / "run.json"))
+        return RunRecord.model_validate(store.read_json(folder / "run.json"))
     except pydantic.ValidationError:
-        return About()
+        return RunRecord()
 
 
 def stored_verdicts(folder: Path) -> list[dict[str, Any]] | None:
@@ -107,7 +85,7 @@ def newest_first(folders: Iterable[Path]) -> list[Run]:
 def _run(folder: Path) -> Run:
     said = about(folder)
     try:
-        finished = datetime.datetime.fromisoformat(said.finished)
+        finished = datetime.datetime.fromisoformat(said.finished or "")
     except ValueError:
         stored = _stored(folder)
         finished = datetime.datetime.fromtimestamp(stored, datetime.UTC).replace(microsecond=0)
@@ -148,10 +126,10 @@ def command(folder: Path) -> str:
     """Return the command that computes a run again, as far as its files can tell."""
     done = integrity.read_done(folder)
     broken = integrity.damaged(folder, done.files) if done else ["run.json"]
-    said = About() if "run.json" in broken else about(folder)
-    config = Path(said.files.config)
+    said = RunRecord() if "run.json" in broken else about(folder)
+    named = said.files.config if said.files else None
     out = [] if folder.parent == Path("results") else ["--out", str(folder.parent)]
-    if said.files.config and config.is_file():
+    if named and (config := Path(named)).is_file():
         profile = ["--profile", said.profile] if said.profile else []
         plugins = [word for name in said.plugins for word in ("--plugin", name)]
         words = [experiment.shown(config), *profile, *_flags(said.overrides), *plugins]

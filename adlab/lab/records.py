@@ -66,6 +66,8 @@ class RunRecord(_Record):
     """run.json. Keys that aren't known here are kept."""
 
     experiment: Name | None = None
+    profile: Words | None = None
+    overrides: dict[str, Any] = {}
     seed: int | None = None
     x64: bool | None = None
     lang: Words | None = None

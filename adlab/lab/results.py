@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from adlab.figures.labels import LANGUAGES
 from adlab.lab import (
     catalogue,
     derived,
@@ -109,7 +110,7 @@ def figures(folder: Path, langs: Collection[str] | None = None) -> list[Path]:
     """Return the files of a run's figures, of those in some languages where these are given."""
     return [
         path
-        for lang in derived.LANGUAGES
+        for lang in LANGUAGES
         if langs is None or lang in langs
         for path in sorted(derived.place(folder / "figures", lang).glob("*.*"))
     ]
