@@ -126,16 +126,16 @@ def scalar(value: Any) -> Array:
     return real_scalar("curvature", value)
 
 
-def vector(v: PyTree, like: PyTree, meant: str) -> PyTree:
+def vector(v: PyTree, like: PyTree, meant: str, *, name: str = "v") -> PyTree:
     """Return v as a tree of arrays, after a check that it is real and shaped as `like`."""
     if not trees.same_shapes(v, like):
-        raise ValueError(f"v must be shaped as {meant}, {_shapes(like)}, got {_shapes(v)}")
+        raise ValueError(f"{name} must be shaped as {meant}, {_shapes(like)}, got {_shapes(v)}")
     v = jax.tree.map(jnp.asarray, v)
     for leaf in jax.tree.leaves(v):
         if not jnp.issubdtype(leaf.dtype, jnp.floating):
             raise TypeError(
-                f"v must be real floating-point, got {leaf.dtype}; convert it: the product has the "
-                "dtype of v"
+                f"{name} must be real floating-point, got {leaf.dtype}; convert it"
+                f"{': the product has the dtype of v' if name == 'v' else ''}"
             )
     return v
 

@@ -172,7 +172,7 @@ def test_a_regression_with_ten_outputs_has_every_eigenvalue_ten_times():
 @pytest.mark.usefixtures("x64")
 def test_no_random_spectrum_with_copies_converges_wrongly():
     rng = np.random.default_rng(4)
-    for index in range(60):
+    for index in range(90):
         dim = int(rng.choice([2, 3, 9, 80]))
         pool = rng.standard_normal(max(1, dim // 3))
         eigenvalues = rng.choice(pool, dim)
@@ -180,14 +180,84 @@ def test_no_random_spectrum_with_copies_converges_wrongly():
             eigenvalues[dim // 3 :] = 0
         basis, _ = np.linalg.qr(rng.standard_normal((dim, dim)))
         k = int(rng.integers(1, min(dim, 6) + 1))
-        which = ("largest", "smallest")[index % 2]
+        which = ("largest", "smallest", "magnitude")[index // 30]
         matrix = jax.device_put((basis * eigenvalues) @ basis.T)
         found = eigenpairs(matrix, key=jax.random.fold_in(KEY, index), k=k, which=which)
         true = np.sort(eigenvalues)[::-1]
-        expected = true[:k] if which == "largest" else true[-k:]
+        ends = {"largest": true[:k], "smallest": true[-k:], "magnitude": -np.sort(-abs(true))[:k]}
+        expected = ends[which]
         assert np.all(found.converged)
         # As far as a converged residual may be: rtol times the largest |value|.
-        np.testing.assert_allclose(found.values, expected, atol=1.01e-3 * np.abs(true).max())
+        values = abs(found.values) if which == "magnitude" else found.values
+        np.testing.assert_allclose(values, expected, atol=1.01e-3 * np.abs(true).max())
+
+
+@LOOPS
+def test_pairs_of_the_largest_magnitude_come_in_its_order(loop):
+    found = eigenpairs(MATRIX, key=KEY, k=5, which="magnitude", num_matvecs=60, loop=loop)
+    np.testing.assert_allclose(found.values[:3], [9, -6, 5], atol=ROUND_OFF)
+    np.testing.assert_allclose(np.abs(found.values[3:]), [4, 3], atol=ROUND_OFF)
+    assert np.all(found.converged)
+    check_pairs(found, MATRIX)
+    both = eigenpairs(MATRIX, key=KEY, k=5, num_matvecs=60, loop=loop)
+    assert found.num_matvecs <= both.num_matvecs - 5  # those of pairs that nobody wants
+    every = eigenpairs(SMALL, key=KEY, k=40, which="magnitude", loop=loop)
+    exact = np.linalg.eigvalsh(DENSE[:12, :12])
+    np.testing.assert_allclose(every.values, exact[np.argsort(-abs(exact))], atol=ROUND_OFF)
+
+
+def test_magnitude_needs_steps_for_both_ends():
+    with pytest.raises(ValueError, match=r"at most num_matvecs = 9 .* which looks at both ends"):
+        eigenpairs(MATRIX, key=KEY, k=5, which="magnitude", num_matvecs=9)
+
+
+def eigenvector(value):
+    return as_float32(BASIS[:, np.argmin(np.abs(EIGENVALUES - value))])
+
+
+@LOOPS
+def test_a_start_that_is_nearly_the_vector_saves_products(loop):
+    matrix = as_float32(np.diag(np.append(np.linspace(0, 1, 399), 1.01)))  # a small gap
+    options = {"key": KEY, "which": "largest", "num_matvecs": 200, "loop": loop}
+    known = eigenpairs(matrix, **options)
+    noise = 1e-4 * np.random.default_rng(0).standard_normal(400)
+    start = {"w": 1e-30 * (known.vectors[0] + as_float32(noise))}  # of any length
+    tree = Linear(lambda v: {"w": matrix @ v["w"]}, start)
+    again = eigenpairs(tree, start=start, **options)
+    np.testing.assert_allclose([*known.values, *again.values], 1.01, atol=ROUND_OFF)
+    assert np.all(again.converged & known.converged)
+    assert again.num_matvecs < known.num_matvecs
+
+
+@LOOPS
+def test_a_start_that_is_orthogonal_to_the_vector_hides_nothing(loop):
+    for start in (eigenvector(5), eigenvector(5) + eigenvector(-6) + eigenvector(3)):
+        found = eigenpairs(MATRIX, key=KEY, which="largest", loop=loop, start=start)
+        np.testing.assert_allclose(found.values, [9], atol=ROUND_OFF)
+        assert np.all(found.converged)
+
+
+def test_a_start_may_be_traced():
+    @jax.jit
+    def value(start):
+        return eigenpairs(SMALL, key=KEY, num_matvecs=12, start=start).values
+
+    exact = np.linalg.eigvalsh(DENSE[:12, :12])[[-1, 0]]
+    np.testing.assert_allclose(value(SMALL[0]), exact, atol=ROUND_OFF)
+
+
+@pytest.mark.parametrize(
+    ("start", "error", "told"),
+    [
+        (np.zeros(100, np.float32), ValueError, "start must be finite and not zero, got a largest"),
+        (np.full(100, np.nan, np.float32), ValueError, "start must be finite and not zero"),
+        (np.ones(99, np.float32), ValueError, "start must be shaped as the operator's vectors, "),
+        (np.ones(100, np.int32), TypeError, "start must be real floating-point, got int32"),
+    ],
+)
+def test_a_start_that_is_none_is_refused(start, error, told):
+    with pytest.raises(error, match=told):
+        eigenpairs(MATRIX, key=KEY, start=start)
 
 
 def test_pairs_beyond_the_dimension_come_once():
