@@ -23,6 +23,7 @@ __all__ = ["REPEATS", "SPREAD", "in_turn", "interval", "judged", "median", "medi
 REPEATS = 6  # five values enclose their law's median in 94 of 100 cases, six in 97
 SPREAD = 0.25  # three times what a quiet machine shows, a third of what a busy one does
 RESAMPLES = 400
+QUICK = 0.2  # seconds below which a program is called once more before each measurement
 
 
 def in_turn(
@@ -35,7 +36,8 @@ def in_turn(
     """Return seconds per call, of shape (calls, repeats): one after the other, again and again.
 
     So what else the machine does meets all alike. Each is called once before, unmeasured, and its
-    results are waited for.
+    results are waited for; a quick one before every measurement, too: whoever comes after a program
+    that takes gigabytes would pay for their return to the system, a hundred times its own time.
 
     Args:
       calls: the functions, without arguments.
@@ -55,11 +57,20 @@ def in_turn(
             jax.block_until_ready(call())
         return (clock() - started) / number
 
-    for call in calls:
-        jax.block_until_ready(call())
+    quick = [seconds(call, 1) < QUICK for call in calls]
+
+    def warmed(call: Callable[[], Any], again: bool, number: int) -> float:
+        if again:
+            jax.block_until_ready(call())
+        return seconds(call, number)
+
     # a clock of coarse ticks may say 0
-    numbers = [1 + int(least / max(seconds(call, 1), 1e-6)) if least else 1 for call in calls]
-    times = [[seconds(*each) for each in zip(calls, numbers, strict=True)] for _ in range(repeats)]
+    numbers = [
+        1 + int(least / max(warmed(*each, 1), 1e-6)) if least else 1
+        for each in zip(calls, quick, strict=True)
+    ]
+    rows = list(zip(calls, quick, numbers, strict=True))
+    times = [[warmed(*row) for row in rows] for _ in range(repeats)]
     return np.reshape(times, (repeats, len(calls))).T
 
 

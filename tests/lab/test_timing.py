@@ -42,12 +42,29 @@ def test_times_are_taken_in_turn_after_each_ran_once(monkeypatch, processor):
     found = timing.in_turn(calls, 3, processor=processor)
     unit = 2 if processor else 1
     np.testing.assert_array_equal(found, unit * np.array([[0.25] * 3, [1.0] * 3]))
-    assert "".join(order) == "ab" + "ab" * 3
+    assert "".join(order) == "ab" + "ab" * 3  # neither is quick
     order.clear()
     found = timing.in_turn(calls, 2, least=0.75)
     np.testing.assert_array_equal(found, [[0.25] * 2, [1.0] * 2])
     assert "".join(order) == "ab" + "ab" + ("a" * 4 + "b") * 2  # 0.75 s hold three, and one more
     assert timing.in_turn([], 2).shape == (0, 2)
+
+
+def test_what_a_large_program_leaves_behind_is_not_taken_for_the_next_ones_time(monkeypatch):
+    """Whoever comes after `large` takes 9 s more, once: pages that go back to the system."""
+    clock, debt = {"now": 0.0}, {"seconds": 0.0}
+    monkeypatch.setattr(timing, "time", SimpleNamespace(perf_counter=lambda: clock["now"]))
+
+    def small():
+        clock["now"] += 0.125 + debt.pop("seconds", 0.0)
+
+    def large():
+        clock["now"] += 4.0
+        debt["seconds"] = 9.0
+
+    debt.clear()
+    found = timing.in_turn([small, large], 3, least=0.5)
+    np.testing.assert_array_equal(found, [[0.125] * 3, [4.0] * 3])
 
 
 def test_steady_times_leave_the_verdict_as_it_is():
