@@ -71,7 +71,7 @@ class Goal(NamedTuple):
     random: bool = True
 
     @property
-    def count(self) -> int:
+    def num_pairs(self) -> int:
         """How many pairs come of it."""
         return sum(self.ends) if self.magnitude is None else self.magnitude
 
@@ -184,7 +184,7 @@ def search(
     *, wanted: Goal, steps: int,
 ) -> tuple[Krylov, State]:  # fmt: skip
     """Search from `start` (d,) in at most so many steps; `fresh` draws what follows."""
-    xp, count = engine.xp, wanted.count
+    xp, count = engine.xp, wanted.num_pairs
     # Steps, to have as many pairs as are looked at.
     enough = -(-sum(wanted.ends) // CHECKED_EVERY) * CHECKED_EVERY
 

@@ -152,7 +152,7 @@ def eigenpairs(
     announce(operator, steps, 1, 1)
 
     def run(engine: Engine) -> Eigenpairs:
-        matvec = CountedMatvec(operator, steps + wanted.count, on_progress)
+        matvec = CountedMatvec(operator, steps + wanted.num_pairs, on_progress)
         pairs, found = call(engine, _pairs, matvec, key, rtol, first, wanted=wanted, steps=steps)
         if engine is FUSED and checks.concrete(found):
             lanczos.check(found, operator.dtype, steps)
@@ -173,7 +173,8 @@ def _first(start: PyTree, operator: Operator) -> Array:
     if checks.concrete(flat) and not (np.isfinite(largest) and largest > 0):
         raise ValueError(f"start must be finite and not zero, got a largest entry of {largest}")
     scaled = flat / largest  # whose squares are in range
-    return jax.lax.stop_gradient(scaled / jnp.linalg.norm(scaled)).astype(operator.dtype)
+    unit: Array = jax.lax.stop_gradient(scaled / jnp.linalg.norm(scaled))
+    return unit.astype(operator.dtype)
 
 
 def _pairs(
@@ -211,5 +212,5 @@ def _pairs(
         tree = jax.device_put(engine.each(unravelled, vectors))
     else:
         tree = jax.vmap(unravelled)(without_derivative(vectors, values))
-    spent = run.taken + wanted.count
+    spent = run.taken + wanted.num_pairs
     return Eigenpairs(values, tree, residuals, converged, spent), lanczos.tridiagonal(run)

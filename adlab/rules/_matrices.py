@@ -33,18 +33,21 @@ COPIES = 24
 ZEROS = 8
 
 
-def as_matrix(function: str, name: str, a: ArrayLike, *, batched: bool = True) -> jax.Array:
-    """Return `a` as an array of inexact dtype with rows and columns.
+def as_matrix(function: str, name: str, a: ArrayLike, *, single: bool = False) -> jax.Array:
+    """Return `a` as an array (..., m, n) of inexact dtype; or one (m, n) that isn't empty.
 
     Raises:
       TypeError: it holds no numbers, or half-precision ones.
-      ValueError: it isn't a matrix, is empty, or holds NaN or infinity (where it can be read).
+      ValueError: it isn't a matrix, not a `single` one, or holds NaN or infinity (where it can be
+        read).
     """
     array = jnp.asarray(a)
-    if array.ndim < 2 or (array.ndim > 2 and not batched):
-        batches = "of shape (..., m, n)" if batched else "of shape (m, n); use jax.vmap for several"
-        raise ValueError(f"{function}: {name} must be a matrix {batches}, got shape {array.shape}")
-    if array.size == 0:
+    if array.ndim < 2 or (array.ndim > 2 and single):
+        wanted = "(m, n); use jax.vmap for several" if single else "(..., m, n)"
+        raise ValueError(
+            f"{function}: {name} must be a matrix of shape {wanted}, got shape {array.shape}"
+        )
+    if array.size == 0 and single:
         raise ValueError(
             f"{function}: {name} must have at least one row and column, got shape {array.shape}"
         )
@@ -106,7 +109,9 @@ def spread(s: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 
 
 def top(s: jax.Array) -> jax.Array:
-    """Return the largest |s| of values (..., k), of shape (..., 1)."""
+    """Return the largest |s| of values (..., k), of shape (..., 1); 0 of none."""
+    if not s.shape[-1]:
+        return jnp.zeros((*s.shape[:-1], 1), jnp.finfo(s.dtype).dtype)
     return jnp.max(jnp.abs(s), axis=-1, keepdims=True)
 
 

@@ -136,7 +136,7 @@ def svd_diagnostics(
       ValueError: not a matrix, an empty one, or one with NaN or infinity.
       TypeError: `a` is being traced, or the loss isn't a real scalar.
     """
-    a = as_matrix("svd_diagnostics", "a", a, batched=False)
+    a = as_matrix("svd_diagnostics", "a", a, single=True)
     _require_concrete("svd_diagnostics", a)
     return _diagnose(Singular(loss_of_factors, a, full_matrices), "svd")
 
@@ -168,7 +168,7 @@ def eigh_diagnostics(
       ValueError: not a square matrix, an empty one, or one with NaN or infinity.
       TypeError: `a` is being traced, or the loss isn't a real scalar.
     """
-    a = as_matrix("eigh_diagnostics", "a", a, batched=False)
+    a = as_matrix("eigh_diagnostics", "a", a, single=True)
     require_square("eigh_diagnostics", "a", a)
     _require_concrete("eigh_diagnostics", a)
     return _diagnose(Eigen(loss_of_factors, a), "eigh")

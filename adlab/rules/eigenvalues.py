@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+import functools
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from adlab.core import checks
 from adlab.core.types import ArrayLike
 from adlab.rules._matrices import (
     adjoint,
@@ -34,7 +36,7 @@ class Eigh(NamedTuple):
     eigenvectors: jax.Array
 
 
-def eigh(a: ArrayLike) -> Eigh:
+def eigh(a: ArrayLike, UPLO: Literal["L", "U"] | None = None) -> Eigh:
     """Return eigenvalues w and eigenvectors v of the Hermitian part of `a`, v diag(w) v^H.
 
     With C = v^H da v: dw = Re diag C, and dv = v X with X_ij = C_ij / (w_j - w_i), but 0 where w_i
@@ -75,19 +77,34 @@ def eigh(a: ArrayLike) -> Eigh:
     Args:
       a: square matrix (..., n, n), real or complex; its Hermitian part (a + a^H)/2 is taken, so
         that gradients are Hermitian.
+      UPLO: "L" or "U" to read the lower or the upper triangle alone, as NumPy does, whose default
+        is "L"; gradients are of that triangle then. None for the Hermitian part.
 
     Returns:
       Eigh(eigenvalues (..., n), ascending, eigenvectors (..., n, n), in columns).
 
     Raises:
-      ValueError: not a square matrix, or an empty one; NaN or infinity where it can be read.
+      ValueError: not a square matrix; another UPLO; NaN or infinity where it can be read.
       TypeError: `a` doesn't hold numbers.
 
     Source: Magnus (1985), doi:10.1017/S0266466600011129, for distinct eigenvalues.
     """
     a = as_matrix("eigh", "a", a)
     require_square("eigh", "a", a)
-    return Eigh(*_eigh(hermitian(a)))
+    if UPLO is not None:
+        checks.one_of("UPLO", UPLO, ("L", "U"))
+    whole = hermitian(a) if UPLO is None else _mirrored(a, UPLO)
+    if not a.size:
+        return Eigh(*jnp.linalg.eigh(jax.lax.stop_gradient(whole)))
+    return Eigh(*_eigh(whole))
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _mirrored(a: jax.Array, triangle: str) -> jax.Array:
+    """Return the Hermitian matrices that have this triangle, and a real diagonal."""
+    strict = jnp.tril(a, -1) if triangle == "L" else jnp.triu(a, 1)
+    diagonal = jnp.real(a * jnp.eye(a.shape[-1], dtype=a.dtype)).astype(a.dtype)
+    return strict + diagonal + adjoint(strict)
 
 
 @jax.jit

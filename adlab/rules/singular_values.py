@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import functools
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, overload
 
 import jax
 import jax.numpy as jnp
 
 from adlab.core.types import ArrayLike
-from adlab.rules._matrices import adjoint, as_matrix, clusters, inverse, repeated, spread
+from adlab.rules._matrices import (
+    adjoint,
+    as_matrix,
+    clusters,
+    inverse,
+    repeated,
+    require_square,
+    spread,
+)
 from adlab.rules._tangents import once, tells_apart, turns, watched
+from adlab.rules.eigenvalues import eigh
 
 __all__ = ["SVD", "svd"]
 
@@ -29,7 +38,23 @@ class SVD(NamedTuple):
     vh: jax.Array
 
 
-def svd(a: ArrayLike, *, full_matrices: bool = True) -> SVD:
+@overload
+def svd(
+    a: ArrayLike, *, full_matrices: bool = True, compute_uv: Literal[True] = True,
+    hermitian: bool = False,
+) -> SVD: ...  # fmt: skip
+
+
+@overload
+def svd(
+    a: ArrayLike, *, full_matrices: bool = True, compute_uv: Literal[False],
+    hermitian: bool = False,
+) -> jax.Array: ...  # fmt: skip
+
+
+def svd(
+    a: ArrayLike, *, full_matrices: bool = True, compute_uv: bool = True, hermitian: bool = False
+) -> SVD | jax.Array:
     """Return the singular value decomposition a = u diag(s) vh, differentiable where a loss is.
 
     Write U' = U X and V' = V Y for the turning of the factors, X and Y antihermitian, and
@@ -83,19 +108,56 @@ def svd(a: ArrayLike, *, full_matrices: bool = True) -> SVD:
       full_matrices: whether u and vh are square, with bases of the null spaces: (..., m, m) and
         (..., n, n) instead of (..., m, k) and (..., k, n), k = min(m, n). Of these bases, too,
         only the projectors have a derivative.
+      compute_uv: whether to return the vectors, or s alone, whose value is cheaper then.
+      hermitian: whether to take the Hermitian part of a square `a`, and an eigendecomposition,
+        w_i = s_i up to sign, which is cheaper and keeps apart what `eigh` does: s_i and s_j
+        coincide only where w_i and w_j do. See there for derivatives, which are Hermitian.
 
     Returns:
-      SVD(u, s, vh), s of shape (..., k), descending.
+      SVD(u, s, vh), s of shape (..., k), descending; s alone without compute_uv. Of an empty matrix
+      what NumPy has: no singular values, and the identity as a basis of a null space.
 
     Raises:
-      ValueError: not a matrix, or an empty one; NaN or infinity where it can be read.
+      ValueError: not a matrix, or with `hermitian` not a square one; NaN or infinity where it can
+        be read.
       TypeError: `a` doesn't hold numbers.
 
     Source: for distinct singular values, Townsend (2016), Differentiating the singular value
     decomposition; for the phase of complex factors, Wan & Zhang (2019), arXiv:1909.02659.
     """
     a = as_matrix("svd", "a", a)
+    if hermitian:
+        require_square("svd", "a", a)
+        found = _of_hermitian(*eigh(a))
+        return found if compute_uv else found.s
+    if not a.size:
+        constant = jax.lax.stop_gradient(a)
+        found = SVD(*jnp.linalg.svd(constant, full_matrices=full_matrices))
+        return found if compute_uv else found.s
+    if not compute_uv:
+        values: jax.Array = _values(a)
+        return values
     return SVD(*_svd(a, full_matrices and a.shape[-1] != a.shape[-2]))
+
+
+def _of_hermitian(w: jax.Array, v: jax.Array) -> SVD:
+    """Return the decomposition of v diag(w) v^H."""
+    order = jnp.argsort(-jnp.abs(w), axis=-1)
+    w = jnp.take_along_axis(w, order, axis=-1)
+    v = jnp.take_along_axis(v, order[..., None, :], axis=-1)
+    signs = jnp.where(w < 0, -1, 1).astype(v.dtype)
+    return SVD(v * signs[..., None, :], jnp.abs(w), adjoint(v))
+
+
+@jax.custom_jvp
+def _values(a: jax.Array) -> jax.Array:
+    """Return singular values; their derivatives take the vectors, and follow the same rule."""
+    return jnp.linalg.svd(a, compute_uv=False)
+
+
+@_values.defjvp
+def _values_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+    return jax.jvp(lambda a: _svd(a, False)[1], primals, tangents)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))

@@ -206,11 +206,13 @@ def test_a_rank_below_the_number_of_unknowns_is_refused_where_uniqueness_is_aske
     [
         (np.full((2, 2), np.nan), np.ones(2), None, r"a must be finite, got nan at \[0, 0\] and 3"),
         (np.eye(2), np.array([1.0, np.inf]), None, r"b must be finite, got inf at \[1\]"),
-        (np.zeros((0, 3)), np.zeros(0), None, "at least one row and column"),
-        (np.eye(3), np.ones(2), None, r"b must have shape \(3,\) or \(3, k\)"),
+        (np.eye(3), np.ones(2), None, r"b must have shape \(3,\) or \(..., 3, k\), a row for"),
+        (np.eye(3), np.float64(1), None, r"b must have shape \(3,\) or \(..., 3, k\), a row"),
+        (np.ones((4, 3, 3)), np.ones((4, 3)), None, r"got \(4, 3\); take b\[\.\.\., None\]"),
+        (np.ones((4, 3, 3)), np.ones((2, 3, 1)), None, "leading axes of a and b must broadcast"),
         (np.ones(3), np.ones(3), None, "must be a matrix"),
-        (np.ones((2, 3, 3)), np.ones(3), None, "use jax.vmap"),
-        (np.eye(2), np.ones(2), 1.5, r"rcond must be in \[0, 1\), got 1.5"),
+        (np.eye(2), np.ones(2), 1.5, r"rcond must be in \[0, 1\), or -1 for eps, got 1.5"),
+        (np.eye(2), np.ones(2), -0.5, r"rcond must be in \[0, 1\), or -1 for eps, got -0.5"),
     ],
 )
 def test_bad_input_is_refused(a, b, rcond, message):
@@ -236,6 +238,134 @@ def test_integers_take_the_dtype_of_the_other():
 def test_rcond_that_is_no_number_is_refused(rcond):
     with pytest.raises(TypeError, match="rcond must be a number in"):
         lstsq(np.eye(2), np.ones(2), rcond=rcond)
+
+
+@pytest.mark.parametrize(
+    ("batch_a", "batch_b", "rows"),
+    [((3,), (3,), (1,)), ((2, 3), (3,), (2,)), ((), (3,), (2,)), ((3,), (), (2,)), ((3,), (), ())],
+)
+def test_leading_axes_are_those_of_vmap(batch_a, batch_b, rows):
+    """`rows` () is a right-hand side, (2,) two of them; of rank 2 < 3, derivatives too."""
+    rng = np.random.default_rng(0)
+    a = rng.normal(size=(*batch_a, 4, 2)) @ rng.normal(size=(2, 3))
+    b = rng.normal(size=(*batch_b, 4, *rows))
+    batch = np.broadcast_shapes(batch_a, batch_b)
+    each_a = np.broadcast_to(a, (*batch, 4, 3)).reshape(-1, 4, 3)
+    each_b = np.broadcast_to(b, (*batch, 4, *rows)).reshape(-1, 4, *rows)
+
+    def loss(a, b, solve):
+        return jnp.sum(jnp.sin(solve(a, b)))
+
+    @jax.jit
+    def both(a, b, each_a, each_b):
+        one = jax.value_and_grad(loss, argnums=(0, 1))(a, b, lstsq)
+        return (
+            lstsq(a, b),
+            one,
+            jax.value_and_grad(loss, argnums=(0, 1))(each_a, each_b, jax.vmap(lstsq)),
+        )
+
+    x, (value, (da, db)), (expected, (each_da, each_db)) = both(a, b, each_a, each_b)
+    solved = [np.linalg.pinv(p, rcond=1e-9) @ q for p, q in zip(each_a, each_b, strict=True)]
+    np.testing.assert_allclose(x, np.reshape(solved, (*batch, 3, *rows)), atol=1e-12)
+    np.testing.assert_allclose(value, expected, rtol=1e-12)
+
+    def summed(each, shape):  # over the axes along which the argument was broadcast
+        each = np.reshape(each, (*batch, *each.shape[1:]))
+        extra = each.ndim - len(shape)
+        return each.sum(tuple(range(extra))) if extra else each
+
+    np.testing.assert_allclose(da, summed(each_da, a.shape), atol=1e-11)
+    np.testing.assert_allclose(db, summed(each_db, b.shape), atol=1e-11)
+
+
+@pytest.mark.parametrize(("rows", "columns", "rank"), CASES)
+def test_residuals_rank_and_singular_values_are_those_of_numpy(rows, columns, rank):
+    a, b, _ = random_case(rows, columns, rank)
+    found = jax.jit(lambda a, b: lstsq(a, b, full=True))(a, b)
+    x, squares, known, s = np.linalg.lstsq(a, b, rcond=1e-12)
+    np.testing.assert_allclose(found.x, x, atol=1e-12)
+    np.testing.assert_allclose(found.residuals, np.sum((b - a @ x) ** 2), atol=1e-12)
+    if len(squares):  # NumPy leaves them out where the rank is less than n, or m isn't more
+        np.testing.assert_allclose(found.residuals, squares[0], atol=1e-12)
+    assert int(found.rank) == known == rank
+    np.testing.assert_allclose(found.s, s, atol=1e-12)
+    columns = np.stack([b, -2 * b], axis=-1)
+    several = lstsq(np.stack([a, a]), columns, full=True)
+    np.testing.assert_allclose(
+        several.residuals, np.outer([1, 1], [1, 4]) * np.asarray(found.residuals), atol=1e-11
+    )
+    np.testing.assert_array_equal(several.rank, [rank, rank])
+
+
+def test_residuals_and_singular_values_have_derivatives():
+    """d|r|^2 = 2 r . (db - da x) at the minimum; ds_i = u_i . da v_i."""
+    a, b, _ = random_case(6, 4, 4)
+    _, da, db = (np.random.default_rng(1).normal(size=np.shape(z)) for z in (0.0, a, b))
+    found, moved = jax.jvp(lambda a, b: lstsq(a, b, full=True)[::3], (a, b), (da, db))
+    np.testing.assert_allclose(found[0], np.linalg.pinv(a) @ b)
+    u, _, vh = np.linalg.svd(a, full_matrices=False)
+    np.testing.assert_allclose(moved[1], np.diag(u.T @ da @ vh.T), atol=1e-13)
+    moved = jax.jvp(lambda a, b: lstsq(a, b, full=True).residuals, (a, b), (da, db))[1]
+    r = b - a @ found[0]
+    np.testing.assert_allclose(moved, 2 * r @ (db - da @ found[0]), rtol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (3, 0), (0, 0), (2, 0, 3), (0, 3, 2)])
+def test_empty_matrices_give_what_numpy_gives(shape):
+    a, b = np.zeros(shape), np.ones((*shape[:-1], 2))
+    x = lstsq(a, b)
+    np.testing.assert_array_equal(x, np.zeros((*shape[:-2], shape[-1], 2)))
+    np.testing.assert_array_equal(pinv(a), np.linalg.pinv(a))
+    full = lstsq(a, b, full=True)
+    np.testing.assert_array_equal(full.residuals, np.sum(b, axis=-2))
+    np.testing.assert_array_equal(full.rank, np.zeros(shape[:-2]))
+    assert full.s.shape == (*shape[:-2], min(shape[-2:]))
+    da, db = jax.grad(lambda a, b: jnp.sum(lstsq(a, b)) + jnp.sum(pinv(a)), (0, 1))(a, b)
+    np.testing.assert_array_equal(da, np.zeros(shape))
+    np.testing.assert_array_equal(db, np.zeros(b.shape))
+
+
+@pytest.mark.parametrize("dtype", [float, complex])
+def test_pinv_of_hermitian_matrices_of_any_rank(dtype):
+    """One of eigenvalues 3, -2 and 0: signs stay. Along it and along whole curves of that rank."""
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=(3, 3)) + (1j * rng.normal(size=(3, 3)) if dtype is complex else 0)
+    q, _ = np.linalg.qr(z)
+    a, w = (q * [3.0, -2.0, 0.0]) @ q.conj().T, rng.normal(size=(3, 3))
+    expected = (q * [1 / 3, -1 / 2, 0.0]) @ q.conj().T
+    turn = rng.normal(size=(3, 3)) + (1j * rng.normal(size=(3, 3)) if dtype is complex else 0)
+    turn = turn - turn.conj().T
+    da = turn @ a - a @ turn  # of exp(t turn) a exp(-t turn), of constant rank
+    value, moved = jax.jvp(lambda a: pinv(a, hermitian=True), (a,), (da,))
+    np.testing.assert_allclose(value, expected, atol=1e-12)
+    np.testing.assert_allclose(moved, turn @ expected - expected @ turn, atol=1e-12)
+    loss = lambda a: jnp.sum(w * jnp.real(pinv(a, hermitian=True)))  # noqa: E731
+    gradient = jnp.conj(jax.grad(loss, holomorphic=False)(a))
+    np.testing.assert_allclose(gradient, np.conj(gradient).T, atol=1e-12)
+    slope = np.real(np.sum(np.conj(gradient) * da))
+    np.testing.assert_allclose(slope, np.sum(w * np.real(moved)), rtol=1e-10)
+
+
+def test_manners_of_pinv():
+    a = np.diag([1.0, 1e-3])
+    np.testing.assert_allclose(pinv(a, rtol=1e-2), np.diag([1.0, 0.0]))
+    np.testing.assert_allclose(pinv(a, rtol=1e-2, hermitian=True), np.diag([1.0, 0.0]))
+    with pytest.raises(ValueError, match=r"rtol and rcond are one thing, got 0\.1 and 0\.2"):
+        pinv(a, rtol=0.1, rcond=0.2)
+    with pytest.raises(ValueError, match="pinv: a must be square, got shape"):
+        pinv(np.ones((2, 3)), hermitian=True)
+    with pytest.raises(ValueError, match=r"rank 2 < 3 unknowns"):
+        lstsq(np.stack([np.eye(3), np.diag([1.0, 1.0, 0.0])]), np.ones(3), unique=True)
+
+
+def test_rcond_minus_1_is_eps():
+    eps = np.finfo(float).eps
+    a = np.diag([1.0, 1.5 * eps])
+    np.testing.assert_allclose(lstsq(a, np.ones(2)), [1, 0])
+    for run in (lstsq, jax.jit(lambda a, b, rcond: lstsq(a, b, rcond=rcond))):
+        found = run(a, np.ones(2), **({"rcond": -1}))
+        np.testing.assert_allclose(found, np.linalg.lstsq(a, np.ones(2), rcond=-1)[0])
 
 
 def test_rcond_decides_the_rank():

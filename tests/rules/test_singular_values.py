@@ -427,8 +427,6 @@ def test_bad_input_is_refused(function):
     name = function.__name__
     with pytest.raises(ValueError, match=rf"{name}: a must be finite, got inf at \[0, 1\]$"):
         function(np.array([[1.0, np.inf], [0.0, 1.0]]))
-    with pytest.raises(ValueError, match="at least one row and column, got shape"):
-        function(np.zeros((3, 0)))
     with pytest.raises(ValueError, match=r"must be a matrix of shape \(..., m, n\), got shape"):
         function(np.ones(3))
     with pytest.raises(TypeError, match="32 or 64 bits"):
@@ -436,3 +434,85 @@ def test_bad_input_is_refused(function):
     if function is eigh:
         with pytest.raises(ValueError, match="must be square"):
             function(np.ones((2, 3)))
+        with pytest.raises(ValueError, match="UPLO must be one of 'L', 'U', got 'l'"):
+            function(np.eye(2), UPLO="l")
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (3, 0), (0, 0), (2, 0, 3), (0, 2, 2)])
+@pytest.mark.parametrize("full_matrices", [True, False])
+def test_empty_matrices_are_decomposed_as_by_numpy(shape, full_matrices):
+    found = svd(np.zeros(shape), full_matrices=full_matrices)
+    expected = np.linalg.svd(np.zeros(shape), full_matrices=full_matrices)
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    np.testing.assert_array_equal(svd(np.zeros(shape), compute_uv=False), expected[1])
+
+    def loss(a):
+        return sum(jnp.sum(part) for part in svd(a, full_matrices=full_matrices))
+
+    np.testing.assert_array_equal(jax.grad(loss)(np.zeros(shape)), np.zeros(shape))
+    if shape[-1] == shape[-2]:
+        for ours, theirs in zip(
+            eigh(np.zeros(shape)), np.linalg.eigh(np.zeros(shape)), strict=True
+        ):
+            np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("shape", [(4, 3), (3, 4), (3, 3)])
+def test_singular_values_alone_are_those_of_the_whole_with_all_derivatives(shape):
+    rng = np.random.default_rng(0)
+    a, da = rng.normal(size=(2, *shape))
+    weights = np.array([1.0, -2.0, 3.0])
+
+    def loss(t, alone):
+        s = svd(a + t * da, compute_uv=False) if alone else svd(a + t * da).s
+        return jnp.sum(weights * s**2)
+
+    run = jax.jit(lambda t: (two_orders(lambda t: loss(t, True))(t), loss(t, True), loss(t, False)))
+    found, value, whole = run(0.0)
+    assert_two_orders(
+        found, lambda t: np.sum(weights * np.linalg.svd(a + t * da, compute_uv=False) ** 2)
+    )
+    np.testing.assert_allclose(value, whole)
+    nuclear = jax.grad(lambda a: jnp.sum(svd(a, compute_uv=False)))(np.eye(3))
+    np.testing.assert_allclose(nuclear, np.eye(3), atol=1e-14)
+
+
+@pytest.mark.parametrize("dtype", [float, complex])
+def test_singular_values_of_hermitian_matrices_come_from_their_eigenvalues(dtype):
+    """3, -3, 1, 0 and -2: |3| and |-3| coincide, and are told apart by their signs."""
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=(2, 5, 5)) + (1j * rng.normal(size=(2, 5, 5)) if dtype is complex else 0)
+    q, _ = np.linalg.qr(z[0])
+    a, da = (q * [3.0, -3.0, 1.0, 0.0, -2.0]) @ q.conj().T, z[1] + z[1].conj().T
+    u, s, vh = map(np.asarray, svd(a, hermitian=True))
+    np.testing.assert_allclose(s, [3, 3, 2, 1, 0], atol=1e-13)
+    np.testing.assert_allclose((u * s) @ vh, a, atol=1e-13)
+    for basis in (u, vh):
+        np.testing.assert_allclose(basis @ np.conj(basis).T, np.eye(5), atol=1e-13)
+    np.testing.assert_allclose(svd(a, compute_uv=False, hermitian=True), s)
+    assert svd(np.stack([a, a]), hermitian=True).u.shape == (2, 5, 5)
+
+    def rebuilt(a):  # whose derivative is da itself, which svd without `hermitian` can't know
+        u, s, vh = svd(a, hermitian=True)
+        return (u * s.astype(u.dtype)[..., None, :]) @ vh
+
+    moved = jax.jvp(rebuilt, (a,), (da,))[1]
+    np.testing.assert_allclose(moved, da, atol=1e-12)
+    with pytest.raises(ValueError, match="svd: a must be square, got shape"):
+        svd(np.ones((2, 3)), hermitian=True)
+
+
+@pytest.mark.parametrize(("triangle", "part"), [("L", np.tril), ("U", np.triu)])
+def test_one_triangle_of_a_matrix_is_read(triangle, part):
+    rng = np.random.default_rng(0)
+    a = rng.normal(size=(4, 4)) + 1j * rng.normal(size=(4, 4))
+    w, v = map(np.asarray, eigh(a, UPLO=triangle))
+    np.testing.assert_allclose(w, np.linalg.eigh(a, UPLO=triangle)[0], atol=1e-13)
+    whole = part(a) + np.conj(part(a, 1 if triangle == "U" else -1)).T
+    whole[np.diag_indices(4)] = whole.diagonal().real
+    np.testing.assert_allclose((v * w) @ np.conj(v).T, whole, atol=1e-13)
+    real = rng.normal(size=(4, 4))
+    gradient = jax.grad(lambda a: jnp.sum(eigh(a, UPLO=triangle).eigenvalues ** 2))(real)
+    expected = part(2 * real) * (2 - np.eye(4))  # |whole|^2 has each entry off the diagonal twice
+    np.testing.assert_allclose(gradient, expected, atol=1e-12)
