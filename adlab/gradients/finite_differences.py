@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, get_args
 
 import jax
 import jax.numpy as jnp
@@ -15,8 +15,8 @@ from adlab.core._programs import one_program
 from adlab.core.calls import Bound
 from adlab.core.cost import Cost
 from adlab.core.nodes import register
-from adlab.core.types import Argnums, Array, ChunkSize, Key, PyTree, ScalarFn
-from adlab.gradients import _complex_step, _ladders
+from adlab.core.types import Argnums, Array, ChunkSize, Key, PyTree, ScalarFn, ValueFn
+from adlab.gradients import _bounds, _complex_step, _ladders
 from adlab.gradients._chunks import chunk_length, over_coordinates
 from adlab.gradients._step_checks import DIRECTIONS, require_accuracy
 from adlab.gradients.gradient_fn import GradientFn, gradient_fn
@@ -26,9 +26,12 @@ from adlab.gradients.stencils import STENCILS, SchemeName
 from adlab.gradients.steps import (
     StepRule,
     difference,
+    is_leaf,
     moved,
+    per_coordinate,
     relative_step,
-    step_or_rule,
+    require_positive,
+    steps_or_rule,
     usable_step,
     valid_step,
 )
@@ -36,46 +39,62 @@ from adlab.gradients.steps import (
 __all__ = ["finite_difference"]
 
 
-@register("step")
+@register("step", "box")
 @dataclass(frozen=True, eq=False)
 class FiniteDifference(Method):
     """A stencil along every coordinate.
 
     Attributes:
       scheme: the name of the stencil.
-      step: h > 0, or None where the rule tells it.
+      step: h > 0, or a tree of them like x; None where the rule tells it.
       rule: how it is found.
       chunk_size: how many coordinates are evaluated at a time.
+      box: the bounds of x, or None.
     """
 
     scheme: SchemeName
     step: Any
     rule: StepRule
     chunk_size: ChunkSize
+    box: _bounds.Box | None
+
+    @property
+    def one_sided(self) -> bool:
+        """Whether fun(x) is one of the values."""
+        return self.scheme in ("forward", "backward")
 
     def arguments(self) -> dict[str, Any]:
         step = self.rule if self.step is None else self.step
-        return {"scheme": self.scheme, "step": step, "chunk_size": self.chunk_size}
+        chunks = {"chunk_size": self.chunk_size, "bounds": self.box}
+        return {"scheme": self.scheme, "step": step, **chunks}
 
     def estimate(
         self, fun: Bound, x: PyTree, key: Key | None, value: Array | None = None
     ) -> PyTree:
         del key
-        if self.scheme == "forward" and value is None:
+        if value is None and (self.one_sided or self.box is not None):
             value = fun(x)
         slope = self._slope(fun, x, value)
         return over_coordinates(slope, x, chunk_length(self.chunk_size, fun, x, trees.size(x)))
 
     def cost(self, x: PyTree, *, value: bool) -> Cost:
-        dim, forward = trees.size(x), self.scheme == "forward"
-        ends = dim + 1 if forward else 2 * len(STENCILS[self.scheme].quotients) * dim + int(value)
-        return Cost(evaluations=ends + EVALUATIONS * self._measures(x))
+        dim, measured = trees.size(x), EVALUATIONS * self._measures(x)
+        if self.box is not None:  # a measurement is made elsewhere, with a value of its own
+            measured += int(self._measures(x) and self.one_sided)
+            return Cost(evaluations=_bounds.POINTS[self.scheme] * dim + 1 + measured)
+        if self.one_sided:
+            return Cost(evaluations=dim + 1 + measured)
+        ends = 2 * len(STENCILS[self.scheme].quotients) * dim + int(value)
+        return Cost(evaluations=ends + measured)
 
     def check(self, fun: Bound, x: PyTree, key: Key) -> None:
         del key
-        if self.step is not None and not self.step > 0:
-            raise ValueError(f"{fun.name}: step must be > 0, got {self.step}")
+        if self.step is not None:
+            require_positive(f"{fun.name}: step", self.step)
         steps = self._steps(fun, x, fun(x))
+        if self.box is not None:
+            _bounds.require_room(fun.name, self.scheme, self.box, x, steps)
+            return
         for ahead, behind, *_ in self._ends(x, steps):
             lost = np.asarray(ahead) == np.asarray(behind)
             if np.any(lost):
@@ -95,6 +114,10 @@ class FiniteDifference(Method):
 
     def _slope(self, fun: Bound, x: PyTree, value: Array | None) -> Callable[[Array], Array]:
         """Return i -> the stencil's estimate along coordinate i."""
+        if self.box is not None:
+            low, high = _bounds.sides(fun.name, self.box, x)
+            placed = _bounds.placed(self.scheme, x, low, high, self._steps(fun, x, value))
+            return _bounds.quotient_slope(fun, x, value, *placed)
         flat, ends = trees.ravel(x), self._ends(x, self._steps(fun, x, value))
 
         def evaluate(moved: Array, offset: Any, index: Array) -> Any:
@@ -125,13 +148,24 @@ class FiniteDifference(Method):
         """Return the step of every coordinate; NaN where it isn't positive."""
         dtype = trees.common_dtype(x)
         if self.step is not None:
-            return _repeated(valid_step(self.step, dtype), trees.size(x))
+            return valid_step(per_coordinate(fun.name, "step", self.step, x), dtype)
         stencil, value_dtype = STENCILS[self.scheme], jax.eval_shape(fun, x).dtype
         best = jnp.full((), jnp.nan, dtype)
         if self._measures(x):
-            found = measure(fun, x, value, stencil, self.chunk_size, powers=True)
+            found = measure(*self._sampled(fun, x, value), stencil, self.chunk_size, powers=True)
             best = found.step.astype(dtype)
         return _rounded_steps(x, best, value_dtype, stencil.order)
+
+    def _sampled(
+        self, fun: Bound, x: PyTree, value: Array | None
+    ) -> tuple[ValueFn, PyTree, Array | None]:
+        """Return what to measure, where, and the value there: near x, with room for it."""
+        if self.box is None:
+            return fun, x, value
+        low, high = _bounds.sides(fun.name, self.box, x)
+        inside = _bounds.guarded(fun, x, low, high)
+        place = _bounds.centre(x, low, high)
+        return inside, place, inside(place) if self.one_sided else None
 
     def _check_error(self, fun: Bound, x: PyTree, steps: Array) -> None:
         """Raise ValueError when slopes along directions of all steps at once are seen to be wrong.
@@ -166,11 +200,6 @@ class FiniteDifference(Method):
 
 
 _Offsets: TypeAlias = tuple[tuple[float, float], ...]
-
-
-@one_program(1)
-def _repeated(step: Array, count: int) -> Array:
-    return jnp.broadcast_to(step, (count,))
 
 
 @one_program(2, 3)
@@ -232,7 +261,8 @@ class ComplexStep(Method):
 
     def arguments(self) -> dict[str, Any]:
         step = self.rule if self.step is None else self.step
-        return {"scheme": "complex", "step": step, "chunk_size": self.chunk_size}
+        chunks = {"chunk_size": self.chunk_size, "bounds": None}
+        return {"scheme": "complex", "step": step, **chunks}
 
     def estimate(
         self, fun: Bound, x: PyTree, key: Key | None, value: Array | None = None
@@ -262,22 +292,25 @@ def finite_difference(
     fun: ScalarFn,
     *,
     scheme: SchemeName = "central",
-    step: float | StepRule | Array = "auto",
+    step: float | StepRule | Array | PyTree = "auto",
     chunk_size: ChunkSize = "auto",
     argnums: Argnums = 0,
     has_aux: bool = False,
+    bounds: tuple[PyTree, PyTree] | None = None,
 ) -> GradientFn:
     """Estimate the gradient of `fun` by a difference quotient along every coordinate.
 
     "forward"     [fun(x + h e_i) - fun(x)] / h                     error h f''/2
+    "backward"    [fun(x) - fun(x - h e_i)] / h                     error -h f''/2
     "central"     D(h) = [fun(x + h e_i) - fun(x - h e_i)] / (2h)   error h^2 f'''/6
     "richardson"  [4 D(h/2) - D(h)] / 3                             error -h^4 f^(5)/480
     "complex"     Im fun(x + i h e_i) / h                           error -h^2 f'''/6, no round-off
 
-    with f the slice of `fun` along coordinate i; the first three add round-off of about
-    eps |fun| / h. Deterministic: `key` is ignored. For x of d numbers it costs d + 1, 2d, 4d and
-    d + 2 evaluations; the complex ones are of `fun` at complex points. Memory O(chunk_size * d).
-    Quotients divide by the displacement that x's own dtype can hold, not by the one asked for.
+    with f the slice of `fun` along coordinate i; all but the last add round-off of about
+    eps |fun| / h. Deterministic: `key` is ignored. For x of d numbers it costs d + 1, d + 1, 2d, 4d
+    and d + 2 evaluations; the complex ones are of `fun` at complex points. Memory is
+    O(chunk_size * d). Quotients divide by the displacement that x's own dtype can hold, not by the
+    one asked for.
 
     step="auto" costs 40 evaluations more, whatever d: it samples `fun` at x + t u, where |u_i|
     is at most max(1, |x_i|) and |t| goes up to 1/2, reads off how noisy `fun` is and how fast it
@@ -299,8 +332,9 @@ def finite_difference(
         must be holomorphic as coded: without abs, max, norms, conj, comparisons or Fourier
         transforms of x, and real all along: x meets real data only. What JAX applies to x must be
         on a list of what is known to keep the step; convolutions are done in real numbers.
-      scheme: one of the four quotients above.
-      step: h > 0 in units of x, the same for all coordinates, and may be traced; or a rule that
+      scheme: one of the quotients above.
+      step: h > 0 in units of x, which may be traced: one for all coordinates, or a tree like x, of
+        one for each leaf or each coordinate; or a rule that
         gives every coordinate a power of two. "relative" is eps^(1/(p+1)) * max(1, |x_i|) for a
         truncation of order p, eps the round-off of x and `fun`: for a `fun` that varies on the
         scale of max(1, |x_i|) and isn't noisier than its rounding. "auto" is measured, but
@@ -310,25 +344,40 @@ def finite_difference(
       chunk_size: how many coordinates are evaluated at a time.
       argnums: which positional argument to differentiate, or a tuple of several.
       has_aux: whether `fun` returns auxiliary data beside its value.
+      bounds: (lower, upper), each one number, a tree like x, or None for none: `fun` is never
+        evaluated outside of them, not by measurements either. Where there is less than half a step
+        of room on one side, the quotient is one-sided: forward and backward change places, of order
+        2 it is [4 f(h) - 3 f(0) - f(2h)] / 2h with an error -h^2 f'''/3, of order 4 one of nodes
+        h/2 apart with an error -h^4 f^(5)/80; steps shrink to the room there is. It takes d + 1,
+        2d + 1 and 4d + 1 evaluations. step="auto" is measured at the nearest point that has some
+        room. Not for "complex", which moves x along the imaginary axis alone.
 
     Returns:
       A GradientFn with the signature of `fun`.
 
     Raises:
-      ValueError: step <= 0; chunk_size < 1; an unknown scheme; with "complex", a `fun` that isn't
-        known to be holomorphic (when called, naming the line). `check` also refuses a step at which
-        x + h e_i rounds to x for some i or `fun` doesn't change, one whose error it sees to exceed
-        10 % of the slope, and a `fun` that isn't real for real x; compiled code gives NaN for such
-        an i and such a `fun`, and for "complex" also where `fun` isn't finite.
+      ValueError: step <= 0, or not shaped as x (when called); bounds that don't hold x (when
+        called; compiled code gives NaN); chunk_size < 1; an unknown scheme; with "complex", a `fun`
+        that isn't known to be holomorphic (when called, naming the line). `check` also refuses a
+        step at which x + h e_i rounds to x for some i or `fun` doesn't change, one whose error it
+        sees to exceed 10 % of the slope (not within bounds), and a `fun` that isn't real for real
+        x; compiled code gives NaN for such an i and such a `fun`, and for "complex" also where
+        `fun` isn't finite.
       TypeError: `fun` isn't scalar; a leaf isn't real floating-point (when called).
 
     Source: Squire & Trapp (1998), doi:10.1137/S003614459631241X, for the complex step; Moré & Wild
     (2012), doi:10.1145/2168773.2168777, for steps that suit the noise.
     """
-    checks.one_of("scheme", scheme, ["forward", "central", "richardson", "complex"])
+    checks.one_of("scheme", scheme, get_args(SchemeName))
     checks.chunk_size(chunk_size)
-    h, rule = step_or_rule("step", step)
-    method: Method = FiniteDifference(finite_difference, scheme, h, rule, chunk_size)
+    h, rule = steps_or_rule("step", step)
+    within = _bounds.box(bounds)
+    method: Method = FiniteDifference(finite_difference, scheme, h, rule, chunk_size, within)
     if scheme == "complex":
+        if within is not None or not (h is None or (is_leaf(h) and not np.ndim(h))):
+            raise ValueError(
+                'scheme="complex" must go without bounds and with one step: it moves x along the '
+                "imaginary axis alone, where a step of any length is as good"
+            )
         method = ComplexStep(finite_difference, h, rule, chunk_size)
     return gradient_fn(fun, argnums, has_aux, method)

@@ -8,7 +8,7 @@ from typing import Literal
 
 __all__ = ["STENCILS", "SchemeName", "Stencil"]
 
-SchemeName = Literal["forward", "central", "richardson", "complex"]
+SchemeName = Literal["forward", "backward", "central", "richardson", "complex"]
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ def _stencil(order: int, *quotients: tuple[str, str, str]) -> Stencil:
 
 STENCILS: dict[str, Stencil] = {
     "forward": _stencil(1, ("1", "0", "1")),
+    "backward": _stencil(1, ("0", "-1", "1")),
     "central": _stencil(2, ("1", "-1", "1")),
     "richardson": _stencil(4, ("1/2", "-1/2", "4/3"), ("1", "-1", "-1/3")),
 }

@@ -16,10 +16,14 @@ __all__ = [
     "StepRule",
     "difference",
     "displacement",
+    "is_leaf",
     "moved",
+    "per_coordinate",
     "quotient",
     "relative_step",
+    "require_positive",
     "step_or_rule",
+    "steps_or_rule",
     "usable_step",
     "valid_step",
 ]
@@ -46,6 +50,34 @@ def step_or_rule(name: str, step: Any) -> tuple[Any, StepRule]:
     return step, "auto"
 
 
+def steps_or_rule(name: str, step: Any) -> tuple[Any, StepRule]:
+    """Return what `step_or_rule` does; a tree of steps is one for each leaf or coordinate."""
+    if is_leaf(step) and not np.ndim(step):
+        return step_or_rule(name, step)
+    require_positive(name, step)
+    return step, "auto"
+
+
+def is_leaf(tree: PyTree) -> bool:
+    """Tell whether a tree is a number or an array alone."""
+    return jax.tree_util.all_leaves([tree])
+
+
+def require_positive(name: str, step: Any) -> None:
+    """Raise ValueError unless a step, or every one in a tree, is positive, where that can be read.
+
+    Raises:
+      TypeError: it isn't a real number.
+    """
+    for path, leaf in jax.tree_util.tree_leaves_with_path(step):
+        where = f"{name}{jax.tree_util.keystr(path)}"
+        dtype = jnp.result_type(leaf)
+        if not (jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)):
+            raise TypeError(f"{where} must be positive real numbers, got {dtype}")
+        if checks.concrete(leaf) and not np.all(np.asarray(leaf, np.float64) > 0):
+            raise ValueError(f"{where} must be > 0, got {np.min(np.asarray(leaf, np.float64)):.6g}")
+
+
 def valid_step(step: Any, dtype: Any) -> Array:
     """Return the step in `dtype`; NaN where it isn't positive and finite."""
     return _or_nan(jnp.asarray(step, dtype))
@@ -54,6 +86,38 @@ def valid_step(step: Any, dtype: Any) -> Array:
 @one_program()
 def _or_nan(h: Array) -> Array:
     return jnp.where((h > 0) & jnp.isfinite(h), h, jnp.nan)
+
+
+def per_coordinate(function: str, name: str, given: Any, x: PyTree) -> Array:
+    """Return numbers for all coordinates of x, (d,), from one, or from a tree like x.
+
+    They are rounded to what x's leaves hold. Leaves are broadcast to those of x.
+
+    Raises:
+      ValueError: it has another structure, or a leaf doesn't broadcast.
+      TypeError: a leaf isn't a real number.
+    """
+    leaves, structure = jax.tree.flatten(x)
+    parts, found = jax.tree.flatten(given)
+    if is_leaf(given) and np.ndim(given) == 0:
+        parts = parts * len(leaves)
+    elif str(found) != str(structure):
+        raise ValueError(
+            f"{function}: {name} must be one number, or a tree like x, {structure}, got {found}"
+        )
+    spread = []
+    for part, leaf in zip(parts, leaves, strict=True):
+        if not jnp.issubdtype(jnp.result_type(part), jnp.number) or jnp.iscomplexobj(part):
+            raise TypeError(f"{function}: {name} must be real numbers, got {part!r}")
+        try:
+            wide = jnp.broadcast_to(jnp.asarray(part, leaf.dtype), leaf.shape)
+        except ValueError:
+            raise ValueError(
+                f"{function}: {name} must be one number, or shaped as x, got shape "
+                f"{np.shape(part)} for {leaf.shape}"
+            ) from None
+        spread.append(wide)
+    return trees.ravel(jax.tree.unflatten(structure, spread))
 
 
 def difference(a: Array, b: Array) -> Array:

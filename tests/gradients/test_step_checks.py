@@ -219,11 +219,16 @@ def test_check_refuses_an_automatic_smoothing_that_one_large_leaf_makes_long_for
 
 
 @pytest.mark.parametrize("make", [*SMOOTHED, finite_difference])
-def test_an_infinite_traced_step_gives_nan_and_a_vector_of_steps_is_refused(make):
+def test_an_infinite_traced_step_gives_nan_and_steps_of_another_shape_are_refused(make):
     name = "step" if make is finite_difference else "smoothing"
     x = np.ones(3, np.float32)
     run = jax.jit(lambda h: make(lambda x: jnp.sum(jnp.tanh(x)), **{name: h})(x, key=KEY))
     assert np.all(np.isnan(run(jnp.inf)))
+    if make is finite_difference:  # which takes one for each coordinate
+        np.testing.assert_allclose(run(0.125 * x), run(0.125))
+        with pytest.raises(ValueError, match=r"step must be one number, or shaped as x, got shape"):
+            run(x[:2])
+        return
     with pytest.raises(TypeError, match=rf"{name} must be a positive real number, got shape"):
         run(x)
 
