@@ -1,6 +1,7 @@
 """Gradients, exact and estimated, behind one signature: `fun` in, a `GradientFn` out."""
 
 from adlab.core.cost import Cost
+from adlab.gradients._expected_errors import GradientWithError
 from adlab.gradients.autodiff import forward_mode, reverse_mode
 from adlab.gradients.custom import custom
 from adlab.gradients.finite_differences import finite_difference
@@ -13,6 +14,7 @@ from adlab.gradients.zero_order import one_sided, two_point
 __all__ = [
     "Cost",
     "GradientFn",
+    "GradientWithError",
     "NoiseLevel",
     "custom",
     "finite_difference",

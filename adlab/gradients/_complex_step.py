@@ -6,6 +6,7 @@ No difference is taken, so that no digits cancel, and h may be as short as float
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -14,16 +15,64 @@ import jax.numpy as jnp
 from adlab.core import _shardings, trees
 from adlab.core._programs import one_program
 from adlab.core.calls import Bound
-from adlab.core.types import Array, PyTree
+from adlab.core.cost import Cost
+from adlab.core.nodes import register
+from adlab.core.types import Array, ChunkSize, Key, PyTree
+from adlab.gradients._chunks import chunk_length, over_coordinates
 from adlab.gradients._holomorphic import holomorphic
-from adlab.gradients.steps import valid_step
+from adlab.gradients.method import Method
+from adlab.gradients.steps import StepRule, valid_step
 
-__all__ = ["complex_like", "slope"]
+__all__ = ["ComplexStep", "complex_like", "slope"]
 
 # Far below the round-off of the value, which it never meets, and far above underflow; and the share
 # of a small x that it is at most: functions such as log vary on the scale of x, and err by its
 # square.
 _STEPS = {"float32": (1e-9, 1e-4), "float64": (1e-20, 1e-9)}
+
+
+@register("step")
+@dataclass(frozen=True, eq=False)
+class ComplexStep(Method):
+    """The imaginary part of a value at a point moved along i, over every coordinate.
+
+    Attributes:
+      step: h > 0, or None for the shortest that is of use.
+      rule: the name by which that was asked for.
+      chunk_size: how many coordinates are evaluated at a time.
+    """
+
+    step: Any
+    rule: StepRule
+    chunk_size: ChunkSize
+
+    def arguments(self) -> dict[str, Any]:
+        step = self.rule if self.step is None else self.step
+        others = {"chunk_size": self.chunk_size, "bounds": None, "with_error": False}
+        return {"scheme": "complex", "step": step, **others}
+
+    def estimate(
+        self, fun: Bound, x: PyTree, key: Key | None, value: Array | None = None
+    ) -> PyTree:
+        del key
+        along = slope(fun, x, value, self.step)
+        point = complex_like(x)
+        return over_coordinates(along, x, chunk_length(self.chunk_size, fun, point, trees.size(x)))
+
+    def cost(self, x: PyTree, *, value: bool) -> Cost:
+        del value  # fun(x) is needed in any case: it must be finite
+        return Cost(evaluations=trees.size(x) + 2)
+
+    def check(self, fun: Bound, x: PyTree, key: Key) -> None:
+        del key
+        if self.step is not None and not self.step > 0:
+            raise ValueError(f"{fun.name}: step must be > 0, got {self.step}")
+        if not jnp.isfinite(slope(fun, x, None, self.step)(jnp.asarray(0))):
+            raise ValueError(
+                f'{fun.name}: scheme="complex" needs a fun that is real for real x and '
+                "finite near it, and this one isn't at x (a branch of log, sqrt or a power?); "
+                'use scheme="richardson"'
+            )
 
 
 def slope(fun: Bound, x: PyTree, value: Array | None, step: Any) -> Callable[[Array], Array]:

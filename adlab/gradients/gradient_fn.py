@@ -55,7 +55,7 @@ class GradientFn:
         fun, x = self._bind(args, kwargs)
         _devices.require_one_derivative(fun.name, fun, x, reverse=self.method.reverse)
         with calling(fun.name, x):
-            return own_errors(lambda: trees.cast_like(self.method.estimate(fun, x, key), x))
+            return own_errors(lambda: self.method.finished(self.method.estimate(fun, x, key), x))
 
     def value_and_grad(
         self, *args: Any, key: Key | None = None, **kwargs: Any
@@ -68,7 +68,7 @@ class GradientFn:
         _devices.require_one_derivative(fun.name, fun, x, reverse=self.method.reverse)
         with calling(fun.name, x):
             value, aux, gradient = own_errors(lambda: self.method.value_and_estimate(fun, x, key))
-            return ((value, aux) if self.has_aux else value), trees.cast_like(gradient, x)
+            return ((value, aux) if self.has_aux else value), self.method.finished(gradient, x)
 
     def cost(self, *args: Any, **kwargs: Any) -> Cost:
         """Return what one call costs: known before running, from shapes and dtypes alone."""

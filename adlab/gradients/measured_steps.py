@@ -63,7 +63,7 @@ from adlab.gradients import _ladders
 from adlab.gradients._ladders import measurable
 from adlab.gradients.stencils import Stencil
 
-__all__ = ["EVALUATIONS", "Balance", "constants", "measurable", "measure", "spread"]
+__all__ = ["EVALUATIONS", "SAMPLES", "Balance", "constants", "measurable", "measure", "spread"]
 
 EVALUATIONS = 2 * _ladders.RUNGS
 """Evaluations of one measurement."""
@@ -79,6 +79,8 @@ _CANCELLED = math.log(1e6)
 # So many widths next to a split tell the size of noise. The root mean square of four is known to
 # 35 %, the step then to 11 % (p = 2); at many more widths noise may depend on the displacement.
 _NEAR = 4
+SAMPLES = 2 * _NEAR
+"""Values that tell the noise."""
 # Where no width shows noise, neighbouring estimates of the derivative differ by no more than this:
 # a factor of 3 changes the step by 1.4 (p = 2).
 _AGREE = math.log(3.0)

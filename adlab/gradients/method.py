@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from adlab.core import trees
 from adlab.core.calls import Bound
 from adlab.core.cost import Cost
 from adlab.core.types import Array, Key, PyTree
@@ -47,6 +48,10 @@ class Method(abc.ABC):
     @abc.abstractmethod
     def cost(self, x: PyTree, *, value: bool) -> Cost:
         """Return what `estimate` costs, with fun(x) besides if `value`; x may be shapes."""
+
+    def finished(self, found: PyTree, x: PyTree) -> PyTree:
+        """Return what `estimate` returned as the user gets it: a gradient in the dtypes of x."""
+        return trees.cast_like(found, x)
 
     def second_moment(self, dim: int) -> float:
         """Return c in E|G|^2 = c |grad|^2 on a linear function of `dim` numbers."""

@@ -156,8 +156,14 @@ def test_steps_of_leaves_and_of_coordinates():
         ({"step": np.ones(3)}, r"step must be one number, or shaped as x, got shape \(3,\) for"),
         ({"step": {"a": 1.0}}, r"step must be one number, or a tree like x, PyTreeDef\(\*\), got"),
         ({"step": [1e-3, -1e-3]}, r"step\[1\] must be > 0, got -0\.001"),
-        ({"scheme": "complex", "bounds": (0.0, 3.0)}, "must go without bounds and with one step"),
-        ({"scheme": "complex", "step": np.ones(2)}, "must go without bounds and with one step"),
+        (
+            {"scheme": "complex", "bounds": (0.0, 3.0)},
+            "must go without bounds or errors, and with one",
+        ),
+        (
+            {"scheme": "complex", "step": np.ones(2)},
+            "must go without bounds or errors, and with one",
+        ),
     ],
 )
 def test_bounds_and_steps_that_make_no_sense_are_refused(options, told):
