@@ -114,7 +114,8 @@ def _units(axes: Axes, x: float, shown: list[tuple[int, float]], layer: np.ndarr
     radius = min(0.26, 0.42 * min(gaps))
     for unit, y in shown:
         value = float(first[unit] / largest)
-        tint = style.shades(_sign(value), 11)[round(10 * abs(value))] if value else "white"
+        shades = [style.tone("paper"), *style.shades(_sign(value), 11)]
+        tint = shades[1 + round(10 * abs(value)) if value else 0]
         axes.add_patch(
             Circle((x, y), radius, facecolor=tint, edgecolor=style.THEORY, linewidth=1.5, zorder=2)
         )

@@ -27,13 +27,10 @@ from matplotlib.text import Text
 from matplotlib.ticker import Formatter
 
 from adlab.figures import labels
-from adlab.figures.colors import contrast, tint
+from adlab.figures.colors import DARK, contrast, tint
 from adlab.figures.labels import comma
 
 __all__ = ["DARK", "Look", "as_title", "finish", "look", "wear"]
-
-DARK = {"paper": "#14181F", "ink": "#E8EBF0", "pale": "#3A414C"}
-"""Paper, text and grid lines of the dark theme; slightly blue, as no colour of the light one is."""
 
 _THEMES = ("light", "dark")
 

@@ -2,7 +2,6 @@
 
 import json
 import math
-import re
 import unicodedata
 from pathlib import Path
 from typing import get_args
@@ -175,17 +174,6 @@ def contrast(words, box, pixels):
     red, green, blue, alpha = to_rgba(words.get_color(), words.get_alpha())
     shown = alpha * np.array([red, green, blue]) + (1 - alpha) * ground
     return colors.contrast(shown, ground)
-
-
-def test_colours_are_those_of_the_palette():
-    """No experiment and no drawing has colours of its own: neither hex codes nor names."""
-    own = re.compile(
-        r"""["']#[0-9A-Fa-f]{3,8}["']|\b(?:color|colors|facecolor|edgecolor|c|fc|ec)=["'](?!none)"""
-    )
-    for folder in ("experiments", "adlab/drawing"):
-        for path in sorted((ROOT / folder).rglob("*.py")):
-            found = own.search(path.read_text(encoding="utf-8"))
-            assert not found, f"{path}: {found[0]}; take it from adlab.figures.style"
 
 
 def visible_texts(figure):
