@@ -18,9 +18,9 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from adlab.figures import labels
-from adlab.figures.colors import TONES, ink, tint, tone
-from adlab.figures.finish import DARK, Look, finish, look, wear
+from adlab.figures import _dark, labels
+from adlab.figures.colors import DARK, TONES, ink, tint, tone
+from adlab.figures.finish import Look, finish, look, wear
 
 __all__ = [
     "SLIDE",
@@ -154,9 +154,13 @@ def marker(method: str) -> str:
 
 
 def shades(method: str, count: int) -> list[str]:
-    """Return `count` tones of a method's colour, light to full, one per value of a parameter."""
+    """Return `count` tones of a method's colour, pale to full, one per value of a parameter.
+
+    The pale ones are mixed with the paper of the theme inside whose `context` they are made.
+    """
     weights = [1.0] if count == 1 else [0.4 + 0.6 * i / (count - 1) for i in range(count)]
-    return [tint(color(method), weight) for weight in weights]
+    mixed = _dark.mixed if look().theme == "dark" else tint
+    return [mixed(color(method), weight) for weight in weights]
 
 
 def save(figure: Figure, stem: Path, formats: Sequence[str] | None = None) -> list[Path]:
