@@ -21,9 +21,11 @@ from matplotlib.patches import Patch
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
-from adlab.figures.colors import DARK, contrast, tint
+from adlab.figures.colors import DARK, contrast, ink, tint
 
 _MADE: set[str] = {value.lower() for value in DARK.values()}  # colours of the dark theme
+
+_MIXED: set[str] = set()  # those of them that may be too near to the paper for text
 
 
 def dark(color: Any) -> Any:
@@ -52,6 +54,7 @@ def mixed(color: str, weight: float) -> str:
     """Return a colour's dark look mixed with the dark paper: 1 is the look itself, 0 the paper."""
     made = _between(DARK["paper"], to_hex(dark(color)), weight)
     _MADE.add(made)
+    _MIXED.add(made)
     return made
 
 
@@ -117,7 +120,7 @@ def _within(points: np.ndarray, box: Bbox) -> bool:
 def _recolor(artist: Artist) -> None:
     _recolor_effects(artist)
     if isinstance(artist, Text):
-        artist.set_color(dark(artist.get_color()))
+        artist.set_color(_written(artist.get_color()))
         parts = [artist.get_bbox_patch(), getattr(artist, "arrow_patch", None)]
         for part in parts:
             if part is not None:
@@ -135,6 +138,15 @@ def _recolor(artist: Artist) -> None:
                 getattr(artist, f"set_{name}")(dark(value))
     elif isinstance(artist, Collection):
         _recolor_collection(artist)
+
+
+def _written(color: Any) -> Any:
+    """Return a text's dark look: in a tone that is near to the paper it couldn't be read."""
+    if (tone := to_hex(color)) in _MIXED:
+        readable = ink(tone, DARK["paper"])
+        _MADE.add(readable)
+        return (*to_rgb(readable), to_rgba(color)[3])
+    return dark(color)
 
 
 def _recolor_collection(artist: Collection) -> None:

@@ -18,8 +18,8 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from adlab.figures import _dark, labels
-from adlab.figures.colors import DARK, TONES, ink, tint, tone
+from adlab.figures import _dark, colors, labels
+from adlab.figures.colors import DARK, TONES, ink, tone
 from adlab.figures.finish import Look, finish, look, wear
 
 __all__ = [
@@ -156,11 +156,18 @@ def marker(method: str) -> str:
 def shades(method: str, count: int) -> list[str]:
     """Return `count` tones of a method's colour, pale to full, one per value of a parameter.
 
-    The pale ones are mixed with the paper of the theme inside whose `context` they are made.
+    As with `tint`, the pale ones are nearest to the paper.
     """
     weights = [1.0] if count == 1 else [0.4 + 0.6 * i / (count - 1) for i in range(count)]
-    mixed = _dark.mixed if look().theme == "dark" else tint
-    return [mixed(color(method), weight) for weight in weights]
+    return [tint(color(method), weight) for weight in weights]
+
+
+def tint(color: str, weight: float) -> str:
+    """Return `color` mixed with the paper: 1 is the colour itself, 0 is the paper.
+
+    The paper is that of the theme inside whose `context` it is mixed; outside any it is white.
+    """
+    return (_dark.mixed if look().theme == "dark" else colors.tint)(color, weight)
 
 
 def save(figure: Figure, stem: Path, formats: Sequence[str] | None = None) -> list[Path]:

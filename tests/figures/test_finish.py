@@ -166,6 +166,7 @@ def test_shades_go_from_pale_to_full_on_the_paper_of_the_theme(theme, method, tm
         for k, tone in enumerate(style.shades(method, 5)):
             axes[0, 0].plot([0, 1], [k, k], color=tone, marker="o")
             axes[0, 0].fill_between([0, 1], [k, k], color=tone)
+            axes[0, 0].text(1, k, "tone", color=style.ink(tone))
         axes[0, 0].plot([0, 1], [0, 1], color=style.color(method))
         style.save(figure, tmp_path / "figure", ["svg"])
     *shaded, full = [to_hex(line.get_color()) for line in axes[0, 0].lines]
@@ -174,6 +175,7 @@ def test_shades_go_from_pale_to_full_on_the_paper_of_the_theme(theme, method, tm
     paper = DARK["paper"] if theme == "dark" else "#FFFFFF"
     contrasts = [colors.contrast(tone, paper) for tone in shaded]
     assert contrasts == sorted(contrasts)
+    assert all(colors.contrast(to_hex(t.get_color()), paper) >= 4.5 for t in axes[0, 0].texts)
     assert contrasts[0] < 0.65 * contrasts[-1]
     assert min(np.diff(contrasts)) > 0.1
 
