@@ -152,7 +152,7 @@ class _Sheet:
         self.count = count if room is not None or count <= 9 else 0  # longer ones fill no slide
         self.abreast = 2 if self.count > 4 else 1
         deep = -(-self.count // self.abreast)
-        self.pitch = min(0.72, 2.8 / max(deep, 1))
+        self.pitch = min(0.8, 2.8 / max(deep, 1))
         self.floor = 0.35 + self.pitch * deep
         self.axes: Axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
         self.axes.set(xlim=(0, _WIDTH), ylim=(0, _HEIGHT))
@@ -329,17 +329,16 @@ class _Sheet:
             return
         largest = min(20.0, 72 * self.pitch / (2.5 if self.abreast == 1 else 3.2))
         wide = _WIDTH / self.abreast
+        room = wide - 0.3
         deep = -(-len(lines) // self.abreast)
-        set_out = [
-            writing.shortened(sides, largest, wide - 0.5, self.pitch > 0.6) for sides in lines
-        ]
-        size = max(min((geometry.fitted(s, largest, wide - 0.5) for s in set_out), default=0), 5)
+        set_out = [writing.shortened(sides, largest, room, self.pitch > 0.6) for sides in lines]
+        size = max(min((geometry.fitted(s, largest, room) for s in set_out), default=0), 5)
         for place, string in enumerate(set_out):
             y = self.floor - 0.1 - self.pitch * (place % deep + 0.5)
             if self.abreast == 1:
                 self.write(_WIDTH / 2, y, string, size)
             else:
-                self.write(wide * (place // deep) + 0.3, y, string, size, ha="left")
+                self.write(wide * (place // deep) + 0.2, y, string, size, ha="left")
 
 
 def _under(plan: layout.Layout, line: layout.Line) -> bool:
