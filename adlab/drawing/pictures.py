@@ -177,12 +177,13 @@ class _Sheet:
     ) -> None:
         """Draw circles and arrows, with the partials at the arrows."""
         plan = self.layout
-        bottom, top = self.floor, _HEIGHT - 1.05
+        merged = len(self.source.nodes) > len(plan.groups)  # then a note stands below the title
+        bottom, top = self.floor, _HEIGHT - (1.05 if merged else 0.8)
         across = min((_WIDTH - 0.3) / max(plan.columns, 1), 3.2)
         down = min((top - bottom) / max(plan.rows, 1.0), 2.6)
         self.joined = across >= 1.9  # wide enough for formula and value in one line
         lines = 1 + (1 + (not self.joined) if self.records else 0)
-        radius = min(0.44, 0.25 * across, 0.32 * down)
+        radius = min(0.44, 0.25 * across, 0.31 * down)
         room = max(down - 2 * radius - 0.04, 0.0) * 72 / 1.45
         self.compact = room / lines < 8  # then a circle has one line
         if self.compact and room < _SMALLEST:  # or none, and more room itself
@@ -253,7 +254,7 @@ class _Sheet:
             )
         )  # fmt: skip
         name = self._name(members)
-        size = geometry.fitted(name, min(24, 52 * self.radius), 1.8 * self.radius)
+        size = geometry.fitted(name, min(24, 54 * self.radius), 1.8 * self.radius)
         if size >= 0.8 * _SMALLEST:
             self.write(*centre, name, size, zorder=3, va="center_baseline")
         if spot.ghost:
