@@ -10,15 +10,21 @@ from adlab.graphs import formulas
 
 __all__ = ["partials", "shortened"]
 
+_READ = 18.0  # points that are read from the last row
+
 
 def shortened(sides: Sequence[str], size: float, room: float, tall: bool) -> str:
-    """Return an equation without as many of its sides, from the second on, as have no room."""
-    rest = list(sides)
+    """Return an equation without as many of its sides, from the second on, as have no room.
+
+    It may have to be written a twentieth smaller than `size`, but not so small that a hall can't
+    read what it could.
+    """
+    rest, least = list(sides), min(size, max(_READ, 0.95 * size))
     while True:
         equation = " = ".join(rest)
         string = mathematics(equation.replace(r"\frac", r"\dfrac") if tall else equation,
                                       equation)  # fmt: skip
-        if fitted(string, size, room) >= 0.95 * size or len(rest) <= 2:
+        if fitted(string, size, room) >= least or len(rest) <= 2:
             return string
         del rest[1]  # the middle sides say the same less directly
 

@@ -122,7 +122,7 @@ class _Picture:
         edges = list(edges)
         ends = {*self.graph.inputs, *self.graph.outputs, *(n for pair in edges for n in pair)}
         for pair in edges:
-            look = looks.get(pair, _Look("0.55", 1.8))
+            look = looks.get(pair, _Look(style.tone("grey"), 1.8))
             self._edge(shift, pair, self._bend(pair, ends), look)
         for node in ends:
             self._node(shift, node, gone=shift > 0)
@@ -184,7 +184,7 @@ class _Picture:
         x, y = self.at[node]
         r = self.radius
         self.taken.append((x + shift - r, y - r, x + shift + r, y + r))
-        tint = style.shades("two_point", 4)[0] if here else "white"
+        tint = style.shades("two_point", 4)[0] if here else style.tone("paper")
         self.axes.add_patch(
             Circle((x + shift, y), self.radius, facecolor=tint, zorder=2,
                    edgecolor=style.THEORY, linewidth=3 if here else 1.5)

@@ -73,7 +73,7 @@ def draw_network(
     as_title(axes.text(_WIDTH / 2, _HEIGHT - 0.45, title, fontsize=size, **look))
     middles = np.interp(np.arange(2 * len(links) + 1) / 2, np.arange(len(layers)), places)
     room = float(places[1] - places[0]) / 2 + 0.35
-    for y, texts in ((_HEIGHT - 1.3, above), (1.55, below)):
+    for y, texts in ((_HEIGHT - 1.05, above), (1.55, below)):
         for x, words in zip(middles, texts, strict=False):
             _write(axes, float(x), y, words.split("\n"), 20, room)
     return figure
@@ -114,7 +114,8 @@ def _units(axes: Axes, x: float, shown: list[tuple[int, float]], layer: np.ndarr
     radius = min(0.26, 0.42 * min(gaps))
     for unit, y in shown:
         value = float(first[unit] / largest)
-        tint = style.shades(_sign(value), 11)[round(10 * abs(value))] if value else "white"
+        shades = [style.tone("paper"), *style.shades(_sign(value), 11)]
+        tint = shades[1 + round(10 * abs(value)) if value else 0]
         axes.add_patch(
             Circle((x, y), radius, facecolor=tint, edgecolor=style.THEORY, linewidth=1.5, zorder=2)
         )

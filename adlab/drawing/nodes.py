@@ -113,7 +113,8 @@ class _Picture:
         centre = (_MIDDLE, 4.1)
         points = _between(end, centre, 0.5, 0.7) if active else _between(centre, end, 0.68, 0.52)
         patch = FancyArrowPatch(
-            *points, arrowstyle="-|>", mutation_scale=28, color=self.tone if active else "0.5",
+            *points, arrowstyle="-|>", mutation_scale=28,
+            color=self.tone if active else style.tone("grey"),
             linewidth=3.5 if active else 2.0, linestyle="-" if active else "--", zorder=1,
             shrinkA=0, shrinkB=0,
         )  # fmt: skip
@@ -141,7 +142,7 @@ class _Picture:
         self._write(_WIDTH / 2, 0.62, string, geometry.fitted(string, 22, _WIDTH - 0.6))
 
     def _circle(self, x: float, y: float, node: int, radius: float, *, filled: bool) -> None:
-        tint = style.shades(f"{self.record.mode}_mode", 4)[0] if filled else "white"
+        tint = style.shades(f"{self.record.mode}_mode", 4)[0] if filled else style.tone("paper")
         self.axes.add_patch(
             Circle((x, y), radius, facecolor=tint, edgecolor=style.THEORY, zorder=2,
                    linewidth=2.0 if filled else 1.5, linestyle="-" if filled else "--")

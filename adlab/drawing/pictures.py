@@ -152,7 +152,7 @@ class _Sheet:
         self.count = count if room is not None or count <= 9 else 0  # longer ones fill no slide
         self.abreast = 2 if self.count > 4 else 1
         deep = -(-self.count // self.abreast)
-        self.pitch = min(0.72, 2.8 / max(deep, 1))
+        self.pitch = min(0.8, 2.8 / max(deep, 1))
         self.floor = 0.35 + self.pitch * deep
         self.axes: Axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
         self.axes.set(xlim=(0, _WIDTH), ylim=(0, _HEIGHT))
@@ -177,12 +177,13 @@ class _Sheet:
     ) -> None:
         """Draw circles and arrows, with the partials at the arrows."""
         plan = self.layout
-        bottom, top = self.floor, _HEIGHT - 1.05
+        merged = len(self.source.nodes) > len(plan.groups)  # then a note stands below the title
+        bottom, top = self.floor, _HEIGHT - (1.05 if merged else 0.8)
         across = min((_WIDTH - 0.3) / max(plan.columns, 1), 3.2)
         down = min((top - bottom) / max(plan.rows, 1.0), 2.6)
         self.joined = across >= 1.9  # wide enough for formula and value in one line
         lines = 1 + (1 + (not self.joined) if self.records else 0)
-        radius = min(0.44, 0.25 * across, 0.32 * down)
+        radius = min(0.44, 0.25 * across, 0.31 * down)
         room = max(down - 2 * radius - 0.04, 0.0) * 72 / 1.45
         self.compact = room / lines < 8  # then a circle has one line
         if self.compact and room < _SMALLEST:  # or none, and more room itself
@@ -253,7 +254,7 @@ class _Sheet:
             )
         )  # fmt: skip
         name = self._name(members)
-        size = geometry.fitted(name, min(24, 52 * self.radius), 1.8 * self.radius)
+        size = geometry.fitted(name, min(24, 54 * self.radius), 1.8 * self.radius)
         if size >= 0.8 * _SMALLEST:
             self.write(*centre, name, size, zorder=3, va="center_baseline")
         if spot.ghost:
@@ -329,17 +330,16 @@ class _Sheet:
             return
         largest = min(20.0, 72 * self.pitch / (2.5 if self.abreast == 1 else 3.2))
         wide = _WIDTH / self.abreast
+        room = wide - 0.3
         deep = -(-len(lines) // self.abreast)
-        set_out = [
-            writing.shortened(sides, largest, wide - 0.5, self.pitch > 0.6) for sides in lines
-        ]
-        size = max(min((geometry.fitted(s, largest, wide - 0.5) for s in set_out), default=0), 5)
+        set_out = [writing.shortened(sides, largest, room, self.pitch > 0.6) for sides in lines]
+        size = max(min((geometry.fitted(s, largest, room) for s in set_out), default=0), 5)
         for place, string in enumerate(set_out):
             y = self.floor - 0.1 - self.pitch * (place % deep + 0.5)
             if self.abreast == 1:
                 self.write(_WIDTH / 2, y, string, size)
             else:
-                self.write(wide * (place // deep) + 0.3, y, string, size, ha="left")
+                self.write(wide * (place // deep) + 0.2, y, string, size, ha="left")
 
 
 def _under(plan: layout.Layout, line: layout.Line) -> bool:

@@ -33,6 +33,9 @@ TONES = {
 }
 """Name -> colour: ten hues, then greys from that of text to that of the paper."""
 
+DARK = {"paper": "#14181F", "ink": "#E8EBF0", "pale": "#3A414C"}
+"""Paper, text and grid lines of the dark theme; slightly blue, as no colour of the light one is."""
+
 READABLE = 4.5
 """Least contrast of text (WCAG 2.1, level AA)."""
 

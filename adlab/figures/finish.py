@@ -5,7 +5,6 @@ wants otherwise is done here to any figure, its own or a user's, after it was dr
 is known to the code that draws.
 """
 
-import colorsys
 import contextlib
 import contextvars
 import weakref
@@ -13,27 +12,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
-from matplotlib.artist import Artist
-from matplotlib.axes import Axes
 from matplotlib.axis import Axis
-from matplotlib.collections import Collection
-from matplotlib.colors import to_hex, to_rgb, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import PlaceHolderLayoutEngine
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 from matplotlib.text import Text
 from matplotlib.ticker import Formatter
 
 from adlab.figures import labels
-from adlab.figures.colors import contrast, tint
+from adlab.figures._dark import darken
+from adlab.figures.colors import DARK
 from adlab.figures.labels import comma
 
 __all__ = ["DARK", "Look", "as_title", "finish", "look", "wear"]
-
-DARK = {"paper": "#14181F", "ink": "#E8EBF0", "pale": "#3A414C"}
-"""Paper, text and grid lines of the dark theme; slightly blue, as no colour of the light one is."""
 
 _THEMES = ("light", "dark")
 
@@ -100,7 +90,7 @@ def finish(figure: Figure) -> None:
         figure.set_dpi(figure.get_dpi() * chosen.scale)
         _RESIZED.add(figure)
     if chosen.theme == "dark":
-        _darken(figure)
+        darken(figure)
     if labels.current() == "ru":
         _write_commas(figure)
 
@@ -165,69 +155,3 @@ def _reformat(axis: Axis) -> None:
         axis.set_major_formatter(_WithCommas(major))
     if not isinstance(minor, _WithCommas):
         axis.set_minor_formatter(_WithCommas(minor))
-
-
-# The dark theme
-
-
-_MADE: set[str] = {value.lower() for value in DARK.values()}  # colours of the dark theme
-
-
-def dark(color: Any) -> Any:
-    """Return what a colour becomes on a dark slide, with its opacity; what is dark already stays.
-
-    Greys change places with the paper's lightness between them. Tints become shades. Hues stay,
-    lightened where they would be lost.
-    """
-    red, green, blue, alpha = to_rgba(color)
-    if alpha == 0 or to_hex((red, green, blue)) in _MADE:
-        return (red, green, blue, alpha)
-    hue, light, saturation = colorsys.rgb_to_hls(red, green, blue)
-    if max(red, green, blue) - min(red, green, blue) < 0.04:
-        changed = _between(DARK["ink"], DARK["paper"], light)
-    elif light > 0.7:
-        changed = to_hex(colorsys.hls_to_rgb(hue, 1.12 - light, 0.6 * saturation))
-    else:
-        changed = to_hex((red, green, blue))
-        while contrast(changed, DARK["paper"]) < 4.5:
-            changed = tint(changed, 0.92)
-    _MADE.add(changed)
-    return (*to_rgb(changed), alpha)
-
-
-def _between(first: str, last: str, weight: float) -> str:
-    mixed = (1 - weight) * np.array(to_rgb(first)) + weight * np.array(to_rgb(last))
-    return to_hex((float(mixed[0]), float(mixed[1]), float(mixed[2])))
-
-
-def _darken(figure: Figure) -> None:
-    on_images = {id(text) for ax in figure.axes if _has_image(ax) for text in ax.texts}
-    for artist in figure.findobj():
-        if id(artist) not in on_images:  # chosen for the colours of the image
-            _recolor(artist)
-
-
-def _has_image(ax: Axes) -> bool:
-    return bool(ax.images) or any(c.get_array() is not None for c in ax.collections)
-
-
-def _recolor(artist: Artist) -> None:
-    if isinstance(artist, Text):
-        artist.set_color(dark(artist.get_color()))
-        if (box := artist.get_bbox_patch()) is not None:
-            _recolor(box)
-    elif isinstance(artist, Line2D):
-        artist.set_color(dark(artist.get_color()))
-        for part in ("markerfacecolor", "markeredgecolor"):
-            value = getattr(artist, f"get_{part}")()
-            if not (isinstance(value, str) and value in ("none", "auto")):
-                getattr(artist, f"set_{part}")(dark(value))
-    elif isinstance(artist, Patch):
-        for part in ("facecolor", "edgecolor"):
-            value = getattr(artist, f"get_{part}")()
-            if value[3] > 0:  # else it would get the opacity of the whole patch
-                getattr(artist, f"set_{part}")(dark(value))
-    elif isinstance(artist, Collection) and artist.get_array() is None:
-        faces, edges = np.asarray(artist.get_facecolor()), np.asarray(artist.get_edgecolor())
-        artist.set_facecolor([dark(row) for row in faces.reshape(-1, 4)] or "none")
-        artist.set_edgecolor([dark(row) for row in edges.reshape(-1, 4)] or "none")

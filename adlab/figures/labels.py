@@ -16,11 +16,12 @@ import contextlib
 import contextvars
 import difflib
 import functools
-import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from adlab.figures._commas import comma
 
 __all__ = [
     "LANGUAGES",
@@ -91,22 +92,6 @@ def estimator(kind: str, params: Mapping[str, Any], /, lang: str | None = None) 
     if params.get("num_probes", 1) != 1:
         words.append(f"$m = {params['num_probes']}$")
     return ", ".join(words)
-
-
-_POINT = re.compile(r"(?<![\d.\w:/])(?<!space{)(\d+)\.(\d+)(?=(?:e[+-]?\d+)?(?![\w.]))")
-
-
-def comma(words: str) -> str:
-    """Return a text with decimal commas; what has several points, as a version, stays.
-
-    >>> comma("a slope of -1.03, $0.5$, jax 0.10.2")
-    'a slope of -1,03, $0{,}5$, jax 0.10.2'
-    """
-    parts = re.split(r"(?<!\\)\$", words)
-    if len(parts) % 2 == 0:  # a lone dollar is text
-        return _POINT.sub(r"\1,\2", words)
-    marks = (",", "{,}")
-    return "$".join(_POINT.sub(rf"\1{marks[i % 2]}\2", part) for i, part in enumerate(parts))
 
 
 def current() -> str:

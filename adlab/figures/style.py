@@ -18,9 +18,9 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from adlab.figures import labels
-from adlab.figures.colors import TONES, ink, tint, tone
-from adlab.figures.finish import DARK, Look, finish, look, wear
+from adlab.figures import _dark, colors, labels
+from adlab.figures.colors import DARK, TONES, ink, tone
+from adlab.figures.finish import Look, finish, look, wear
 
 __all__ = [
     "SLIDE",
@@ -154,9 +154,20 @@ def marker(method: str) -> str:
 
 
 def shades(method: str, count: int) -> list[str]:
-    """Return `count` tones of a method's colour, light to full, one per value of a parameter."""
+    """Return `count` tones of a method's colour, pale to full, one per value of a parameter.
+
+    As with `tint`, the pale ones are nearest to the paper.
+    """
     weights = [1.0] if count == 1 else [0.4 + 0.6 * i / (count - 1) for i in range(count)]
     return [tint(color(method), weight) for weight in weights]
+
+
+def tint(color: str, weight: float) -> str:
+    """Return `color` mixed with the paper: 1 is the colour itself, 0 is the paper.
+
+    The paper is that of the theme inside whose `context` it is mixed; outside any it is white.
+    """
+    return (_dark.mixed if look().theme == "dark" else colors.tint)(color, weight)
 
 
 def save(figure: Figure, stem: Path, formats: Sequence[str] | None = None) -> list[Path]:

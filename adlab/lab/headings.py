@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -23,25 +24,33 @@ def heading(key: str, verdicts: Sequence[Verdict], *claims: str, **params: objec
     Args:
       key: the label of the assertion.
       verdicts: those of the run.
-      *claims: labels of claims, or beginnings of them: "rates.claim.slope" is all claims whose
-        labels begin so.
+      *claims: labels of claims, or tables of them: "rates.claim" is all claims whose labels begin
+        with "rates.claim.", while "rates.claim.slope" isn't "rates.claim.slope_of".
       **params: values of the labels' fields.
 
     Raises:
-      KeyError: there is no such label, or no label that begins as one of the claims does.
+      KeyError: there is no such label, or one of the claims is neither a label nor a table of
+        labels.
       ValueError: no claims are given.
     """
     if not claims:
         raise ValueError(f"{key}: a heading must name the claims that it asserts, got none")
     known = labels.table()
     for claim in claims:
-        if not any(label.startswith(claim) for label in known):
-            raise KeyError(f"no label begins with {claim!r}, which the heading {key!r} asserts")
-    about = [v for v in verdicts if isinstance(v.claim, Text) and v.claim.key.startswith(claims)]
-    judged = [v.claim.key for v in about if isinstance(v.claim, Text)]
-    complete = all(any(key.startswith(claim) for key in judged) for claim in claims)
-    holds = complete and all(v.outcome == "holds" for v in about)
+        if not any(_belongs(label, claim) for label in known):
+            match = difflib.get_close_matches(claim, known, n=1, cutoff=0.0)
+            raise KeyError(
+                f"no label is {claim!r} or in a table of that name, which the heading {key!r} "
+                f"asserts; did you mean {match[0]!r}?"
+            )
+    judged = {(v.claim.key, v.outcome) for v in verdicts if isinstance(v.claim, Text)}
+    about = [[outcome for label, outcome in judged if _belongs(label, claim)] for claim in claims]
+    holds = all(set(found) == {"holds"} for found in about)
     return labels.text(key if holds else f"{key}_asked", None, **params)
+
+
+def _belongs(label: str, claim: str) -> bool:
+    return label == claim or label.startswith(claim.removesuffix(".") + ".")
 
 
 def figures(

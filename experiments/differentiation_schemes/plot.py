@@ -53,8 +53,8 @@ def plot(data: Arrays, config: Config, *, verdicts: Sequence[Verdict] = ()) -> d
 
 def _axes(data: Arrays, config: Config, price: str, verdicts: Sequence[Verdict]) -> Figure:
     """Draw a point per scheme: to the right is fast, up is stable."""
-    claims = ("cheap", "behind") if price == "operations" else ("seconds_", "behind")
-    figure, axes = panels.grid(1, 3, title=_title(f"axes_{price}", verdicts, *claims))
+    claims = ("cheap",) if price == "operations" else ("seconds_manual", "seconds_naive")
+    figure, axes = panels.grid(1, 3, title=_title(f"axes_{price}", verdicts, *claims, "behind"))
     for ax, name in zip(axes[0], NAMES, strict=True):
         size = config.shown(name)
         place = list(data[f"{name}_sizes"]).index(size)

@@ -16,40 +16,26 @@ import functools
 import itertools
 import time
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from pydantic import Field
 
 from adlab import graphs, lab
-from adlab.figures import panels, style
-from adlab.figures.labels import text
 from adlab.graphs import orders
 from adlab.lab import Text, Verdict, timing
 from adlab.lab.verdict import Basis
 
 from . import mixed
+from .known import LAYERS, MODES, ORDERS, OTHERS
 from .needs import needs as needs
+from .plot import plot as plot
+from .shares import interval, shares
 
 Arrays = dict[str, np.ndarray]
 Program = Literal["roe_flux", "robot_arm"]
-ORDERS: tuple[orders.Order, ...] = get_args(orders.Order)
-MODES = slice(0, 2)
-_SWEEPS = (style.color("forward_mode"), style.color("reverse_mode"))
-TONES = dict(zip(ORDERS, (*_SWEEPS, style.tone("green"), style.THEORY), strict=True))
-LAYERS = ((3, 1, 5), (2, 3, 1, 3, 2), (5, 3, 1, 3, 5), (4, 6, 1, 6, 4))
-OTHERS = {
-    "lecture": ([(0, 2), (1, 3), (2, 3), (3, 4), (3, 5), (4, 5)], (0, 1), (5,)),
-    "fan_in": ([(0, 3), (1, 3), (3, 4), (2, 4), (4, 5), (5, 6)], (0, 1, 2), (6,)),
-    "fan_out": ([(0, 1), (1, 2), (2, 3), (2, 4), (3, 5), (3, 6)], (0,), (4, 5, 6)),
-    "diamond": (
-        [(0, 1), (1, 2), (1, 3), (2, 4), (3, 4), (4, 5), (4, 6), (5, 7)], (0,), (6, 7)
-    ),
-}  # fmt: skip
 
 
 class Config(lab.ExperimentConfig):
@@ -231,28 +217,6 @@ def closed_form(widths: Sequence[int]) -> tuple[int, int, int]:
     )
 
 
-def shares(costs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return on how many graphs (..., graphs, orders) each order costs more than the best.
-
-    And on how many the best costs less than both modes.
-    """
-    best = costs.min(axis=-1)
-    dearer = (costs > best[..., None]).sum(axis=-2)
-    return dearer, (best < costs[..., MODES].min(axis=-1)).sum(axis=-1)
-
-
-def interval(count: Any, total: Any) -> tuple[Any, Any, Any]:
-    """Return a share with its 95 % interval.
-
-    Source: Wilson (1927), doi:10.1080/01621459.1927.10502953.
-    """
-    z, share = 1.96, np.asarray(count) / total
-    middle = (share + z**2 / (2 * total)) / (1 + z**2 / total)
-    half = z / (1 + z**2 / total) * np.sqrt(share * (1 - share) / total + z**2 / (4 * total**2))
-    low, high = (np.clip(middle + sign * half, 0.0, 1.0) for sign in (-1, 1))
-    return share, np.minimum(share, low), np.maximum(share, high)
-
-
 def verdicts(data: Arrays, config: Config) -> list[Verdict]:
     """Judge counts against closed forms, shares of the largest random graphs, and programs."""
     forms = np.array([closed_form(widths) for widths in LAYERS])
@@ -289,112 +253,3 @@ def _exactly(claim: str, off: float, **params: Any) -> Verdict:
     """Judge counts that must be equal."""
     words = Text(f"elimination_orders.claim.{claim}", **params)
     return Verdict.at_most(words, off, off, off, 0.0, basis="identity")
-
-
-def plot(data: Arrays, config: Config) -> dict[str, Figure]:
-    """Draw counts over the optimum, shares of random graphs, and programs; times if given.
-
-    Times are arrays `seconds_<program>` of shape (5, repeats) in `data`.
-    """
-    figures = {"known": _known(data), "random": _random(data, config)}
-    figures["elimination"] = mixed.plot(data)
-    programs = list(dict.fromkeys(config.programs))
-    if programs:
-        figures["programs"] = _programs(data, programs)
-    if programs and all(f"seconds_{name}" in data for name in programs):
-        figures["seconds"] = _times(data, programs)
-    return figures
-
-
-def _known(data: Arrays) -> Figure:
-    figure, axes = panels.grid(title=text("elimination_orders.figure.known"))
-    names = ["-".join(map(str, widths)) for widths in LAYERS]
-    names += [text(f"elimination_orders.graph.{name}") for name in OTHERS]
-    ratios = data["known"][:, :3] / data["known"][:, 3:]
-    _rows(axes[0, 0], names, ratios)
-    axes[0, 0].set_xlabel(text("elimination_orders.figure.over_best"))
-    panels.legend_below(figure, axes[0, 0], cols=4)
-    return figure
-
-
-def _rows(ax: Axes, names: Sequence[str], values: np.ndarray) -> None:
-    """Draw a row per name with a mark per order, values of shape (names, 3)."""
-    rows = np.arange(len(names))
-    looks = zip(ORDERS, values.T, (-0.22, 0.0, 0.22), ("o", "s", "D"), strict=False)
-    for order, column, shift, marker in looks:
-        label = text(f"elimination_orders.order.{order}")
-        ax.plot(column, rows + shift, marker, color=TONES[order], label=label, linestyle="none")
-    label = text("elimination_orders.order.optimal")
-    ax.axvline(1.0, color=style.THEORY, linestyle="--", label=label, zorder=1)
-    ax.set_yticks(rows, names)
-    ax.set_ylim(len(names) - 0.5, -0.5)
-    ax.grid(visible=False, axis="y")
-
-
-def _random(data: Arrays, config: Config) -> Figure:
-    figure, axes = panels.grid(title=text("elimination_orders.figure.random"))
-    ax, sizes, total = axes[0, 0], np.array(config.vertices), config.num_graphs
-    dearer, beaten = shares(data["random"])
-    curves = [(text(f"elimination_orders.order.{o}"), TONES[o], total - dearer[:, k])
-              for k, o in enumerate(ORDERS[:3])]  # fmt: skip
-    curves.append((text("elimination_orders.figure.beaten"), style.THEORY, beaten))
-    for (label, tone, counts), marker in zip(curves, ("o", "s", "D", "v"), strict=True):
-        share, low, high = interval(counts, total)
-        bars = 100 * np.stack([share - low, high - share])
-        ax.errorbar(
-            sizes, 100 * share, yerr=bars, marker=marker, color=tone, label=label, capsize=5
-        )
-    ax.set_xticks(sizes)
-    ax.set_ylim(0, 105)
-    ax.set_xlabel(text("elimination_orders.figure.vertices"))
-    ax.set_ylabel(text("elimination_orders.figure.share"))
-    panels.legend_below(figure, ax)
-    return figure
-
-
-def _programs(data: Arrays, programs: Sequence[str]) -> Figure:
-    """Draw the multiplications of each order as bars, a panel per program."""
-    title = text("elimination_orders.figure.programs")
-    figure, axes = panels.grid(1, len(programs), title=title)
-    names = [text(f"elimination_orders.order.{order}") for order in ORDERS[:3]]
-    for column, program in enumerate(programs):
-        values, tones = data[f"{program}_costs"], [TONES[order] for order in ORDERS[:3]]
-        _bars(axes[0, column], names if column == 0 else [], values, tones)
-        inputs, outputs, steps = data[f"{program}_size"]
-        axes[0, column].set_title(
-            text(
-                "elimination_orders.figure.size", inputs=int(inputs), outputs=int(outputs),
-                steps=int(steps), program=text(f"elimination_orders.program.{program}"),
-            )
-        )  # fmt: skip
-        axes[0, column].set_xlabel(text("elimination_orders.figure.multiplications"))
-    return figure
-
-
-def _times(data: Arrays, programs: Sequence[str]) -> Figure:
-    title = text("elimination_orders.figure.seconds_title")
-    figure, axes = panels.grid(1, len(programs), title=title)
-    tones = [style.tone("purple"), style.tone("grey"), *(TONES[order] for order in ORDERS[:3])]
-    names = ["jax.jacfwd", "jax.jacrev"]
-    names += [text(f"elimination_orders.order.{order}") for order in ORDERS[:3]]
-    for column, program in enumerate(programs):
-        medians = np.median(data[f"seconds_{program}"], axis=1)
-        ax = axes[0, column]
-        _bars(ax, names if column == 0 else [], medians / min(medians[:2]), tones)
-        ax.axvline(1.0, color=style.THEORY, linestyle="--")
-        ax.set_title(text(f"elimination_orders.program.{program}"))
-        ax.set_xlabel(text("elimination_orders.figure.seconds"))
-    return figure
-
-
-def _bars(ax: Axes, names: Sequence[str], values: np.ndarray, tones: Sequence[str]) -> None:
-    rows = np.arange(len(values))
-    ax.barh(rows, values, color=tones, height=0.6)
-    for row, value in zip(rows, values, strict=True):
-        shown = f"{value:.0f}" if value >= 10 else f"{value:.2f}"
-        at: Any = {"textcoords": "offset points", "va": "center", "fontweight": "bold"}
-        ax.annotate(shown, (value, row), (8, 0), **at)
-    ax.margins(x=0.2)
-    ax.set_yticks(rows, names or [""] * len(rows))
-    ax.set_ylim(len(rows) - 0.5, -0.5)
-    ax.grid(visible=False, axis="y")

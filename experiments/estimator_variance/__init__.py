@@ -29,7 +29,11 @@ from .needs import needs as needs
 
 Arrays = dict[str, np.ndarray]
 SWEPT = ("sphere", "gaussian", "orthogonal")
-TONES = {"sphere": "vermilion", "gaussian": "indigo", "orthogonal": "wine"}
+TONES = {
+    "sphere": style.color("two_point"),
+    "gaussian": style.tone("indigo"),
+    "orthogonal": style.tone("wine"),
+}
 _make = lab.estimators.make
 _ROUND_OFF = 1e-12  # what is left of an estimate without error, over |g|^2
 
@@ -256,12 +260,11 @@ def _probes(data: Arrays, config: Config) -> Figure:
     g = data["hessian"] @ data["x"]
     errors = np.reshape(data["probes_error"], (len(SWEPT), -1)) / (g @ g)
     theory = {"sphere": (n - 1) / m, "gaussian": (n + 1) / m, "orthogonal": n / m - 1}
-    tones = {law: style.tone(tone) for law, tone in TONES.items()}
     curves, lines = [], []
     for law, measured in zip(SWEPT, errors, strict=True):
         seen = theory[law] > 0
         label = text("estimator_variance.figure.law", law=label_name("law", law))
-        curves.append(panels.Curve(m[seen], measured[seen], label, "two_point", color=tones[law]))
+        curves.append(panels.Curve(m[seen], measured[seen], label, "two_point", color=TONES[law]))
         first = text("panel.theory") if law == SWEPT[0] else ""
         lines.append(panels.Curve(m[seen], theory[law][seen], first, color=style.THEORY))
     panels.convergence(

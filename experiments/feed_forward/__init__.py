@@ -218,23 +218,32 @@ def _sizes(array: np.ndarray) -> str:
 def _passes(data: Arrays, config: Config) -> Figure:
     """Draw a table: a row per layer, forward downward and backward upward, shapes below."""
     figure, grid = panels.grid(title=text("feed_forward.figure.passes"))
-    ax = grid[0, 0]
+    ax, depth, tone = grid[0, 0], len(config.sizes) - 1, style.color("reverse_mode")
     ax.set_axis_off()
-    depth = len(config.sizes) - 1
-    places = (0.0, 0.33, 0.68)
-    for place, head in zip(places, ("forward", "state", "weight"), strict=True):
+    rows = depth + 2  # one of them for the heads, and for the rule
+    columns = ((0.0, "forward", style.THEORY), (0.345, "state", tone), (0.69, "weight", tone))
+    for place, head, color in columns:
         label = text(f"feed_forward.figure.{head}")
-        ax.text(place, 1.0, label, fontsize=18, weight="bold", va="center")
-    tone = style.color("reverse_mode")
-    for k in range(depth + 1):
-        height = 1 - (k + 0.9) / (depth + 2)
-        for place, cell in zip(places, _row(data, k, depth), strict=True):
-            for line, shift, size in zip(cell, (0.0, -0.42), (21, 18), strict=True):
-                ax.text(place, height + shift / (depth + 2), line, fontsize=size, va="center",
-                        color=tone if place else style.THEORY)  # fmt: skip
+        ax.text(place, 1.0, label, fontsize=23, weight="bold", va="center", color=color)
+    cells = [_row(data, k, depth) for k in range(depth + 1)]
+    longest = max(sum(map(str.isdigit, shapes)) for row in cells for _, shapes in row)
+    sizes = (27, 21 if longest <= 9 else 18)  # so that three products stand side by side
+    for k, row in enumerate(cells):
+        top = 1 - (k + 0.5) / rows
+        ax.axhline(top, color=style.tone("pale"), linewidth=1.5)
+        for (place, _, color), cell in zip(columns, row, strict=True):
+            for line, shift, size in zip(cell, (0.31, 0.73), sizes, strict=True):
+                ax.text(place, top - shift / rows, line, fontsize=size, va="center", color=color)
+    ends = 1 - 0.6 / rows, 1 - (depth + 1.4) / rows
+    for place, (start, end), color in (
+        (-0.025, ends, style.THEORY), (0.32, ends[::-1], tone),
+    ):  # fmt: skip
+        arrow = {"arrowstyle": "-|>", "color": color, "linewidth": 3.5, "mutation_scale": 28}
+        ax.annotate("", (place, end), (place, start), arrowprops=arrow)
+    ax.axhline(ends[1] - 0.1 / rows, color=style.tone("pale"), linewidth=1.5)
     rule = r"$a_k = v_{k-1} w_k$,   $\partial L/\partial a_k = \partial L/\partial v_k"
-    ax.text(0, 0.0, rule + r" \odot \sigma'(a_k)$", fontsize=18, va="center")
-    ax.set(xlim=(0, 1), ylim=(0, 1.05))
+    ax.text(0.345, 0.02, rule + r" \odot \sigma'(a_k)$", fontsize=21, va="center")
+    ax.set(xlim=(-0.04, 1), ylim=(-0.03, 1.05))
     return figure
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from adlab import lab
 from adlab.figures import panels, style
 from adlab.figures.labels import text
 
@@ -15,28 +18,27 @@ from .formulas import formula, layers_alive
 from .verdicts import lecture
 
 Arrays = dict[str, np.ndarray]
-TONES = [style.tone(name) for name in ("blue", "sky", "vermilion", "grey")]
+TONES = [style.tone(name) for name in ("indigo", "brown", "wine", "olive")]
 GIGA, MEGA = 1e9, 1e6
 
 
-def plot(data: Arrays, config: Config) -> dict[str, Figure]:
+def plot(
+    data: Arrays, config: Config, *, verdicts: Sequence[lab.Verdict] = ()
+) -> dict[str, Figure]:
     """Draw what the formula counts and what the model keeps, without and with checkpoints."""
-    figures = {"bytes": _bytes(data, config)}
+    figures = {"bytes": _bytes(data, config, verdicts)}
     for name in config.measured:
         if np.all(np.isfinite(peaks.known(data, name))):
             figures[f"peaks_{name}"] = _peaks(data, name)
     return figures
 
 
-def _bytes(data: Arrays, config: Config) -> Figure:
-    by_formula, claims = formula(config), lecture(data, config)
-    refuted = not (claims["none"].verdict_holds or claims["layer"].verdict_holds)
-    words = {f"{k}_{end}": f"{getattr(claims[k], end):.3g}"
+def _bytes(data: Arrays, config: Config, verdicts: Sequence[lab.Verdict]) -> Figure:
+    by_formula, counts = formula(config), lecture(data, config)
+    words = {f"{k}_{end}": f"{getattr(counts[k], end):.3g}"
              for k in ("none", "layer") for end in ("said", "counted")}  # fmt: skip
-    title = text(
-        f"gpt2_memory.figure.{'refuted' if refuted else 'title'}",
-        size=config.size, s=config.sequence, b=config.batch_size, **words,
-    )  # fmt: skip
+    claims = [f"gpt2_memory.claim.lecture_{name}" for name in ("none", "layer")]
+    title = lab.heading("gpt2_memory.figure.activations", verdicts, *claims, **words)
     figure, axes = panels.grid(1, 2, title=title)
     rows = range(len(config.dtypes))
     stored = [(text("gpt2_memory.figure.formula"), by_formula["none"])]
@@ -67,7 +69,7 @@ def _peaks(data: Arrays, name: Run) -> Figure:
     by_formula = np.array([peaks.formula(data, name) / MEGA, np.nan])
     told: Arrays = {"formula": by_formula, "saved": account[:, 0]}
     told |= {"compiled": peaks.compiled(data, name) / MEGA, "measured": np.median(found, axis=1)}
-    tones = dict(zip(told, map(style.tone, ("grey", "sky", "blue", "vermilion")), strict=True))
+    tones = dict(zip(told, map(style.tone, ("brown", "olive", "indigo", "wine")), strict=True))
     limit = 1.25 * max(np.nanmax(values) for values in told.values())
     for column, (ax, kind) in enumerate(zip(axes[0], ("stored", "layer"), strict=True)):
         shown = [key for key, values in told.items() if np.isfinite(values[column])]

@@ -26,11 +26,6 @@ class Lecture(NamedTuple):
     said: float
     counted: float
 
-    @property
-    def verdict_holds(self) -> bool:
-        """Whether they agree."""
-        return abs(self.counted - self.said) <= CLOSE * self.said
-
 
 def lecture(data: Arrays, config: Config) -> dict[str, Lecture]:
     """Return what the lecture says beside the count, the first dtype of the config's.

@@ -17,9 +17,12 @@ from .config import Config
 from .spectra import series, smoothed
 
 Arrays = dict[str, np.ndarray]
-_COLORS = {"batch": "indigo", "none": "brown", "group": "olive"}
+_COLORS = {
+    norm: style.tone(name)
+    for norm, name in (("batch", "indigo"), ("none", "brown"), ("group", "olive"))
+}
 _MARKERS = {"batch": "o", "none": "s", "group": "^"}
-_NEGATIVE = "wine"
+_NEGATIVE = style.tone("wine")
 _FLOOR = 1e-5  # of the densities: less isn't seen with so few probes
 _WIDTH = 0.01  # of lambda_max: deviation of the Gaussians that make the density smooth
 
@@ -73,13 +76,11 @@ def _density(ax: Axes, data: Arrays, norm: str, step: int, grid: np.ndarray) -> 
         smoothed(data, norm, seed, step, grid * top, _WIDTH * top) * top
         for seed, top in enumerate(found.largest[:, step])
     ])  # fmt: skip
-    mean, color = each.mean(axis=0), style.tone(_COLORS[norm])
+    mean, color = each.mean(axis=0), _COLORS[norm]
     ax.fill_between(grid, each.min(axis=0), each.max(axis=0), color=color, alpha=0.2, lw=0)
     ax.plot(grid, mean, color=color)
     negative = grid <= 0
-    ax.fill_between(
-        grid[negative], _FLOOR, mean[negative], color=style.tone(_NEGATIVE), alpha=0.5, lw=0
-    )
+    ax.fill_between(grid[negative], _FLOOR, mean[negative], color=_NEGATIVE, alpha=0.5, lw=0)
     ax.axvline(0.0, color=style.THEORY, linewidth=1)
     return float(each.max())
 
@@ -125,7 +126,7 @@ def _classes(ax: Axes, classes: int) -> None:
 def _seeds(ax: Axes, values: Any, norm: str, *, dashed: bool = False, label: str = "") -> None:
     """Draw the band of all trainings and their mean, of logarithms where all are positive."""
     values = np.asarray(values, dtype=float)
-    places, color = np.arange(values.shape[1]), style.tone(_COLORS[norm])
+    places, color = np.arange(values.shape[1]), _COLORS[norm]
     positive = values > 0
     middle = np.exp(np.log(values).mean(axis=0)) if positive.all() else values.mean(axis=0)
     edges = values.min(axis=0), values.max(axis=0)

@@ -181,8 +181,7 @@ def plot(data: Arrays, config: Config, *, verdicts: Sequence[Verdict] = ()) -> d
         "work": ("jacobian_modes.claim.crossing", "jacobian_modes.claim.slope"),
         "seconds": ("jacobian_modes.claim.crossing_seconds",),
     }
-    counted = [v for v in verdicts if not getattr(v.claim, "key", "").endswith("_seconds")]
-    figures = {"work": _figure(data, data["flops"][:, :, None], "work", config, counted, claims)}
+    figures = {"work": _figure(data, data["flops"][:, :, None], "work", config, verdicts, claims)}
     times = _times(data)
     if times is not None and times.shape[-1] >= DRAWN:
         figures["seconds"] = _figure(data, times, "seconds", config, verdicts, claims)

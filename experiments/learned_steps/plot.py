@@ -84,8 +84,9 @@ def _steps(data: Arrays, config: Config, verdicts: Sequence[Verdict]) -> Figure:
 
 def _losses(data: Arrays, config: Config, verdicts: Sequence[Verdict]) -> Figure:
     """Draw the mean loss on what was held out, step by step."""
+    beaten = [f"beats_{kind}" for kind in ("constant", "classical", "chebyshev")]
     figure, axes = panels.grid(
-        1, 2, title=_title("losses", verdicts, "beats_", "control_transient", "logistic")
+        1, 2, title=_title("losses", verdicts, *beaten, "control_transient", "logistic")
     )
     steps = np.arange(config.num_steps + 1)
     quadratic = ("learned", "reversed", "chebyshev", "constant", "greedy")

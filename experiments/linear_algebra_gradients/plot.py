@@ -28,7 +28,7 @@ OTHERS: tuple[Loss, ...] = ("factors", "null", "nuclear", "polar", "projected", 
 MOST = 3  # panels side by side
 LOST = 1e3  # where a NaN among errors of least squares is drawn
 ASSERTED = {  # figure -> the claims that its title asserts
-    "gap": ("exponent_", "resolved", "coinciding", "control_jnp"),
+    "gap": ("exponent_split", "exponent_whole", "resolved", "coinciding", "control_jnp"),
     "squares": ("squares", "control_squares"),
     "ridge": ("ridge_found", "control_ridge"),
     "completion": ("completion", "completed", "control_completion"),

@@ -16,7 +16,7 @@ a tangent for each of the d = n^2 weights.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal
 
 import jax
@@ -181,12 +181,11 @@ def _slope(lengths: np.ndarray, values: np.ndarray) -> float:
     return float(np.polyfit(lengths, values, 1)[0])
 
 
-def plot(data: Arrays, config: Config) -> dict[str, Figure]:
+def plot(data: Arrays, config: Config, *, verdicts: Sequence[Verdict] = ()) -> dict[str, Figure]:
     """Draw the memory of both modes over the length, in states; one panel per way of writing."""
     loops = list(dict.fromkeys(config.loops))
-    borne_out = all(verdict.outcome == "holds" for verdict in verdicts(data, config))
-    title = "finding" if borne_out else "question"
-    figure, axes = panels.grid(1, len(loops), title=text(f"mode_memory.figure.{title}"))
+    title = lab.heading("mode_memory.figure.title", verdicts, "mode_memory.claim")
+    figure, axes = panels.grid(1, len(loops), title=title)
     state = 4 * config.batch_size * config.width
     for ax, loop in zip(axes[0], loops, strict=True):
         lengths = data[f"{loop}_lengths"]

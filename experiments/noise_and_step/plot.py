@@ -21,7 +21,11 @@ from .verdicts import least
 
 Arrays = dict[str, np.ndarray]
 # The best step is drawn below the measured one, which should lie on it.
-TONES = {"relative": "wine", "best": "green", "auto": "indigo"}
+TONES = {
+    "relative": style.tone("wine"),
+    "best": style.color("finite_difference"),
+    "auto": style.tone("indigo"),
+}
 MARKS = {"best": "", "auto": "o", "relative": "s"}
 
 
@@ -44,7 +48,7 @@ def _errors(data: Arrays, verdicts: Sequence[Verdict]) -> Figure:
         }
         for name in TONES:
             ax.plot(
-                noises, errors[name], marker=MARKS[name], color=style.tone(TONES[name]),
+                noises, errors[name], marker=MARKS[name], color=TONES[name],
                 label=text(f"noise_and_step.name.{name}"), linewidth=9 if name == "best" else 2.5,
                 alpha=0.5 if name == "best" else 1,
             )  # fmt: skip

@@ -16,7 +16,7 @@ Newton-CG must violate. A second one is gradient descent: as little memory, but 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import jax
@@ -197,14 +197,15 @@ def _growth(n: np.ndarray, values: np.ndarray) -> float:
     return float(np.log(values[-1] / values[-2]) / np.log(n[-1] / n[-2]))
 
 
-def plot(data: Arrays, config: Config) -> dict[str, Figure]:
+def plot(data: Arrays, config: Config, *, verdicts: Sequence[Verdict] = ()) -> dict[str, Figure]:
     """Draw memory over n, and what each method attains with it."""
-    return {"memory": _memories(data, config), "descent": _paths(data)}
+    del config
+    return {"memory": _memories(data, verdicts), "descent": _paths(data)}
 
 
-def _memories(data: Arrays, config: Config) -> Figure:
-    borne_out = all(verdict.outcome == "holds" for verdict in verdicts(data, config))
-    title = text(f"second_order_memory.figure.{'finding' if borne_out else 'question'}")
+def _memories(data: Arrays, verdicts: Sequence[Verdict]) -> Figure:
+    claims = "second_order_memory.claim"
+    title = lab.heading("second_order_memory.figure.title", verdicts, claims)
     figure, axes = panels.grid(title=title)
     ax, n = axes[0, 0], data["sizes"]
     for name, memory in zip(PROGRAMS, data["bytes"].T, strict=True):

@@ -99,7 +99,7 @@ def _matrix(
     signs: Sequence[float] | np.ndarray | None,
 ) -> None:  # fmt: skip
     """Draw entries as colours, with the signs of the probe beside rows and columns."""
-    tones = [style.color("two_point"), "white", style.color("reverse_mode")]
+    tones = [style.color("two_point"), style.tone("paper"), style.color("reverse_mode")]
     colors = LinearSegmentedColormap.from_list("signs", tones)
     most = np.max(np.abs(scale))
     ax.imshow(matrix, cmap=colors, vmin=-most, vmax=most)

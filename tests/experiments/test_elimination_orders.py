@@ -143,8 +143,26 @@ def test_times_are_drawn_where_they_are_given(job):
         assert set(job.module.plot(data, job.config)) == names
         data["seconds_robot_arm"] = np.outer([2.0, 4, 3, 1, 6], [1, 5, 1])
         figure = job.module.plot(data, job.config)["seconds"]
+        data["seconds_robot_arm"] = np.outer([2.0, 4, 3, 1, 6], [1.0, 1])
+        assert set(job.module.plot(data, job.config)) == names  # two say nothing of the spread
     widths = [bar.get_width() for bar in figure.axes[0].patches]
     np.testing.assert_allclose(widths, [1, 2, 1.5, 0.5, 3])
+    np.testing.assert_allclose(whiskers(figure), np.transpose([widths, widths]))  # slow together
+
+
+def whiskers(figure):
+    """Return the ends of the intervals, a row per bar."""
+    (drawn,) = figure.axes[0].collections
+    return np.array([segment[:, 0] for segment in drawn.get_segments()])
+
+
+def test_times_have_the_intervals_of_their_repeats(job):
+    data = measured() | job.module.mixed.run()
+    data["seconds_robot_arm"] = np.outer([1.0, 2, 2, 2, 2], np.ones(9))
+    data["seconds_robot_arm"][3] = [1, 1, 1, 2, 2, 2, 4, 4, 4]
+    with style.context():
+        found = whiskers(job.module.plot(data, job.config)["seconds"])
+    np.testing.assert_allclose(found, [[1, 1], [2, 2], [2, 2], [1, 4], [2, 2]])
 
 
 @pytest.mark.usefixtures("x64")

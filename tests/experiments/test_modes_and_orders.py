@@ -126,9 +126,11 @@ def test_a_title_asks_where_the_finding_is_not_borne_out(name):
         data[key],
         data[key] * np.array([1.0, 4.0]).reshape(2, *[1] * (data[key].ndim - 1)),
     ):
+        found = data | {key: changed}
+        judged = loaded.module.verdicts(found, loaded.config)
         with style.context():
-            figure = loaded.module.plot(data | {key: changed}, loaded.config)["memory"]
-        titles.append(figure.get_suptitle())
+            figures = loaded.module.plot(found, loaded.config, verdicts=judged)
+        titles.append(figures["memory"].get_suptitle())
     assert [title.endswith("?") for title in titles] == [False, True]
 
 

@@ -2,7 +2,6 @@
 
 import json
 import math
-import re
 import unicodedata
 from pathlib import Path
 from typing import get_args
@@ -22,6 +21,7 @@ from adlab.lab.verdict import Basis
 ROOT = Path(__file__).parents[2]
 # What the lecture says, and our own count refutes at any size of the run.
 REFUTED = {f"gpt2_memory.claim.lecture_{name}" for name in ("none", "layer", "work")}
+LEAST = 18  # points of type on a slide
 FIELDS = {"claim", "measured", "low", "high", "expected", "tolerance", "outcome"}
 
 
@@ -141,14 +141,9 @@ def test_a_finished_run_is_not_repeated(smoke):
     assert (folder / "data.npz").stat().st_mtime_ns == before
 
 
-# A list of formulas stands below its graphs, in smaller type than a lecture hall needs.
-SMALL = {"computational_graph"}
-
-
 @pytest.mark.parametrize("lang", ["en", "ru"])
-def test_figures_have_large_dark_type_within_the_picture(drawn, job, lang):
+def test_figures_have_large_dark_type_within_the_picture(drawn, lang):
     figures = drawn[0][lang]
-    least = (14, 0.0) if job.name in SMALL else (18, colors.READABLE)
     assert figures
     for name, figure in figures.items():
         canvas = FigureCanvasAgg(figure)
@@ -158,12 +153,12 @@ def test_figures_have_large_dark_type_within_the_picture(drawn, job, lang):
         for words in visible_texts(figure):
             box = words.get_window_extent(renderer)
             where = f"{name}: {words.get_text()!r}"
-            assert words.get_fontsize() >= least[0], where
+            assert words.get_fontsize() >= LEAST, where
             assert box.x0 >= 0, where
             assert box.y0 >= 0, where
             assert box.x1 <= figure.bbox.x1, where
             assert box.y1 <= figure.bbox.y1, where
-            assert contrast(words, box, pixels) >= least[1], where
+            assert contrast(words, box, pixels) >= colors.READABLE, where
 
 
 def contrast(words, box, pixels):
@@ -175,17 +170,6 @@ def contrast(words, box, pixels):
     red, green, blue, alpha = to_rgba(words.get_color(), words.get_alpha())
     shown = alpha * np.array([red, green, blue]) + (1 - alpha) * ground
     return colors.contrast(shown, ground)
-
-
-def test_colours_are_those_of_the_palette():
-    """No experiment and no drawing has colours of its own: neither hex codes nor names."""
-    own = re.compile(
-        r"""["']#[0-9A-Fa-f]{3,8}["']|\b(?:color|colors|facecolor|edgecolor|c|fc|ec)=["'](?!none)"""
-    )
-    for folder in ("experiments", "adlab/drawing"):
-        for path in sorted((ROOT / folder).rglob("*.py")):
-            found = own.search(path.read_text(encoding="utf-8"))
-            assert not found, f"{path}: {found[0]}; take it from adlab.figures.style"
 
 
 def visible_texts(figure):

@@ -1,15 +1,22 @@
 """What is done to any finished figure: commas, dark slides, larger type, no titles."""
 
+import re
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import LineCollection
 from matplotlib.colors import to_hex
+from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
 from matplotlib.text import Text
 
 from adlab import drawing, graphs
 from adlab.figures import colors, panels, style
-from adlab.figures.finish import DARK, Look, dark
+from adlab.figures._dark import dark
+from adlab.figures.finish import DARK, Look
 from adlab.figures.labels import comma
 
 
@@ -76,9 +83,31 @@ def test_unknown_tones_and_looks_are_refused():
         ("jax 0.10.2, v1.5, file1.2", "jax 0.10.2, v1.5, file1.2"),
         ("doi:10.1137/0716029, arXiv:1909.02659", "doi:10.1137/0716029, arXiv:1909.02659"),
         (r"$x\hspace{0.5}y^{0.5}$", r"$x\hspace{0.5}y^{0{,}5}$"),
-        ("[0.5, 1.5]", "[0,5, 1,5]"),
         (r"5\$ at 1.5", r"5\$ at 1,5"),
         ("1.5e-3 1.5 s, 2.5e+17, v2.5e3", "1,5e-3 1,5 s, 2,5e+17, v2.5e3"),
+        # In a list with a decimal comma numbers stand between semicolons.
+        ("[0.1,0.5]", "[0,1;0,5]"),
+        ("(0.5, 1.5)", "(0,5; 1,5)"),
+        ("[1, 0.5, -2], [1, 2] и 0.5", "[1; 0,5; -2], [1, 2] и 0,5"),
+        ("шаги 0.1, 0.2 и 0.5", "шаги 0,1; 0,2 и 0,5"),
+        ("[1.5e-3, 2), (0.5, L]", "[1,5e-3; 2), (0,5; L]"),
+        (r"$[0.5, 1]$, $\{0.5, \infty\}$", r"$[0{,}5; 1]$, $\{0{,}5; \infty\}$"),
+        ("$0.5$, $-1.5$", "$0{,}5$; $-1{,}5$"),
+        ("h = 0.5, 3 прогона, (h = 0.5, m = 4)", "h = 0,5, 3 прогона, (h = 0,5, m = 4)"),
+        ("(0, 1) и [2, 3]", "(0, 1) и [2, 3]"),
+        # The end of a sentence is no part of a number.
+        ("Ошибка 0.5.", "Ошибка 0,5."),
+        ("От 0.5... До 1.5: 2.5!", "От 0,5... До 1,5: 2,5!"),
+        # What is numbered keeps its points.
+        ("рис. 3.2", "рис. 3.2"),
+        (
+            "на рисунках 3.2, 3.4 и 3.5, в (п. 2.1) 0.5",
+            "на рисунках 3.2, 3.4 и 3.5, в (п. 2.1) 0,5",
+        ),
+        ("Python 3.12, jax 0.10.2", "Python 3.12, jax 0.10.2"),
+        ("Python >= 3.11. Для 0.5", "Python >= 3.11. Для 0,5"),
+        ("10.1137/0716029, 10.48550/arXiv", "10.1137/0716029, 10.48550/arXiv"),
+        ("29.11.2026, 1.12.2026", "29.11.2026, 1.12.2026"),
     ],
 )
 def test_points_between_digits_become_commas(words, written):
@@ -127,6 +156,87 @@ def test_dark_colours_stay_and_opacity_is_kept():
         assert dark(once) == once
     assert dark((1.0, 1.0, 1.0, 0.3))[3] == 0.3
     assert dark("none")[3] == 0
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("method", ["gradient_descent", "forward_mode", "one_sided", "my_method"])
+def test_shades_go_from_pale_to_full_on_the_paper_of_the_theme(theme, method, tmp_path):
+    with style.context(theme=theme):
+        figure, axes = panels.grid()
+        for k, tone in enumerate(style.shades(method, 5)):
+            axes[0, 0].plot([0, 1], [k, k], color=tone, marker="o")
+            axes[0, 0].fill_between([0, 1], [k, k], color=tone)
+            axes[0, 0].text(1, k, "tone", color=style.ink(tone))
+        axes[0, 0].plot([0, 1], [0, 1], color=style.color(method))
+        style.save(figure, tmp_path / "figure", ["svg"])
+    *shaded, full = [to_hex(line.get_color()) for line in axes[0, 0].lines]
+    assert shaded[-1] == full
+    assert [to_hex(c.get_facecolor()[0]) for c in axes[0, 0].collections] == shaded
+    paper = DARK["paper"] if theme == "dark" else "#FFFFFF"
+    contrasts = [colors.contrast(tone, paper) for tone in shaded]
+    assert contrasts == sorted(contrasts)
+    assert all(colors.contrast(to_hex(t.get_color()), paper) >= 4.5 for t in axes[0, 0].texts)
+    assert contrasts[0] < 0.65 * contrasts[-1]
+    assert min(np.diff(contrasts)) > 0.1
+
+
+def in_the_dark(figure, tmp_path):
+    with style.context(theme="dark"):
+        style.save(figure, tmp_path / "figure", ["svg"])
+
+
+def test_arrows_and_halos_of_texts_are_dark_too(tmp_path):
+    with style.context(theme="dark"):
+        figure, axes = panels.grid()
+        ax, halo = axes[0, 0], [withStroke(linewidth=4, foreground="white")]
+        arrow = {"arrowstyle": "->", "color": "black", "path_effects": halo}
+        note = ax.annotate("there", (0, 0), (1, 1), path_effects=halo, arrowprops=arrow)
+    in_the_dark(figure, tmp_path)
+    for part in (note.get_color(), note.arrow_patch.get_edgecolor()):
+        assert colors.contrast(to_hex(part), DARK["paper"]) > 10
+    written = (tmp_path / "figure.svg").read_text()
+    drawn = [stroke for stroke in re.findall("stroke: (#[0-9a-f]{6}); stroke-width: 4", written)]
+    assert set(drawn) == {DARK["paper"].lower()}
+
+
+def test_points_coloured_by_values_keep_them_and_their_ground_is_dark(tmp_path):
+    with style.context(theme="dark"):
+        figure, axes = panels.grid()
+        ax = axes[0, 0]
+        edged = ax.scatter([0, 1], [0, 1], c=[0.0, 1.0], cmap="viridis", edgecolors="black")
+        plain = ax.scatter([0, 1], [1, 0], c=[0.0, 1.0], cmap="viridis")
+        lines = LineCollection([[(0, 0), (1, 1)]] * 2, array=[0.0, 1.0], cmap="viridis")
+        ax.add_collection(lines)
+        beside = ax.text(0.5, 0.5, "beside", color="black")
+    in_the_dark(figure, tmp_path)
+    yellow = colormaps["viridis"](1.0)
+    assert edged.get_facecolor()[1] == pytest.approx(yellow)
+    assert plain.get_edgecolor()[1] == pytest.approx(yellow)
+    assert lines.get_edgecolor()[1] == pytest.approx(yellow)
+    for color in (edged.get_edgecolor()[0], beside.get_color()):
+        assert colors.contrast(to_hex(color), DARK["paper"]) > 10
+
+
+@pytest.mark.parametrize("kind", ["imshow", "pcolormesh", "contourf"])
+def test_what_lies_over_an_image_keeps_its_colours(kind, tmp_path):
+    with style.context(theme="dark"):
+        figure, axes = panels.grid()
+        ax = axes[0, 0]
+        getattr(ax, kind)(np.arange(16.0).reshape(4, 4), cmap="viridis")
+        (over,) = ax.plot([0.5, 2], [1, 2], color="white", marker="o", markeredgecolor="black")
+        (across,) = ax.plot([0.5, 8], [1, 2], color="black")
+        box = ax.add_patch(Rectangle((1, 1), 1, 1, edgecolor="white", facecolor="none"))
+        points = ax.scatter([1], [2], color="white")
+        inside = ax.text(2, 2, "in", color="black", ha="center")
+        outside = ax.text(2, 6, "out", color="black")
+        left = ax.text(-0.02, 0.5, "left", color="black", transform=ax.transAxes, ha="right")
+        ax.set(xlim=(-1, 9), ylim=(-1, 9))
+    in_the_dark(figure, tmp_path)
+    kept = [over.get_color(), box.get_edgecolor(), points.get_facecolor()[0]]
+    assert [to_hex(color) for color in kept] == ["#ffffff"] * 3
+    assert [to_hex(c) for c in (over.get_markeredgecolor(), inside.get_color())] == ["#000000"] * 2
+    for artist in (across, outside, left):
+        assert colors.contrast(to_hex(artist.get_color()), DARK["paper"]) > 10
 
 
 def test_scale_makes_type_larger_relative_to_a_picture_of_as_many_pixels(tmp_path):

@@ -17,6 +17,8 @@ title_asked = { en = "Slope {n}?", ru = "Наклон {n}?" }
 [invented.claim]
 slope = { en = "the slope", ru = "наклон" }
 slope_of = { en = "the slope of {n}", ru = "наклон {n}" }
+slopes.one = { en = "the first slope", ru = "первый наклон" }
+slopes.two = { en = "the second slope", ru = "второй наклон" }
 other = { en = "another", ru = "другое" }
 """
 
@@ -40,7 +42,9 @@ def verdict(key, measured):
         ([("slope", 1.0)], "Slope 2"),
         ([("slope", 1.0), ("other", 5.0)], "Slope 2"),  # of no concern
         ([("slope", 1.0), ("slope_of", 1.0)], "Slope 2"),
-        ([("slope", 1.0), ("slope_of", 2.0)], "Slope 2?"),
+        ([("slope", 1.0), ("slope_of", 2.0)], "Slope 2"),  # another claim, with a longer key
+        ([("slope_of", 1.0)], "Slope 2?"),
+        ([("slope", 1.0), ("slope", 2.0)], "Slope 2?"),
         ([("slope", math.nan)], "Slope 2?"),
         ([("other", 1.0)], "Slope 2?"),
         ([], "Slope 2?"),
@@ -49,6 +53,15 @@ def verdict(key, measured):
 def test_a_title_asserts_only_what_holds(verdicts, title):
     found = [verdict(*v) for v in verdicts]
     assert lab.heading("invented.title", found, "invented.claim.slope", n=2) == title
+
+
+@pytest.mark.parametrize("table", ["invented.claim.slopes", "invented.claim.slopes."])
+def test_a_table_of_claims_is_all_that_stand_in_it(table):
+    found = [verdict("slopes.one", 1.0), verdict("slope", 2.0)]
+    assert lab.heading("invented.title", found, table, n=2) == "Slope 2"
+    found.append(verdict("slopes.two", 2.0))
+    assert lab.heading("invented.title", found, table, n=2) == "Slope 2?"
+    assert lab.heading("invented.title", found[1:2], table, n=2) == "Slope 2?"
 
 
 def test_every_claim_needs_a_verdict():
@@ -64,8 +77,11 @@ def test_claims_in_words_count_for_no_title():
 
 
 def test_misspelt_claims_and_labels_are_named():
-    with pytest.raises(KeyError, match=r"no label begins with 'invented\.claim\.slop_'"):
-        lab.heading("invented.title", [], "invented.claim.slop_", n=2)
+    for begun in ("invented.claim.slop", "invented.claim.slope_"):
+        with pytest.raises(
+            KeyError, match=rf"no label is '{begun}' .*mean 'invented\.claim\.slope"
+        ):
+            lab.heading("invented.title", [], begun, n=2)
     with pytest.raises(KeyError, match=r"no label 'invented\.tilte_asked'"):
         lab.heading("invented.tilte", [], "invented.claim.slope", n=2)
     with pytest.raises(ValueError, match="must name the claims"):
