@@ -11,9 +11,8 @@ from .radial import BLOCK
 def needs(config: Config) -> lab.Needs:
     """Return the bytes of the largest arrays, by the keys that they grow with."""
     seeds, most, full = config.num_seeds, max(config.dims), max(config.full_dims)
-    curves = len(config.dims) * config.num_points * 2 + 80 * len(config.estimators) * len(
-        config.full_dims
-    )
+    cases = len(config.estimators) * len(config.full_dims)
+    curves = len(config.dims) * config.num_points * 2 + 2 * 80 * cases
     probes = max((getattr(spec, "num_probes", 1) for spec in config.estimators), default=1)
     longest = config.window[1] * sum(config.dims)
     return lab.Needs(
