@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -56,62 +57,61 @@ def _convex(ax: Axes, data: Arrays, config: Config) -> None:
     _tail(ax, data, config, "convex", -1.0, text("axis.gap"))
 
 
-def _shown(dims: Sequence[int]) -> list[int]:
-    """Return the places of three dimensions, spread over all."""
-    return sorted({0, len(dims) // 2, len(dims) - 1})
-
-
 def _tail(ax: Axes, data: Arrays, config: Config, cell: str, power: float, ylabel: str) -> None:
     """Draw a cell over k: the curve of gradient descent moves to the right by a factor n."""
-    places = _shown(config.dims)
     k, gd = data[f"{cell}_gd_k"], data[f"{cell}_gd"]
     inside = k >= config.window[0]
     curves = [Curve(k[inside], gd[inside], text("rates.figure.gd"), "gradient_descent")]
-    for place, tone in zip(places, style.shades("two_point", len(places)), strict=True):
+    for place, tone in zip((0, len(config.dims) - 1), style.shades("two_point", 2), strict=True):
         k = data[f"{cell}_k"][place]
         mean = optimize.mean_interval(data[f"{cell}_curves"][place], seed=config.seed)
         label = text("panel.dimension_is", n=config.dims[place])
         curves.append(Curve(k, mean.estimate, label, "two_point", mean.low, mean.high, tone))
-    beside = 3 * np.asarray(k)
-    start = (float(beside[0]), float(np.asarray(curves[-1].y)[0]))
+    beside = (config.dims[-1] / config.dims[0]) ** 0.15 * np.asarray(curves[1].x)  # in the gap
+    start = (float(beside[0]), float(np.asarray(curves[1].y)[0]))
     slide = panels.power_law(beside, -1.0, through=start, label="")
-    lines = [slide]
-    if power != -1:
-        lines.append(panels.power_law(beside, power, through=start, label=""))
+    exact = panels.power_law(beside, power, through=start, label="")
+    grey = style.tone("muted")
     panels.convergence(
-        ax, curves, xlabel=text("axis.iteration"), ylabel=ylabel, references=lines,
-        title=text(f"rates.figure.{cell}"), direct=True, legend="",
+        ax, curves, xlabel=text("axis.iteration"), ylabel=ylabel, direct=True, legend="", room=4,
+        references=[slide] if power == -1 else [dataclasses.replace(slide, color=grey), exact],
+        title=text(f"rates.figure.{cell}"),
     )  # fmt: skip
-    ax.set_xlim(right=float(beside[-1]) * 20)
-    middle = tuple(float(np.sqrt(np.prod(np.asarray(ends)))) for ends in (slide.x, slide.y))
-    words = text("rates.figure.slide")
-    named(ax, words, (middle[0], middle[1]), shift=(8, 4), ha="left", va="bottom")
+    ax.set_xlim(right=float(np.asarray(curves[2].x)[-1]) * 2.5)
+    x, y = (float(np.sqrt(np.prod(np.asarray(ends)))) for ends in (slide.x, slide.y))
+    named(ax, text("rates.figure.slide"), (x, y), shift=(8, 4), ha="left", va="bottom",
+          color=style.THEORY if power == -1 else grey)  # fmt: skip
     if power != -1:
-        end = (float(np.asarray(lines[1].x)[-1]), float(np.asarray(lines[1].y)[-1]))
         words = text("rates.figure.exact", exponent=f"{power:.3g}")
-        named(ax, words, end, shift=(-14, 0), ha="right", va="center")
+        named(ax, words, _end(exact), shift=(0, -4), ha="center", va="top")
+
+
+def _end(curve: Curve) -> tuple[float, float]:
+    return float(np.asarray(curve.x)[-1]), float(np.asarray(curve.y)[-1])
 
 
 def _strongly_convex(ax: Axes, data: Arrays, config: Config) -> None:
     """Draw |x - x*|^2 over k, on whose logarithm too a factor n is a shift; and the bound."""
-    curves = _squares(data, config, 1)
+    floor, curves = config.accuracy, []
+    for curve in _squares(data, config, 1):
+        above = np.asarray(curve.x) <= _crossing(curve, floor)
+        edges = {"x": curve.x, "y": curve.y, "low": curve.low, "high": curve.high}
+        kept: Any = {k: None if v is None else np.asarray(v)[above] for k, v in edges.items()}
+        curves.append(dataclasses.replace(curve, **kept))
     panels.convergence(
         ax, curves, xlabel=text("axis.iteration"), ylabel=text("rates.figure.squared_distance"),
         title=text("rates.figure.strongly_convex"), legend="",
     )  # fmt: skip
-    floor = config.accuracy
     for curve in curves:
-        last = _crossing(curve, floor)
-        named(ax, curve.label, (last, floor), color=curve.color or style.color(str(curve.method)),
-              shift=(0, -6), ha="center", va="top")  # fmt: skip
-    most = max(config.full_dims)
-    end = 3 * most * config.condition * np.log(1 / floor)
+        named(ax, curve.label, _end(curve), color=curve.color or style.color(str(curve.method)),
+              shift=(24, -6), ha="right", va="top")  # fmt: skip
+    scale = max(config.full_dims) * config.condition
+    end = scale * np.log(1 / floor)
     k = np.geomspace(1, end, 200)
-    bound = (1 - 1 / (most * config.condition)) ** k
-    ax.plot(k, bound, "--", color=style.THEORY, linewidth=2)
-    at = (most * config.condition, float(np.exp(-1)))
-    named(ax, text("rates.figure.bound"), at, shift=(10, 2), ha="left", va="center")
-    ax.set(ylim=(floor / 12, 1.8), xlim=(1, end * 8))
+    ax.plot(k, (1 - 1 / scale) ** k, "--", color=style.THEORY, linewidth=2)
+    named(ax, text("rates.figure.bound"), (scale * 4.6, float(np.exp(-4.6))), shift=(22, 6),
+          ha="left", va="center")  # fmt: skip
+    ax.set(ylim=(floor / 10, 2), xlim=(1, end * 24))
 
 
 def _crossing(curve: Curve, level: float) -> float:
@@ -186,6 +186,8 @@ def distance(data: Arrays, config: Config, title: str) -> Figure:
         ylabel=text("rates.figure.relative_square"), legend="",
     )  # fmt: skip
     ax.set(xlim=(0, bound), ylim=(config.accuracy, 1.2))
+    for line in ax.lines[1 : len(curves) + 1]:
+        line.set(linewidth=5, markersize=12)
     _name_distances(ax, curves, config, bound)
     return figure
 
@@ -194,15 +196,15 @@ def _name_distances(ax: Axes, curves: Sequence[Curve], config: Config, bound: fl
     look: Any = {"size": 24}
     named(ax, text("rates.figure.distance_bound"), (bound / 2, config.accuracy**0.5),
           color=style.tone("muted"), shift=(12, 4), ha="left", va="bottom", **look)  # fmt: skip
-    named(ax, text("rates.figure.distance_exact"), (bound * 0.98, 1.0), shift=(0, -6), ha="right",
-          va="top", **look)  # fmt: skip
-    level = config.accuracy**0.85
+    named(ax, text("rates.figure.distance_exact"), (0, config.accuracy), shift=(20, 20), ha="left",
+          va="bottom", **look)  # fmt: skip
+    level = config.accuracy**0.75
     for curve in curves:
         if curve.method == "gradient_descent":
-            named(ax, curve.label, (_crossing(curve, level), level), shift=(-14, 0), ha="right",
+            named(ax, curve.label, (_crossing(curve, level), level), shift=(-20, 0), ha="right",
                   va="center", color=style.color("gradient_descent"), **look)  # fmt: skip
     if any(curve.method == "two_point" for curve in curves):
         dims = ", ".join(map(str, sorted({config.full_dims[0], config.full_dims[-1]})))
         last = _crossing(curves[-1], level)
-        named(ax, text("rates.figure.distance_measured", dims=dims), (last, level), shift=(16, 0),
+        named(ax, text("rates.figure.distance_measured", dims=dims), (last, level), shift=(30, 0),
               ha="left", va="center", color=style.color("two_point"), **look)  # fmt: skip

@@ -40,21 +40,27 @@ def _against_one_over_k(ax: Axes, curves: list[Curve], title: str) -> None:
     """Draw gradient descent beside 1/k, each line named at its end."""
     x = np.asarray(curves[0].x)
     line = panels.power_law(
-        x[x >= 10], -1.0, through=(10, float(np.interp(10, x, np.asarray(curves[0].y)))), label=""
+        x[x >= 10], -1.0, through=(10, float(np.interp(10, x, np.asarray(curves[-1].y)))), label=""
     )
     panels.convergence(
-        ax, curves, xlabel=text("axis.iteration"), ylabel=text("axis.relative_gap"), title=title,
-        references=[line], legend="",
+        ax, curves, xlabel=text("axis.iteration"), ylabel=text("rates.figure.relative"),
+        title=title, references=[line], legend="", room=3,
     )  # fmt: skip
     ax.set_xlim(right=x[-1] * (x[-1] / x[0]) ** 0.4)
-    for curve in curves:
-        _named_at_end(ax, curve, style.ink(curve.color or style.color("gradient_descent")))
-    _named_at_end(ax, line, style.THEORY, text("rates.figure.one_over"))
+    for i, curve in enumerate(curves):
+        _named_at_end(ax, curve, (i + 1 - len(curves) / 2) * 8)
+    middle = tuple(float(np.sqrt(np.prod(np.asarray(ends)))) for ends in (line.x, line.y))
+    below = float(np.interp(middle[0], x, np.asarray(curves[-1].y))) > middle[1]
+    named(ax, text("rates.figure.one_over"), (middle[0], middle[1]),
+          shift=(-10, -8) if below else (10, 8), ha="right" if below else "left",
+          va="top" if below else "bottom")  # fmt: skip
 
 
-def _named_at_end(ax: Axes, curve: Curve, color: str, words: str = "") -> None:
+def _named_at_end(ax: Axes, curve: Curve, shift: float) -> None:
+    """Write the name beside the end, so many points above."""
     end = (float(np.asarray(curve.x)[-1]), float(np.asarray(curve.y)[-1]))
-    named(ax, words or curve.label, end, color=color, shift=(10, 0), ha="left", va="center")
+    color = curve.color or style.color(str(curve.method))
+    named(ax, curve.label, end, color=color, shift=(10, shift), ha="left", va="center")
 
 
 def _averages(ax: Axes, data: Arrays, config: Config, title: str) -> None:
@@ -75,13 +81,11 @@ def _averages(ax: Axes, data: Arrays, config: Config, title: str) -> None:
     ]
     panels.convergence(
         ax, curves, xlabel=text("axis.scaled_iteration"), ylabel=text("axis.squared_gradient"),
-        title=title, legend="",
+        title=title, legend="", room=1.6,
     )  # fmt: skip
-    ax.set_xlim(right=float(k[-1] / n) * 8)
-    for curve, shift in zip(curves, (8, 0, -12), strict=True):
-        end = (float(np.asarray(curve.x)[-1]), float(np.asarray(curve.y)[-1]))
-        color = curve.color or style.color("gradient_descent")
-        named(ax, curve.label, end, color=color, shift=(10, shift), ha="left", va="center")
+    ax.set_xlim(right=float(k[-1] / n) * 5)
+    for curve, shift in zip(curves, (14, 0, -14), strict=True):
+        _named_at_end(ax, curve, shift)
 
 
 def _rank_one(ax: Axes, data: Arrays, config: Config, title: str) -> None:
@@ -98,6 +102,6 @@ def _rank_one(ax: Axes, data: Arrays, config: Config, title: str) -> None:
     named(ax, text("rates.figure.gd"), (float(k[middle]), gd), shift=(-12, -4), ha="right",
           va="top", color=style.color("gradient_descent"))  # fmt: skip
     last = float(np.asarray(curves[-1].y)[middle])
-    dims = ", ".join(map(str, config.full_dims))
+    dims = r" \ldots ".join(map(str, (config.full_dims[0], config.full_dims[-1])))
     named(ax, text("rates.figure.every", dims=dims), (float(k[middle]), last), shift=(12, 4),
           ha="left", va="bottom", color=style.color("two_point"))  # fmt: skip

@@ -37,7 +37,7 @@ def effective_dimension(data: Arrays, config: Config, title: str) -> Figure:
         above = spectrum == "halving"
         named(ax, words, at, color=style.color("two_point"), size=26, shift=(0, 16) if above else
               (-20, 16), ha="center" if above else "right", va="bottom")  # fmt: skip
-        named(ax, text("rates.figure.times", number=f"{middle[-1]:.2g}"),
+        named(ax, text("rates.figure.times", number=_rounded(middle[-1])),
               (float(dims[-1]), float(middle[-1])), color=style.color("two_point"), size=34,
               shift=(18, 0), ha="left", va="center")  # fmt: skip
     second = (float(dims[1]), float(data["effective_dimension_factors"][0, 1]))
@@ -59,7 +59,10 @@ def _descent_at_one(ax: Axes, x: np.ndarray) -> None:
 
 
 def real_data(data: Arrays, config: Config, title: str) -> Figure:
-    """Draw, per table, iterations over gradient descent's against how much shorter the step is."""
+    """Draw, per table, iterations over gradient descent's against how much shorter the step is.
+
+    The least of them is what the dimension costs: beside n + 2 and the effective dimension.
+    """
     figure, axes = panels.grid(1, len(config.tables), title=title)
     for ax, table in zip(axes[0], config.tables, strict=True):
         _factors(ax, data, table, config)
@@ -72,22 +75,28 @@ def _factors(ax: Axes, data: Arrays, table: str, config: Config) -> None:
     times = slowdowns(data, table, config.seed)
     middle, low, high = np.array([time.ends for time in times]).T
     factors = data[f"real_data_{table}_factors"]
-    worst = float(data[f"real_data_{table}_worst"])
+    dim = float(data[f"real_data_{table}_worst"]) - 2
     panels.scaling(
         ax, factors, middle, exponent=None, method="two_point", label="", low=low, high=high,
         legend="", title=text("rates.figure.regression", table=text(f"rates.table.{table}"),
-                              dim=f"{worst - 2:.0f}"),
+                              dim=f"{dim:.0f}"),
     )  # fmt: skip
     _descent_at_one(ax, factors)
-    top = float(np.nanmax(middle)) * 2
-    ax.set_ylim(top=top)
-    for name in ("effective", "worst"):
-        place = float(data[f"real_data_{table}_{name}"])
-        ax.axvline(place, color=style.THEORY, linestyle="--", zorder=1)
-        named(ax, text(f"rates.figure.{name}_place", number=f"{place:.2g}"), (place, top),
-              size=24, shift=(-8, -8), ha="right", va="top")  # fmt: skip
-        cost = float(np.exp(np.interp(np.log(place), np.log(factors), np.log(middle))))
-        ax.plot([place], [cost], style.marker("two_point"), color=style.color("two_point"),
-                markersize=20, zorder=4)  # fmt: skip
-        named(ax, text("rates.figure.times", number=f"{cost:.2g}"), (place, cost), size=34,
-              color=style.color("two_point"), shift=(16, -14), ha="left", va="top")  # fmt: skip
+    for line in ax.lines:
+        line.set(linewidth=4)
+    ax.set_ylim(top=float(np.nanmax(middle)) * 1.6)
+    ends = (("effective", factors[-1], "right"), ("worst", factors[0], "left"))
+    for name, x, side in ends:  # each where the curve is far away
+        level = float(data[f"real_data_{table}_{name}"])
+        ax.axhline(level, color=style.THEORY, linestyle="--", linewidth=2.5, zorder=1)
+        named(ax, text(f"rates.figure.{name}_place", number=f"{level:.2g}"), (float(x), level),
+              size=26, shift=(0, 6), ha=side, va="bottom")  # fmt: skip
+    best = int(np.nanargmin(middle))
+    at, color = (float(factors[best]), float(middle[best])), style.color("two_point")
+    ax.plot(*at, style.marker("two_point"), color=color, markersize=20, zorder=4)
+    named(ax, text("rates.figure.times", number=_rounded(middle[best])), at, size=34, color=color,
+          shift=(0, 20), ha="center", va="bottom")  # fmt: skip
+
+
+def _rounded(number: float) -> str:
+    return f"{number:.0f}" if number >= 10 else f"{number:.1f}"

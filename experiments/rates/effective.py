@@ -25,6 +25,7 @@ Spectrum = Literal["equal", "halving"]
 SPECTRA: tuple[Spectrum, ...] = get_args(Spectrum)
 TARGET = 0.1  # of f(x0) - f*
 POINTS = 60
+MORE_SEEDS = 4  # times as many as elsewhere: a slope of 0 takes them, and such descents are short
 
 
 def effective_dimension(config: Config, key: jax.Array, progress: lab.Progress) -> Arrays:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from adlab import lab
 
 from .config import Config
+from .effective import MORE_SEEDS
 from .radial import BLOCK
 
 
@@ -20,7 +21,7 @@ def needs(config: Config) -> lab.Needs:
             "num_seeds": seeds * (BLOCK * 50 + 24 * curves),  # noise is drawn in blocks of steps
             "dims": 8 * 6 * most**2,  # the recursion for the mean square
             "full_dims": 8 * 8 * full**2,
-            "full_dims, num_seeds": 8 * seeds * full * (6 + 2 * probes),
+            "full_dims, num_seeds": 8 * seeds * full * (8 * MORE_SEEDS + 2 * probes),
             "num_points": 8 * 4 * config.num_points * len(config.dims) * seeds,
         },
         evaluations=2 * seeds * (2 * longest + len(config.dims) * config.num_steps),
