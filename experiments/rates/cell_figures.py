@@ -67,8 +67,10 @@ def _tail(ax: Axes, data: Arrays, config: Config, cell: str, power: float, ylabe
         mean = optimize.mean_interval(data[f"{cell}_curves"][place], seed=config.seed)
         label = text("panel.dimension_is", n=config.dims[place])
         curves.append(Curve(k, mean.estimate, label, "two_point", mean.low, mean.high, tone))
-    beside = (config.dims[-1] / config.dims[0]) ** 0.15 * np.asarray(curves[1].x)  # in the gap
-    start = (float(beside[0]), float(np.asarray(curves[1].y)[0]))
+    wide = config.dims[-1] >= 30 * config.dims[0]  # theory's lines fit between the curves
+    left = curves[1] if wide else curves[2]
+    beside = 1.9 * np.asarray(left.x)
+    start = (float(beside[0]), float(np.asarray(left.y)[0]))
     slide = panels.power_law(beside, -1.0, through=start, label="")
     exact = panels.power_law(beside, power, through=start, label="")
     grey = style.tone("muted")
@@ -77,7 +79,7 @@ def _tail(ax: Axes, data: Arrays, config: Config, cell: str, power: float, ylabe
         references=[slide] if power == -1 else [dataclasses.replace(slide, color=grey), exact],
         title=text(f"rates.figure.{cell}"),
     )  # fmt: skip
-    ax.set_xlim(right=float(np.asarray(curves[2].x)[-1]) * 2.5)
+    ax.set_xlim(right=_end(curves[2])[0] * (2.5 if wide else 60))
     x, y = (float(np.sqrt(np.prod(np.asarray(ends)))) for ends in (slide.x, slide.y))
     named(ax, text("rates.figure.slide"), (x, y), shift=(8, 4), ha="left", va="bottom",
           color=style.THEORY if power == -1 else grey)  # fmt: skip
@@ -92,26 +94,22 @@ def _end(curve: Curve) -> tuple[float, float]:
 
 def _strongly_convex(ax: Axes, data: Arrays, config: Config) -> None:
     """Draw |x - x*|^2 over k, on whose logarithm too a factor n is a shift; and the bound."""
-    floor, curves = config.accuracy, []
-    for curve in _squares(data, config, 1):
-        above = np.asarray(curve.x) <= _crossing(curve, floor)
-        edges = {"x": curve.x, "y": curve.y, "low": curve.low, "high": curve.high}
-        kept: Any = {k: None if v is None else np.asarray(v)[above] for k, v in edges.items()}
-        curves.append(dataclasses.replace(curve, **kept))
+    floor, curves = config.accuracy, _squares(data, config, 1)
+    curves = curves if len(curves) < 3 else [curves[0], curves[-1]]
     panels.convergence(
         ax, curves, xlabel=text("axis.iteration"), ylabel=text("rates.figure.squared_distance"),
         title=text("rates.figure.strongly_convex"), legend="",
     )  # fmt: skip
     for curve in curves:
         named(ax, curve.label, _end(curve), color=curve.color or style.color(str(curve.method)),
-              shift=(24, -6), ha="right", va="top")  # fmt: skip
+              shift=(0, -6), ha="center", va="top")  # fmt: skip
     scale = max(config.full_dims) * config.condition
     end = scale * np.log(1 / floor)
     k = np.geomspace(1, end, 200)
     ax.plot(k, (1 - 1 / scale) ** k, "--", color=style.THEORY, linewidth=2)
     named(ax, text("rates.figure.bound"), (scale * 4.6, float(np.exp(-4.6))), shift=(22, 6),
           ha="left", va="center")  # fmt: skip
-    ax.set(ylim=(floor / 10, 2), xlim=(1, end * 24))
+    ax.set(ylim=(floor / 10, 2), xlim=(1, end * 20))
 
 
 def _crossing(curve: Curve, level: float) -> float:
@@ -123,26 +121,30 @@ def _crossing(curve: Curve, level: float) -> float:
 def _squares(data: Arrays, config: Config, unit: int) -> list[Curve]:
     """Return |x - x*|^2 of gradient descent and of the two-point estimate, least and greatest n.
 
-    Over k, or over k/n where the unit is 0.
+    Until the accuracy is reached; over k, or over k/n where the unit is 0.
     """
     curves = []
     exact = next((i for i, each in enumerate(config.estimators) if each.kind == "reverse_mode"), -1)
     if exact >= 0:
         k, values = hits(data, exact, "squares")
         x, y = np.insert(k[0], 0, 0), np.insert(values[0].mean(axis=0), 0, 1.0)
-        keep = slice(unit, None)
-        curves.append(Curve(x[keep], y[keep], text("rates.figure.gd"), "gradient_descent"))
+        curves.append(Curve(x[unit:], y[unit:], text("rates.figure.gd"), "gradient_descent"))
     place = plain_two_point(config)
     if place is not None:
         k, values = hits(data, place, "squares")
         for i, tone in zip((0, len(k) - 1), style.shades("two_point", 2), strict=True):
             n, mean = config.full_dims[i], optimize.mean_interval(values[i], seed=config.seed)
-            label = text("panel.dimension_is", n=n)
-            curves.append(
-                Curve(k[i] / (n if unit == 0 else 1), mean.estimate, label, "two_point", mean.low,
-                      mean.high, tone)
-            )  # fmt: skip
-    return curves
+            x, label = k[i] / (n if unit == 0 else 1), text("panel.dimension_is", n=n)
+            curves.append(Curve(x, mean.estimate, label, "two_point", mean.low, mean.high, tone))
+    return [_until(curve, config.accuracy) for curve in curves]
+
+
+def _until(curve: Curve, level: float) -> Curve:
+    """Return a curve up to where it first lies at the level or below."""
+    kept = np.asarray(curve.x) <= _crossing(curve, level)
+    edges = {"x": curve.x, "y": curve.y, "low": curve.low, "high": curve.high}
+    cut: Any = {k: None if v is None else np.asarray(v)[kept] for k, v in edges.items()}
+    return dataclasses.replace(curve, **cut)
 
 
 def _lipschitz(ax: Axes, data: Arrays, config: Config) -> None:
@@ -180,7 +182,8 @@ def distance(data: Arrays, config: Config, title: str) -> Figure:
             k, expected = (
                 data[f"strongly_convex_{x}"][place, i] for x in ("k", "predicted_squares")
             )
-            lines.append(Curve(k[k >= 0] / config.full_dims[i], expected[k >= 0]))
+            line = Curve(k[k >= 0] / config.full_dims[i], expected[k >= 0])
+            lines.append(_until(line, config.accuracy))
     panels.convergence(
         ax, curves, xlabel=text("axis.scaled_iteration"), xscale="linear", references=lines,
         ylabel=text("rates.figure.relative_square"), legend="",

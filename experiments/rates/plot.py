@@ -30,8 +30,7 @@ def plot(
     """Draw the parts that were run from the arrays of `run`."""
 
     def title(name: str) -> str:
-        claims = [f"rates.claim.{claim}" for claim in ASSERTED[name]]
-        return lab.heading(f"rates.figure.{name}", verdicts, *claims)
+        return headed(name, verdicts)
 
     figures: dict[str, tuple[set[Part], Callable[[], Figure]]] = {
         "rates": (set(), lambda: cell_figures.rates(data, config, title("title"))),
@@ -54,3 +53,9 @@ def plot(
     }  # fmt: skip
     parts = set(config.parts)
     return {name: draw() for name, (needed, draw) in figures.items() if needed <= parts}
+
+
+def headed(name: str, verdicts: Sequence[lab.Verdict]) -> str:
+    """Return a title of `ASSERTED`, which asks unless the verdicts on its claims hold."""
+    claims = [f"rates.claim.{claim}" for claim in ASSERTED[name]]
+    return lab.heading(f"rates.figure.{name}", verdicts, *claims)

@@ -4,7 +4,7 @@ import numpy as np
 
 SEEDS = 16
 TAU = np.geomspace(30, 400, 24)
-HITS = np.geomspace(1, 1e6, 400).astype(int)
+HITS = np.unique(np.geomspace(1, 1e6, 200).astype(int))
 CHANGES = {
     "dims": [8, 16, 32],
     "full_dims": [16, 32, 64],
@@ -68,7 +68,7 @@ def lipschitz(in_dim=0.5, in_steps=-0.5):
 
 def real(slowdown=4.0):
     """Descent whose best factor takes `slowdown` times the iterations of gradient descent."""
-    k = np.geomspace(1, 1e5, 300)
+    k = np.geomspace(1, 1e5, 120)
     factors = np.geomspace(1, 66, 8)
     times = slowdown * np.array([5.0, 3, 1, 1.5, 2, 4, 8, 16])
     return {
@@ -104,13 +104,13 @@ def full_dimension(shift=0.0):
 def effective(equal=1.0, halving=0.0, factor=1.0):
     """Slowdowns over gradient descent's 10 iterations per e that grow as n^power."""
     dims = np.array(CHANGES["full_dims"])
-    k = np.geomspace(1, 1e5, 300)
+    k = np.geomspace(1, 1e5, 120)
     slow = factor * np.array([dims**equal, 4 * (dims / 16) ** halving])
     return {
         "gd_k": k,
         "gd": np.exp(-k / 10),
         "factors": np.array([dims, np.full(3, 4.0)]),
-        "k": np.broadcast_to(k, (2, 3, 300)),
+        "k": np.broadcast_to(k, (2, 3, 120)),
         "curves": np.array([[noisy(np.exp(-k / (10 * each))) for each in row] for row in slow]),
     }
 

@@ -1,14 +1,16 @@
 """The figures of `rates`: readable, with gradient descent in each, under titles that follow."""
 
+import dataclasses
 import itertools
 from pathlib import Path
 
 import numpy as np
+import parts
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.text import Annotation, Text
-from rates_data import CHANGES, GOOD, effective, quadratic, real, tail
+from rates_data import CHANGES, GOOD
 
 from adlab.figures import labels, style
 from adlab.figures.finish import finish
@@ -25,22 +27,30 @@ def job():
     return configs.load(ROOT / "configs" / "rates.toml", changes=CHANGES)
 
 
-def draw(job, lang="en", **changed):
-    """Draw these cells' data, or all the good ones, under the titles that their verdicts allow."""
-    cells = {name: make() for name, make in GOOD.items()} | changed
+@pytest.fixture(scope="module")
+def found(job):
+    """Return the arrays of all the good cells, their config and verdicts."""
+    cells = {name: make() for name, make in GOOD.items()}
     config = job.config.model_copy(update={"parts": tuple(cells)})
     data = {f"{cell}_{k}": v for cell, arrays in cells.items() for k, v in arrays.items()}
-    with style.context(lang):
-        figures = job.module.plot(data, config, verdicts=job.module.verdicts(data, config))
-        for figure in figures.values():
-            finish(figure)
-            FigureCanvasAgg(figure).draw()
-    return figures
+    return data, config, job.module.verdicts(data, config)
 
 
 @pytest.fixture(scope="module", params=labels.LANGUAGES)
-def figures(job, request):
-    return draw(job, request.param)
+def lang(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def figures(job, found, lang):
+    """Draw all, under the titles that the verdicts allow."""
+    data, config, verdicts = found
+    with style.context(lang):
+        drawn = job.module.plot(data, config, verdicts=verdicts)
+        for figure in drawn.values():
+            finish(figure)
+            FigureCanvasAgg(figure).draw()
+    return drawn
 
 
 def notes(ax):
@@ -77,28 +87,42 @@ def test_gradient_descent_is_in_every_panel_in_its_own_colour(figures):
             assert any(note.get_text().startswith("GD") for note in notes(ax)), name
 
 
-def title(figure):
-    return figure.get_suptitle()
+HEADED = {
+    "rates": "title",
+    "distance": "distance",
+    "price": "price",
+    "effective_dimension": "effective",
+    "real_data": "real_data",
+}
 
 
-@pytest.mark.parametrize(
-    ("name", "refuted"),
-    [
-        ("rates", {"convex": tail(-1.0, growth=0.9)}),
-        ("distance", {"strongly_convex": quadratic(length=12)}),
-        ("price", {"strongly_convex": quadratic((0.0, 0.5, 1.0))}),
-        ("effective_dimension", {"effective_dimension": effective(halving=1.0)}),
-        ("real_data", {"real_data": real(33.0)}),
-    ],
-)
-def test_a_title_asserts_what_holds_and_asks_what_does_not(job, figures, name, refuted):
-    assert not title(figures[name]).endswith("?")
-    assert title(draw(job, **refuted)[name]).endswith("?")
+def test_titles_assert_what_holds_and_ask_what_does_not(found, figures, lang):
+    module = parts.part("rates", "plot")
+    for name, key in HEADED.items():
+        with labels.speak(lang):
+            asserted = module.headed(key, found[2])
+            asked = [module.headed(key, refuted(found[2], claim)) for claim in module.ASSERTED[key]]
+        assert figures[name].get_suptitle() == comma(lang, asserted)
+        assert not asserted.endswith("?")
+        assert asked
+        assert all(title.endswith("?") for title in asked)
 
 
-def test_tables_have_names_in_the_language_of_the_figure(job):
-    for lang, name in (("en", "breast cancer, $n = 31$"), ("ru", "рак груди, $n = 31$")):
-        assert draw(job, lang)["real_data"].axes[0].get_title() == name
+def comma(lang, words):
+    return labels.comma(words) if lang == "ru" else words
+
+
+def refuted(verdicts, claim):
+    """Return the verdicts with one of those on a claim changed so that it fails."""
+    about = [v for v in verdicts if v.claim.key == f"rates.claim.{claim}"]
+    changed = dataclasses.replace(about[-1], expected=about[-1].expected - 100, control=False)
+    assert changed.outcome == "fails"
+    return [changed if v is about[-1] else v for v in verdicts]
+
+
+def test_tables_have_names_in_the_language_of_the_figure(figures, lang):
+    name = {"en": "breast cancer, $n = 31$", "ru": "рак груди, $n = 31$"}[lang]
+    assert figures["real_data"].axes[0].get_title() == name
 
 
 def test_the_slides_rate_stands_beside_the_exact_one(figures):
