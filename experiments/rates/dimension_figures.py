@@ -90,7 +90,8 @@ def _factors(ax: Axes, data: Arrays, table: str, config: Config) -> None:
         level = float(data[f"real_data_{table}_{name}"])
         ax.axhline(level, color=style.THEORY, linestyle="--", linewidth=2.5, zorder=1)
         named(ax, text(f"rates.figure.{name}_place", number=f"{level:.2g}"), (float(x), level),
-              size=26, shift=(0, 6), ha=side, va="bottom")  # fmt: skip
+              size=26 if len(config.tables) == 1 else 18, shift=(0, 6), ha=side,
+              va="bottom")  # fmt: skip
     best = int(np.nanargmin(middle))
     at, color = (float(factors[best]), float(middle[best])), style.color("two_point")
     ax.plot(*at, style.marker("two_point"), color=color, markersize=20, zorder=4)

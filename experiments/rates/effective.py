@@ -51,8 +51,8 @@ def effective_dimension(config: Config, key: jax.Array, progress: lab.Progress) 
             k.append(_grid(2 * length * factor + 40))
             own = jax.random.fold_in(jax.random.fold_in(key, dim), i)
             estimate = gradients.two_point(problem.fun, law="gaussian", smoothing="relative")
-            runs = descend(problem, estimate, factor, k[-1], own, config.num_seeds, progress, part)
-            curves.append(runs)
+            seeds = MORE_SEEDS * config.num_seeds
+            curves.append(descend(problem, estimate, factor, k[-1], own, seeds, progress, part))
     return {
         "gd_k": gd_k, "gd": gd, "factors": factors, "k": np.reshape(k, (*shape, POINTS)),
         "curves": np.reshape(curves, (*shape, -1, POINTS)),

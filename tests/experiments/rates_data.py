@@ -10,6 +10,7 @@ CHANGES = {
     "full_dims": [16, 32, 64],
     "num_seeds": SEEDS,
     "horizons": [30, 100],
+    "tables": ["breast_cancer", "digits"],
     "estimators": [{"kind": "reverse_mode"}, {"kind": "two_point"}, {"kind": "forward_gradient"}],
 }
 
@@ -71,15 +72,16 @@ def real(slowdown=4.0):
     k = np.geomspace(1, 1e5, 120)
     factors = np.geomspace(1, 66, 8)
     times = slowdown * np.array([5.0, 3, 1, 1.5, 2, 4, 8, 16])
-    return {
-        "breast_cancer_gd_k": k,
-        "breast_cancer_gd": np.exp(-k / 10),
-        "breast_cancer_k": np.tile(k, (8, 1)),
-        "breast_cancer_curves": np.stack([noisy(np.exp(-k / (10 * time))) for time in times]),
-        "breast_cancer_factors": factors,
-        "breast_cancer_effective": np.array(4.0),
-        "breast_cancer_worst": np.array(33.0),
+    arrays = {
+        "gd_k": k,
+        "gd": np.exp(-k / 10),
+        "k": np.tile(k, (8, 1)),
+        "curves": np.stack([noisy(np.exp(-k / (10 * time))) for time in times]),
+        "factors": factors,
+        "effective": np.array(4.0),
+        "worst": np.array(33.0),
     }
+    return {f"{table}_{key}": each for table in CHANGES["tables"] for key, each in arrays.items()}
 
 
 def controls(chain=-0.5, power=None, growth=0.0, end=1e6):

@@ -121,8 +121,18 @@ def refuted(verdicts, claim):
 
 
 def test_tables_have_names_in_the_language_of_the_figure(figures, lang):
-    name = {"en": "breast cancer, $n = 31$", "ru": "рак груди, $n = 31$"}[lang]
-    assert figures["real_data"].axes[0].get_title() == name
+    names = {
+        "en": ["breast cancer, $n = 31$", "digits, $n = 31$"],
+        "ru": ["рак груди, $n = 31$", "рукописные цифры, $n = 31$"],
+    }
+    assert [ax.get_title() for ax in figures["real_data"].axes] == names[lang]
+
+
+def test_every_claim_has_words(found):
+    """In both languages, and none of them the table's own name in English."""
+    for verdict in found[2]:
+        assert verdict.claim.render("en") != verdict.claim.render("ru")
+        assert "breast" not in verdict.claim.render("ru")
 
 
 def test_the_slides_rate_stands_beside_the_exact_one(figures):
