@@ -85,13 +85,13 @@ def _factors(ax: Axes, data: Arrays, table: str, config: Config) -> None:
     for line in ax.lines:
         line.set(linewidth=4)
     ax.set_ylim(top=float(np.nanmax(middle)) * 1.6)
-    ends = (("effective", factors[-1], "right"), ("worst", factors[0], "left"))
-    for name, x, side in ends:  # each where the curve is far away
+    places = (("effective", factors[-1], "right", -6), ("worst", factors[0], "left", 6))
+    for name, x, side, shift in places:  # each where the curve is far away
         level = float(data[f"real_data_{table}_{name}"])
         ax.axhline(level, color=style.THEORY, linestyle="--", linewidth=2.5, zorder=1)
         named(ax, text(f"rates.figure.{name}_place", number=f"{level:.2g}"), (float(x), level),
-              size=26 if len(config.tables) == 1 else 18, shift=(0, 6), ha=side,
-              va="bottom")  # fmt: skip
+              size=26 if len(config.tables) == 1 else 18, shift=(0, shift), ha=side,
+              va="bottom" if shift > 0 else "top")  # fmt: skip
     best = int(np.nanargmin(middle))
     at, color = (float(factors[best]), float(middle[best])), style.color("two_point")
     ax.plot(*at, style.marker("two_point"), color=color, markersize=20, zorder=4)

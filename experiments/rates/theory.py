@@ -43,7 +43,8 @@ def bound_iterations(config: Config, factor: float) -> float:
 
 def plain_two_point(config: Config) -> int | None:
     """Return the place of the lecture's own estimator: one pair of points, v on the sphere."""
-    for i, spec in enumerate(config.estimators):
+    specs: list[Any] = list(config.estimators)
+    for i, spec in enumerate(specs):
         if spec.kind == "two_point" and (spec.law, spec.num_probes) == ("sphere", 1):
             return i
     return None

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import parts
 import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.text import Annotation, Text
 from rates_data import CHANGES, GOOD
@@ -49,7 +48,7 @@ def figures(job, found, lang):
         drawn = job.module.plot(data, config, verdicts=verdicts)
         for figure in drawn.values():
             finish(figure)
-            FigureCanvasAgg(figure).draw()
+            figure.draw_without_rendering()
     return drawn
 
 
@@ -61,9 +60,8 @@ def notes(ax):
 def test_names_beside_lines_are_large_within_the_picture_and_apart(figures):
     assert set(figures) == NAMES
     for name, figure in figures.items():
-        renderer = figure.canvas.get_renderer()
         for ax in figure.axes:
-            boxes = {note: Text.get_window_extent(note, renderer) for note in notes(ax)}
+            boxes = {note: Text.get_window_extent(note) for note in notes(ax)}
             for note, box in boxes.items():
                 where = f"{name}: {note.get_text()!r}"
                 assert note.get_fontsize() >= 18, where
