@@ -357,7 +357,7 @@ def _effective(data: Arrays, config: Config) -> list[Verdict]:
     ), strict=True)  # fmt: skip
     for spectrum, claimed, k, curves in rows:
         growth = slope_in_dimension(dims, list(k), list(curves), effective.TARGET, seed=config.seed)
-        expected = float(optimize.slope(dims, claimed))
+        expected = round(float(optimize.slope(dims, claimed)), 4)
         claim = Text(f"rates.claim.effective_{spectrum}", exponent=f"{expected:.2f}")
         found.append(judged(claim, growth, expected, SLOPE))
     claim = Text("rates.claim.effective_factor", number=len(ratios))

@@ -4,6 +4,7 @@ import sys
 import types
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from rates_data import (
@@ -140,6 +141,9 @@ def test_the_remaining_parts_run_at_small_size(job, monkeypatch):
     with start.precision(job.config.x64):
         data = job.module.run(job.config, Progress.silent())
     assert all(np.all(np.isfinite(array)) for array in data.values())
+    equal, halving = data["effective_dimension_factors"]  # (tr H + 2 L)/L with mu = L/10
+    np.testing.assert_allclose(equal, [7 + 0.1 + 2, 15 + 0.1 + 2], rtol=1e-12)  # round-off
+    np.testing.assert_allclose(halving, [2 - 2.0**-6 + 2.1, 2 - 2.0**-14 + 2.1], rtol=1e-12)
     judged = job.module.verdicts(data, job.config)
     assert {v.outcome for v in judged} <= {"holds", "undecided"}
     exact = next(v for v in judged if v.claim.key.endswith("worst_case_gd"))
@@ -168,3 +172,28 @@ def test_prices_are_those_of_a_quadratic(job):
             found = prices.of_estimator(gradient, problem)
             assert found == pytest.approx((expected, expected * value)), gradient
         assert float(prices.of_gradient(problem)) == pytest.approx(vjp / value)
+
+
+def test_squared_distances_are_recorded_beside_their_exact_expectation(job):
+    from adlab.lab import start
+    from adlab.lab.progress import Progress
+
+    estimators = [{"kind": "two_point", "smoothing": "relative"}]
+    changes = {"full_dims": [12, 16], "num_seeds": 256, "accuracy": 0.1, "estimators": estimators}
+    config = configs.load(ROOT / "configs" / "rates.toml", changes=changes).config
+    cells = sys.modules[f"{job.module.__name__}.cells"]
+    with start.precision(config.x64):
+        data = cells.strongly_convex(config, jax.random.key(1), Progress.silent())
+    for k, squares, predicted in zip(
+        data["k"][0], data["squares"][0], data["predicted_squares"][0], strict=True
+    ):
+        assert np.all(np.isnan(predicted) == (k < 0))
+        runs, expected = squares[:, k > 0], predicted[k > 0]
+        error = runs.std(axis=0, ddof=1) / 16  # of a mean over 256 runs
+        assert np.all(np.abs(runs.mean(axis=0) - expected) <= 5 * error)  # z <= 5
+    for exact, k, predicted in zip(
+        data["exact_squares"][0], data["k"][0], data["predicted_squares"][0], strict=True
+    ):
+        below, above = predicted[k == exact], predicted[(k >= 0) & (k < exact)]
+        assert np.all(below <= 0.1)
+        assert np.all(above > 0.1)
