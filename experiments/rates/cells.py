@@ -10,12 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.tree_util import Partial
 
 from adlab import gradients, lab, optimize, problems
 
 from . import prices, radial
 from .config import Config
-from .mean_square import mean_square
+from .mean_square import Criterion, mean_square
 
 Arrays = dict[str, np.ndarray]
 SMOOTH_SHARE = 0.25  # of the prescribed step
@@ -120,9 +121,9 @@ def strongly_convex(config: Config, key: jax.Array, progress: lab.Progress) -> A
     """Run every estimator in full; solve two-point descent's mean square exactly."""
     arrays = _exact_rates(config)
     shape = (len(config.estimators), len(config.full_dims))
-    k, curves = [], []
-    steps, calls, exact = np.empty(shape), np.empty(shape), np.empty(shape)
-    spent = np.empty((*shape, 2))
+    k, curves, squares, predicted = [], [], [], []
+    steps, calls = np.empty(shape), np.empty(shape)
+    spent, exact = np.empty((*shape, 2)), np.empty((*shape, 2))
     for i, spec in enumerate(config.estimators):
         for j, dim in enumerate(config.full_dims):
             progress.update(i * shape[1] + j, steps.size, f"{spec.name}, n = {dim}")
@@ -134,31 +135,54 @@ def strongly_convex(config: Config, key: jax.Array, progress: lab.Progress) -> A
             record_at = np.concatenate([record_at, np.full(80 - len(record_at), -1)])
             own = jax.random.fold_in(key, i)
             run = descend(config, problem, gradient, record_at[record_at >= 0], own, progress)
-            values = np.full((config.num_seeds, 80), np.nan)
-            values[:, record_at >= 0] = run.values["value"] / float(problem.fun(problem.x0))
             k.append(record_at)
-            curves.append(values)
+            curves.append(_placed(run.values["value"] / float(problem.fun(problem.x0)), record_at))
+            squares.append(_placed(run.values["square"] / np.sum(problem.x0**2), record_at))
             steps[i, j], calls[i, j] = factor, gradient.cost(problem.x0).calls
-            exact[i, j] = _exact_iterations(config, spec, problem, factor)
+            solved = _solved(config, spec, problem, factor)
+            exact[i, j] = _exact_iterations(config, solved, problem)
+            predicted.append(_exact_squares(solved, problem, record_at))
             spent[i, j] = prices.of_estimator(gradient, problem)
     prices.clocked(problem, progress)
     return arrays | {
         "k": np.reshape(k, (*shape, 80)), "curves": np.reshape(curves, (*shape, -1, 80)),
-        "factor": steps, "calls": calls, "exact": exact, "evaluations": spent[..., 0],
-        "operations": spent[..., 1],
+        "squares": np.reshape(squares, (*shape, -1, 80)),
+        "predicted_squares": np.reshape(predicted, (*shape, 80)),
+        "factor": steps, "calls": calls, "exact": exact[..., 0], "exact_squares": exact[..., 1],
+        "evaluations": spent[..., 0], "operations": spent[..., 1],
     }  # fmt: skip
 
 
-def _exact_iterations(config: Config, spec: Any, problem: problems.Problem, factor: float) -> float:
-    """Return the iterations to the accuracy by the exact recursion; NaN where none is known."""
+def _placed(values: np.ndarray, record_at: np.ndarray) -> np.ndarray:
+    """Return the values recorded, (S, 80), NaN where fewer were."""
+    placed = np.full((len(values), 80), np.nan)
+    placed[:, record_at >= 0] = values
+    return placed
+
+
+def _solved(config: Config, spec: Any, problem: problems.Problem, factor: float) -> Any:
+    """Return the exact mean square of an estimator's descent; None where none is known."""
     law: Any = getattr(spec, "law", "")
     if spec.kind not in ("two_point", "forward_gradient") or law not in get_args(SolvedLaw):
-        return np.nan
+        return None
     spectrum = np.geomspace(1 / config.condition, 1, problem.dim)
-    solved = mean_square(
-        spectrum, step=1 / factor, law=law, num_probes=min(spec.num_probes, problem.dim)
-    )
-    return solved.iterations(problem.x0, config.accuracy)
+    probes = min(spec.num_probes, problem.dim)
+    return mean_square(spectrum, step=1 / factor, law=law, num_probes=probes)
+
+
+def _exact_iterations(config: Config, solved: Any, problem: problems.Problem) -> Any:
+    """Return the iterations in which f, and |x|^2, fall to the accuracy; NaN where unknown."""
+    if solved is None:
+        return np.nan, np.nan
+    return [solved.iterations(problem.x0, config.accuracy, of=of) for of in get_args(Criterion)]
+
+
+def _exact_squares(solved: Any, problem: problems.Problem, record_at: np.ndarray) -> np.ndarray:
+    """Return E |x_k|^2/|x_0|^2 at the iterations recorded; NaN where unknown."""
+    if solved is None:
+        return np.full(len(record_at), np.nan)
+    expected = solved.expected_square(problem.x0, record_at.clip(0)) / np.sum(problem.x0**2)
+    return np.where(record_at >= 0, expected, np.nan)
 
 
 def _slowest(problem: problems.Problem) -> problems.Problem:
@@ -175,14 +199,25 @@ def descend(
     progress: lab.Progress,
     step: float | None = None,
 ) -> optimize.Trajectory:
-    """Run all seeds of one estimator in full, by default with the prescribed step."""
+    """Run all seeds of one estimator in full, by default with the prescribed step.
+
+    Records f as "value", and |x - x*|^2 as "square" where there is a minimiser.
+    """
     step = optimize.prescribed_step(problem, gradient) if step is None else step
+    metrics = {"value": problem.fun}
+    if problem.x_star is not None:
+        metrics["square"] = Partial(_squared_distance, problem.x_star)
     run = optimize.minimize(
         gradient, problem.x0, optimizer=sgd(step), num_steps=int(record_at[-1]),
         key=jax.random.fold_in(key, problem.dim), num_seeds=config.num_seeds, record_at=record_at,
+        metrics=metrics,
     )  # fmt: skip
     progress.seconds("full_dimension", compile=run.compile_seconds, run=run.run_seconds)
     return run
+
+
+def _squared_distance(x_star: Any, x: Any) -> Any:
+    return jnp.sum((x - x_star) ** 2)
 
 
 def _exact_rates(config: Config) -> Arrays:
@@ -198,7 +233,10 @@ def _exact_rates(config: Config) -> Arrays:
 
 
 def lipschitz(config: Config, key: jax.Array, progress: lab.Progress) -> Arrays:
-    """Return the average errors with step R/sqrt(nK): over n at the last K, and over K."""
+    """Return the average errors with step R/sqrt(nK): over n at the last K, and over K.
+
+    Of gradient descent with step R/sqrt(K), the one at the last K.
+    """
     lengths = np.unique(np.rint(config.num_steps * np.array([1 / 16, 1 / 4, 1])).astype(int))
     errors = np.empty((len(config.dims), len(lengths), config.num_seeds))
     for i, dim in enumerate(config.dims):
@@ -211,4 +249,6 @@ def lipschitz(config: Config, key: jax.Array, progress: lab.Progress) -> Arrays:
                 record_at=[int(length)], average=("value",),
             )  # fmt: skip
             errors[i, j] = run.averages["value"][:, 0]
-    return {"lengths": lengths, "errors": errors}
+    last = int(lengths[-1])
+    exact = radial.average_norm(step=1 / np.sqrt(last), num_steps=last)
+    return {"lengths": lengths, "errors": errors, "gd": np.array(exact)}

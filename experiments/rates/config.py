@@ -19,6 +19,7 @@ Part = Literal[
     "real_data",
     "controls",
     "full_dimension",
+    "effective_dimension",
 ]
 Dimension = Annotated[int, Field(ge=3)]
 Positive = Annotated[float, Field(gt=0)]

@@ -44,7 +44,9 @@ def _rank_one(config: Config, key: jax.Array, progress: lab.Progress) -> Arrays:
         gradient = gradients.two_point(problem.fun, law="gaussian", smoothing=1e-3)
         run = descend(config, problem, gradient, record_at, key, progress, step=1 / 3)
         curves.append(run.values["value"])
-    return {"rank_one_k": record_at, "rank_one": np.stack(curves)}
+    exact = gradients.reverse_mode(problem.fun)
+    gd = descend(config, problem, exact, record_at, key, progress).values["value"][0]
+    return {"rank_one_k": record_at, "rank_one": np.stack(curves), "rank_one_gd": gd}
 
 
 def _long_step(config: Config, key: jax.Array) -> Arrays:

@@ -8,7 +8,7 @@ import jax
 
 from adlab import lab
 
-from . import cells, controls, real_data
+from . import cells, controls, effective, real_data
 from .cells import Arrays
 from .config import Config
 
@@ -21,6 +21,7 @@ STAGES = {
     "controls": controls.controls,
     "full_dimension": controls.full_dimension,
     "real_data": real_data.real_data,
+    "effective_dimension": effective.effective_dimension,  # in this order: keys are numbered by it
 }
 
 

@@ -30,7 +30,7 @@ from adlab.core.cost import Cost
 from adlab.optimize.trajectory import Trajectory, record_grid, running_mean
 from adlab.problems import Radial
 
-__all__ = ["simulate", "simulate_norm"]
+__all__ = ["average_norm", "simulate", "simulate_norm"]
 
 PyTree = Any
 BLOCK = 1024  # steps whose noise is drawn at once
@@ -97,6 +97,18 @@ def simulate_norm(
     checks.at_least("dim", dim, 2)
     chain = _Norm()
     return _simulate(chain, (start,), dim, step, num_steps, num_seeds, key, record_at, average)
+
+
+def average_norm(*, step: float, num_steps: int, start: float = 1.0) -> float:
+    """Return the average of |x_0|, ..., |x_K| along gradient descent on |x|: r+ = |r - step|.
+
+    Its gradient has length 1 and points away from the minimiser, so that one number tells all.
+    """
+    total = distance = start
+    for _ in range(num_steps):
+        distance = abs(distance - step)
+        total += distance
+    return total / (num_steps + 1)
 
 
 class _Chain(Protocol):

@@ -52,21 +52,21 @@ def _curves(
     estimate = gradients.two_point(problem.fun, law="gaussian", smoothing="relative")
     exact = gradients.reverse_mode(problem.fun)
     gd_k = optimize.log_grid(NUM_STEPS, 40)
-    gd = _descend(problem, exact, 1.0, gd_k, None, None, progress)
+    gd = descend(problem, exact, 1.0, gd_k, None, None, progress)
     k, curves = [], []
     for i, factor in enumerate(factors):
         grid = np.geomspace(1, NUM_STEPS * max(factor, 8.0), 60)
         place = np.arange(60)
         k.append(np.maximum.accumulate(np.rint(grid).astype(int) - place) + place)
         own = jax.random.fold_in(key, i)
-        curves.append(_descend(problem, estimate, factor, k[-1], own, config.num_seeds, progress))
+        curves.append(descend(problem, estimate, factor, k[-1], own, config.num_seeds, progress))
     return {"gd_k": gd_k, "gd": gd, "k": np.stack(k), "curves": np.stack(curves)}
 
 
 _SGD = optax.inject_hyperparams(optax.sgd)(learning_rate=1.0)
 
 
-def _descend(
+def descend(
     problem: problems.Problem,
     gradient: Any,
     factor: float,
@@ -74,7 +74,12 @@ def _descend(
     key: Any,
     num_seeds: int | None,
     progress: lab.Progress,
+    part: str = "real_data",
 ) -> np.ndarray:
+    """Return (f - f*)/(f(x0) - f*) with the step 1/(factor L), a row per seed where there are any.
+
+    Steps are data: all factors share what was compiled.
+    """
     assert problem.L is not None
     state = _SGD.init(jnp.asarray(problem.x0))
     state.hyperparams["learning_rate"] = jnp.asarray(1 / (problem.L * factor))
@@ -82,6 +87,6 @@ def _descend(
         gradient, problem.x0, optimizer=_SGD, num_steps=int(record_at[-1]), key=key,
         num_seeds=num_seeds, record_at=record_at, opt_state=state,
     )  # fmt: skip
-    progress.seconds("real_data", compile=run.compile_seconds, run=run.run_seconds)
+    progress.seconds(part, compile=run.compile_seconds, run=run.run_seconds)
     start = float(problem.fun(problem.x0)) - problem.f_star
     return (np.asarray(run.values["value"]) - problem.f_star) / start

@@ -46,13 +46,14 @@ def _tail(data: Arrays, config: Config, cell: str, quantity: str) -> Iterator[Ro
 
 def _strongly_convex(data: Arrays, config: Config) -> Iterator[Row]:
     for i, spec in enumerate(config.estimators):
-        k, curves = hits(data, i)
-        for j, n in enumerate(config.full_dims):
-            calls, spent = (float(data[f"strongly_convex_{x}"][i, j]) for x in COSTS)
-            yield from _curve(
-                "strongly_convex", spec.name, n, k[j], (calls, spent), "relative_gap", curves[j],
-                config.seed,
-            )  # fmt: skip
+        for field, quantity in (("curves", "relative_gap"), ("squares", "relative_square")):
+            k, curves = hits(data, i, field)
+            for j, n in enumerate(config.full_dims):
+                calls, spent = (float(data[f"strongly_convex_{x}"][i, j]) for x in COSTS)
+                yield from _curve(
+                    "strongly_convex", spec.name, n, k[j], (calls, spent), quantity, curves[j],
+                    config.seed,
+                )  # fmt: skip
 
 
 def _real_data(data: Arrays, config: Config) -> Iterator[Row]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from .config import Config
 
 
@@ -31,3 +33,18 @@ def lecture_factor(spec: Any, n: int, claimed: float) -> float:
         "orthogonal": n / m,
     }
     return known[spec.law]
+
+
+def bound_iterations(config: Config, factor: float) -> float:
+    """Return when the lecture's bound (1 - mu/(cL))^k falls to the accuracy, c the factor."""
+    share = 1 / (factor * config.condition)
+    return float(np.log(config.accuracy) / np.log1p(-share)) if share < 1 else 1.0
+
+
+def plain_two_point(config: Config) -> int | None:
+    """Return the place of the lecture's own estimator: one pair of points, v on the sphere."""
+    specs: list[Any] = list(config.estimators)
+    for i, spec in enumerate(specs):
+        if spec.kind == "two_point" and (spec.law, spec.num_probes) == ("sphere", 1):
+            return i
+    return None

@@ -9,18 +9,24 @@ import numpy as np
 
 from adlab import optimize
 from adlab.lab import Text, Verdict
-from adlab.lab.verdict import Basis, Kind
+from adlab.lab.verdict import Basis
 from adlab.optimize import Interval
 
-from . import controls, fits, real_data
+from . import controls, effective, fits, real_data
 from .cells import SMOOTH_SHARE, Arrays
+from .claims import (
+    COLLAPSE,
+    EXACT,
+    REAL,
+    SLOPE,
+    exactly,
+    judged,
+    over,
+    scaled,
+    slope_in_dimension,
+)
 from .config import Config, Part
-from .theory import exponent, lecture_factor
-
-SLOPE = 0.05  # tolerance of an exponent
-EXACT = 0.01  # tolerance of an exponent that no noise blurs
-REAL = 0.35  # tolerance of what the best step costs on real data
-COLLAPSE = 0.15  # tolerance of a constant
+from .theory import bound_iterations, exponent, lecture_factor, plain_two_point
 
 
 def verdicts(data: Arrays, config: Config) -> list[Verdict]:
@@ -34,6 +40,7 @@ def verdicts(data: Arrays, config: Config) -> list[Verdict]:
         "real_data": _real_data,
         "controls": _controls,
         "full_dimension": _agreement,
+        "effective_dimension": _effective,
     }
     found = [judge(data, config) for part, judge in judges.items() if part in config.parts]
     return [verdict for verdicts in found for verdict in verdicts]
@@ -47,7 +54,7 @@ def _smooth(data: Arrays, config: Config) -> list[Verdict]:
     claim = Text("rates.claim.control_average")
     return [
         *_tail(data, config, "smooth", exponent(config), 1 + SMOOTH_SHARE / (2 - SMOOTH_SHARE)),
-        _verdict(claim, slope, exponent(config), SLOPE, control=True),
+        judged(claim, slope, exponent(config), SLOPE, control=True),
     ]
 
 
@@ -66,50 +73,28 @@ def crossing(data: Arrays, config: Config, cell: str) -> float:
     return float(reference(data, cell, np.array([np.sqrt(np.prod(config.window))]))[0])
 
 
-def _verdict(
-    claim: Text, interval: Interval, expected: float, tolerance: float, *,
-    control: bool = False, kind: Kind = "interval", basis: Basis = "measured",
-) -> Verdict:  # fmt: skip
-    # equal runs differ by round-off
-    estimate, low, high = (round(end, 12) + 0.0 for end in interval.ends)
-    ends = (estimate, low, high)
-    return Verdict(claim, *ends, expected, tolerance, control, kind=kind, basis=basis)
-
-
-def _exact(value: float) -> Interval:
-    return Interval(value, value, value)
-
-
-def _slope_in_dimension(*args: Any, seed: int) -> Interval:
-    """Return the slope of hitting times; NaN, hence undecided, where a curve misses the target."""
-    try:
-        return fits.dimension_slope(*args, seed=seed)
-    except ValueError:
-        return _exact(np.nan)
-
-
 def _tail(data: Arrays, config: Config, cell: str, power: float, ratio: float) -> list[Verdict]:
     k, curves, gd_k = (data[f"{cell}_{field}"] for field in ("k", "curves", "gd_k"))
     inside = gd_k >= config.window[0]
-    slope = _exact(float(optimize.slope(gd_k[inside], data[f"{cell}_gd"][inside])))
+    slope = exactly(float(optimize.slope(gd_k[inside], data[f"{cell}_gd"][inside])))
     slopes = [
         optimize.slope_interval(*pair, seed=config.seed) for pair in zip(k, curves, strict=True)
     ]
     dims = config.dims
-    scaled = [reference(data, cell, k_n / n) for k_n, n in zip(k, dims, strict=True)]
-    ratios = [fits.collapse(*pair, seed=config.seed) for pair in zip(curves, scaled, strict=True)]
-    growth = _slope_in_dimension(
+    exact = [reference(data, cell, k_n / n) for k_n, n in zip(k, dims, strict=True)]
+    ratios = [fits.collapse(*pair, seed=config.seed) for pair in zip(curves, exact, strict=True)]
+    growth = slope_in_dimension(
         dims, list(k), list(curves), crossing(data, config, cell), seed=config.seed
     )
     number, shown = len(dims), f"{power:.3g}"
     return [
-        _verdict(Text(f"rates.claim.{cell}_gd_slope", exponent=shown), slope, power, SLOPE),
-        _verdict(
+        judged(Text(f"rates.claim.{cell}_gd_slope", exponent=shown), slope, power, SLOPE),
+        judged(
             Text(f"rates.claim.{cell}_slope", exponent=shown, number=number),
             optimize.farthest(slopes, power), power, SLOPE,
         ),
-        _verdict(Text(f"rates.claim.{cell}_dimension"), growth, 1.0, SLOPE),
-        _verdict(
+        judged(Text(f"rates.claim.{cell}_dimension"), growth, 1.0, SLOPE),
+        judged(
             Text(f"rates.claim.{cell}_collapse", number=number),
             optimize.farthest(ratios, ratio),
             ratio,
@@ -128,10 +113,10 @@ def _worst_case(data: Arrays, config: Config) -> list[Verdict]:
     ]
     farthest = optimize.farthest(found, 1.0)
     return [
-        _verdict(
+        judged(
             Text("rates.claim.worst_case_gd"), gd, 1.0, 1e-9, kind="range", basis="identity"
         ),
-        _verdict(Text("rates.claim.worst_case", number=means.estimate.size), farthest, 1.0,
+        judged(Text("rates.claim.worst_case", number=means.estimate.size), farthest, 1.0,
                  COLLAPSE),
     ]  # fmt: skip
 
@@ -145,22 +130,53 @@ def _strongly_convex(data: Arrays, config: Config) -> list[Verdict]:
     ends = (bound, bound, bound)  # of the exact recursion: nothing was run
     found = [
         Verdict.at_least(claims[0], *ends, 1 - 1e-9, basis="arithmetic"),
-        _verdict(claims[1], spare, 2.0, SLOPE, kind="range", basis="arithmetic"),
+        judged(claims[1], spare, 2.0, SLOPE, kind="range", basis="arithmetic"),
     ]
-    ratios = [
-        _scaled(interval, 1 / exact)
-        for i in range(len(config.estimators))
-        for interval, exact in zip(
-            _times(data, config, i), data["strongly_convex_exact"][i], strict=True
-        )
-        if np.isfinite(exact)
-    ]
+    ratios = _over_exact(data, config, "curves", data["strongly_convex_exact"])
     if ratios:
         claim = Text("rates.claim.strongly_convex_exact", number=len(ratios))
-        found.append(_verdict(claim, optimize.farthest(ratios, 1.0), 1.0, SLOPE))
+        found.append(judged(claim, optimize.farthest(ratios, 1.0), 1.0, SLOPE))
+    found += _squares(data, config)
     for i, spec in enumerate(config.estimators):
         found += _growth(data, config, i, spec)
     return found + _forward_gradient(data, config)
+
+
+def _over_exact(data: Arrays, config: Config, field: str, exact: np.ndarray) -> list[Interval]:
+    """Return iterations to the accuracy over those of the exact recursion, where it is known."""
+    return [
+        scaled(interval, 1 / predicted)
+        for i in range(len(config.estimators))
+        for interval, predicted in zip(_times(data, config, i, field), exact[i], strict=True)
+        if np.isfinite(predicted)
+    ]
+
+
+def _squares(data: Arrays, config: Config) -> list[Verdict]:
+    """Judge |x - x*|^2, of which the lecture's bound (1 - mu/(nL))^k speaks."""
+    shares = [
+        scaled(interval, 1 / bound_iterations(config, lecture_factor(spec, n, claimed)))
+        for i, spec in enumerate(config.estimators)
+        for n, claimed, interval in zip(
+            config.full_dims, data["strongly_convex_factor"][i],
+            _times(data, config, i, "squares"), strict=True,
+        )
+    ]  # fmt: skip
+    greatest = max(shares, key=lambda each: np.nan_to_num(each.high, nan=np.inf))
+    claim = Text("rates.claim.strongly_convex_square_bound", number=len(shares))
+    found = [Verdict.at_most(claim, *greatest.ends, 1.0, basis="measured")]
+    ratios = _over_exact(data, config, "squares", data["strongly_convex_exact_squares"])
+    if ratios:
+        claim = Text("rates.claim.strongly_convex_square_exact", number=len(ratios))
+        found.append(judged(claim, optimize.farthest(ratios, 1.0), 1.0, SLOPE))
+    place = plain_two_point(config)
+    if place is not None:
+        pair = hits(data, place, "squares")
+        growth = slope_in_dimension(config.full_dims, *pair, config.accuracy, seed=config.seed)
+        found.append(
+            judged(Text("rates.claim.strongly_convex_square_dimension"), growth, 1.0, SLOPE)
+        )
+    return found
 
 
 def _forward_gradient(data: Arrays, config: Config) -> list[Verdict]:
@@ -178,7 +194,7 @@ def _forward_gradient(data: Arrays, config: Config) -> list[Verdict]:
     for i, place in filter(None, pairs):
         spent = data["strongly_convex_evaluations"]
         ratios = [
-            _scaled(_over(*pair), price)
+            scaled(over(*pair), price)
             for *pair, price in zip(
                 _times(data, config, i), _times(data, config, place), spent[i] / spent[place],
                 strict=True,
@@ -192,12 +208,6 @@ def _forward_gradient(data: Arrays, config: Config) -> list[Verdict]:
         )  # fmt: skip
         found.append(Verdict.at_least(claim, *least.ends, 1.0, basis="measured"))
     return found
-
-
-def _over(above: Interval, below: Interval) -> Interval:
-    """Return the ratio of two independent positive estimates, within the ends of both."""
-    ends = (above.estimate / below.estimate, above.low / below.high, above.high / below.low)
-    return Interval(*ends, above.enough and below.enough)
 
 
 def _growth(data: Arrays, config: Config, i: int, spec: Any) -> list[Verdict]:
@@ -218,26 +228,28 @@ def _growth(data: Arrays, config: Config, i: int, spec: Any) -> list[Verdict]:
         exact = bool(np.all(np.equal(factor, 1)))  # descends as gradient descent, whatever n
         tolerance = EXACT if exact else SLOPE
         basis: Basis = "identity" if exact else "measured"
-        found.append(_verdict(claim, growth, expected, tolerance, basis=basis))
+        found.append(judged(claim, growth, expected, tolerance, basis=basis))
     return found
 
 
-def _times(data: Arrays, config: Config, index: int) -> list[Interval]:
+def _times(data: Arrays, config: Config, index: int, field: str = "curves") -> list[Interval]:
     """Return the iterations to the accuracy, per dimension."""
-    pairs = zip(*hits(data, index), strict=True)
+    pairs = zip(*hits(data, index, field), strict=True)
     return [
         fits.hitting_interval(k, curves, config.accuracy, seed=config.seed) for k, curves in pairs
     ]
 
 
-def _scaled(interval: Interval, by: float) -> Interval:
-    estimate, low, high = (end * by for end in (interval.estimate, interval.low, interval.high))
-    return Interval(estimate, low, high, interval.enough)
+def hits(
+    data: Arrays, index: int, field: str = "curves"
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Return, per dimension, the iterations recorded and the curves of an estimator.
 
-
-def hits(data: Arrays, index: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Return, per dimension, the iterations recorded and the curves of an estimator."""
-    rows = zip(data["strongly_convex_k"][index], data["strongly_convex_curves"][index], strict=True)
+    Those of f, or of |x - x*|^2 as "squares", relative to the start.
+    """
+    rows = zip(
+        data["strongly_convex_k"][index], data[f"strongly_convex_{field}"][index], strict=True
+    )
     pairs = [(k[k >= 0], curves[:, k >= 0]) for k, curves in rows]
     return [k for k, _ in pairs], [curves for _, curves in pairs]
 
@@ -246,7 +258,7 @@ def growth_in_dimension(data: Arrays, config: Config, index: int, weight: np.nda
     """Return the slope in n of the iterations to the accuracy, each counting as `weight`."""
     k, curves = hits(data, index)
     grids = [grid * w for grid, w in zip(k, weight, strict=True)]
-    return _slope_in_dimension(config.full_dims, grids, curves, config.accuracy, seed=config.seed)
+    return slope_in_dimension(config.full_dims, grids, curves, config.accuracy, seed=config.seed)
 
 
 def _lipschitz(data: Arrays, config: Config) -> list[Verdict]:
@@ -255,8 +267,8 @@ def _lipschitz(data: Arrays, config: Config) -> list[Verdict]:
     middle = errors[len(config.dims) // 2].T
     by_step = optimize.slope_interval(lengths, middle, seed=config.seed)
     return [
-        _verdict(Text("rates.claim.lipschitz_dimension"), by_dim, 0.5, 0.03),
-        _verdict(Text("rates.claim.lipschitz_steps"), by_step, -0.5, 0.03),
+        judged(Text("rates.claim.lipschitz_dimension"), by_dim, 0.5, 0.03),
+        judged(Text("rates.claim.lipschitz_steps"), by_step, -0.5, 0.03),
     ]
 
 
@@ -269,13 +281,13 @@ def _real_data(data: Arrays, config: Config) -> list[Verdict]:
         )
         times = slowdowns(data, table, config.seed)
         best = times[int(np.nanargmin([time.estimate for time in times]))]
-        parts = {"table": table, "slowdown": f"{best.estimate:.3g}"}
+        parts = {"table": Text(f"rates.table.{table}"), "slowdown": f"{best.estimate:.3g}"}
         for key, factor, tolerance, control in (
             ("effective", effective, REAL, False), ("worst", worst, REAL, True)
         ):  # fmt: skip
             claim = Text(f"rates.claim.real_{key}", factor=f"{factor:.3g}", **parts)
-            ratio = _scaled(best, 1 / factor)
-            found.append(_verdict(claim, ratio, 1.0, tolerance, control=control))
+            ratio = scaled(best, 1 / factor)
+            found.append(judged(claim, ratio, 1.0, tolerance, control=control))
     return found
 
 
@@ -296,24 +308,24 @@ def _controls(data: Arrays, config: Config) -> list[Verdict]:
     local = local[k[1:] >= 30]
     chain = Interval(float(np.median(local)), float(local.min()), float(local.max()))
     claim = Text("rates.claim.control_chain")
-    found = [_verdict(claim, chain, -1.0, SLOPE, control=True, kind="range")]
+    found = [judged(claim, chain, -1.0, SLOPE, control=True, kind="range")]
     late = data["controls_power_k"] >= 3000
     for power in controls.POWERS:
         curve = data[f"controls_power_{power}"][late]
-        slope = _exact(float(optimize.slope(data["controls_power_k"][late], curve)))
+        slope = exactly(float(optimize.slope(data["controls_power_k"][late], curve)))
         claim = Text(
             "rates.claim.control_power", power=power, exponent=f"{-power / (power - 2):.3g}"
         )
-        found.append(_verdict(claim, slope, -1.0, SLOPE, control=True))
+        found.append(judged(claim, slope, -1.0, SLOPE, control=True))
     curves = list(data["controls_rank_one"])
     grids = [data["controls_rank_one_k"]] * len(curves)
-    flat = _slope_in_dimension(config.full_dims, grids, curves, 0.05, seed=config.seed)
+    flat = slope_in_dimension(config.full_dims, grids, curves, 0.05, seed=config.seed)
     growth = data["controls_growth"].reshape(-1, config.num_seeds)
     least = growth[np.argmin(np.log(growth).mean(axis=1))]
     grown = optimize.ratio_interval(least, seed=config.seed)
     return [
         *found,
-        _verdict(Text("rates.claim.control_rank_one"), flat, 1.0, SLOPE, control=True),
+        judged(Text("rates.claim.control_rank_one"), flat, 1.0, SLOPE, control=True),
         Verdict.at_most(
             Text("rates.claim.control_step", steps=controls.DIVERGING), *grown.ends, 1.0,
             control=True, basis="measured",
@@ -328,3 +340,25 @@ def _agreement(data: Arrays, config: Config) -> list[Verdict]:
     z = float((full.mean() - reduced.mean()) / error)
     claim = Text("rates.claim.reduction", dim=controls.FULL_DIM)
     return [Verdict(claim, z, z, z, 0.0, 3.0, basis="identity")]
+
+
+def _effective(data: Arrays, config: Config) -> list[Verdict]:
+    """Judge that the slowdown grows as the effective dimension, and is about that."""
+    dims, factors = config.full_dims, data["effective_dimension_factors"]
+    times = effective.slowdowns(data, config.seed)
+    ratios = [
+        scaled(time, 1 / factor)
+        for row, claimed in zip(times, factors, strict=True)
+        for time, factor in zip(row, claimed, strict=True)
+    ]
+    found = []
+    rows = zip(effective.SPECTRA, factors, *(
+        data[f"effective_dimension_{field}"] for field in ("k", "curves")
+    ), strict=True)  # fmt: skip
+    for spectrum, claimed, k, curves in rows:
+        growth = slope_in_dimension(dims, list(k), list(curves), effective.TARGET, seed=config.seed)
+        expected = round(float(optimize.slope(dims, claimed)), 4)
+        claim = Text(f"rates.claim.effective_{spectrum}", exponent=f"{expected:.2f}")
+        found.append(judged(claim, growth, expected, SLOPE))
+    claim = Text("rates.claim.effective_factor", number=len(ratios))
+    return [*found, judged(claim, optimize.farthest(ratios, 1.0), 1.0, REAL)]

@@ -73,6 +73,15 @@ def test_the_reduction_agrees_with_full_dimension(kind, n, step):
         assert np.all(np.abs(a.mean(axis=0) - b.mean(axis=0)) <= 4 * error + 1e-8)
 
 
+def test_gradient_descent_on_the_norm_is_one_number():
+    x, step, distances = np.array([0.6, 0.0, -0.8]), 0.017, [1.0]
+    for _ in range(200):
+        x = x - step * x / np.linalg.norm(x)
+        distances.append(np.linalg.norm(x))
+    found = radial.average_norm(step=step, num_steps=200)
+    assert found == pytest.approx(np.mean(distances), rel=1e-11)  # round-off
+
+
 def test_what_is_recorded_and_the_length_leave_the_path_as_it_is():
     few = _simulate(record_at=[0, 7, 1024, 1050], num_steps=1050)
     many = _simulate(record_at=list(range(1101)), average=("value", "squared_gradient"))

@@ -4,117 +4,33 @@ import sys
 import types
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
+from rates_data import (
+    CHANGES,
+    GOOD,
+    HITS,
+    SEEDS,
+    controls,
+    effective,
+    full_dimension,
+    lipschitz,
+    quadratic,
+    real,
+    tail,
+    worst_case,
+)
 
 from adlab import gradients, problems
 from adlab.lab import config as configs
 
 ROOT = Path(__file__).parents[2]
-SEEDS = 16
-TAU = np.geomspace(30, 400, 24)
-HITS = np.geomspace(1, 1e6, 400).astype(int)
-CHANGES = {
-    "dims": [8, 16, 32],
-    "full_dims": [16, 32, 64],
-    "num_seeds": SEEDS,
-    "horizons": [30, 100],
-    "estimators": [{"kind": "reverse_mode"}, {"kind": "two_point"}, {"kind": "forward_gradient"}],
-}
 
 
 @pytest.fixture(scope="module")
 def job():
     return configs.load(ROOT / "configs" / "rates.toml", changes=CHANGES)
-
-
-def noisy(curve):
-    """Return S seeds of a curve that differ by a factor of 1 % or so."""
-    factors = np.exp(0.01 * np.linspace(-1, 1, SEEDS))
-    return np.asarray(curve)[..., None, :] * factors[:, None]
-
-
-def tail(power, growth=1.0, factor=1.0, averaged=0.7):
-    """A cell whose curves fall as (k/n^growth)^power."""
-    dims = np.array(CHANGES["dims"])
-    k = np.rint(TAU * dims[:, None])
-    scaled = k / dims[:, None] ** growth
-    return {
-        "k": k,
-        "curves": noisy(factor * scaled**power),
-        "averages": noisy(scaled**-averaged),
-        "gd_k": np.arange(1, 401),
-        "gd": np.arange(1.0, 401) ** power,
-    }
-
-
-def quadratic(growths=(0.0, 1.0, 1.0)):
-    """Exponential decay, in n^growth iterations for each estimator."""
-    dims = np.array(CHANGES["full_dims"])
-    curves = [[noisy(np.exp(-HITS / (20 * n**growth))) for n in dims] for growth in growths]
-    return {
-        "k": np.broadcast_to(HITS, (3, 3, HITS.size)),
-        "curves": np.array(curves),
-        "factor": np.array([np.ones(3), dims, dims]),
-        "calls": np.array([np.ones(3), 2 * dims, np.ones(3)]),
-        "evaluations": np.array([np.full(3, 2.3), 2.0 * dims, 2.7 * dims]),
-        "exact": np.array([np.full(3, np.nan), 20 * dims * np.log(1e3), np.full(3, np.nan)]),
-        "conditions": np.array([1.0, 10.0, 100.0]),
-        "margins": np.array([[1.0] * 3, [1.98] * 3, [1.99] * 3]),
-    }
-
-
-def lipschitz(in_dim=0.5, in_steps=-0.5):
-    dims, lengths = np.array(CHANGES["dims"]), np.array([1250, 5000, 20000])
-    mean = dims[:, None] ** in_dim * lengths**in_steps
-    return {"lengths": lengths, "errors": np.moveaxis(noisy(mean), 1, 2)}
-
-
-def real(slowdown=4.0):
-    """Descent whose best factor takes `slowdown` times the iterations of gradient descent."""
-    k = np.geomspace(1, 1e5, 300)
-    factors = np.geomspace(1, 66, 8)
-    times = slowdown * np.array([5.0, 3, 1, 1.5, 2, 4, 8, 16])
-    return {
-        "breast_cancer_gd_k": k,
-        "breast_cancer_gd": np.exp(-k / 10),
-        "breast_cancer_k": np.tile(k, (8, 1)),
-        "breast_cancer_curves": np.stack([noisy(np.exp(-k / (10 * time))) for time in times]),
-        "breast_cancer_factors": factors,
-        "breast_cancer_effective": np.array(4.0),
-        "breast_cancer_worst": np.array(33.0),
-    }
-
-
-def controls(chain=-0.5, power=None, growth=0.0, end=1e6):
-    k = np.unique(np.geomspace(1, 1e5, 400).astype(int))
-    data = {"chain_k": k, "chain": k ** float(chain), "power_k": k, "rank_one_k": HITS}
-    data |= {f"power_{p}": k ** (power or -p / (p - 2.0)) for p in (4, 8, 20)}
-    dims = np.array(CHANGES["full_dims"])
-    data["rank_one"] = noisy(1 / (1 + HITS / dims[:, None] ** growth))
-    data["growth"] = np.full((2, 3, SEEDS), end)
-    return data
-
-
-def worst_case(gd=1.0, factor=1.0):
-    return {"gd": np.full(2, gd), "scaled": np.full((3, 2, SEEDS), factor)}
-
-
-def full_dimension(shift=0.0):
-    values = np.linspace(0.9, 1.1, 64)
-    return {"full": values + shift, "reduced": values}
-
-
-GOOD = {
-    "smooth": lambda: tail(-12 / 11, factor=8 / 7),
-    "convex": lambda: tail(-1.0),
-    "worst_case": worst_case,
-    "strongly_convex": quadratic,
-    "lipschitz": lipschitz,
-    "real_data": real,
-    "controls": controls,
-    "full_dimension": full_dimension,
-}
 
 
 def outcomes(job, **changed):
@@ -166,6 +82,12 @@ BAD = {
     "lipschitz_dimension": {"lipschitz": lipschitz(in_dim=1.0)},
     "lipschitz_steps": {"lipschitz": lipschitz(in_steps=-1.0)},
     "strongly_convex_exact": {"strongly_convex": quadratic((0.0, 1.05, 1.05))},
+    "strongly_convex_square_bound": {"strongly_convex": quadratic(length=12)},
+    "strongly_convex_square_exact": {"strongly_convex": quadratic(squares=(0.0, 1.05, 1.05))},
+    "strongly_convex_square_dimension": {"strongly_convex": quadratic(squares=(0.0, 0.9, 1.0))},
+    "effective_equal": {"effective_dimension": effective(equal=0.5)},
+    "effective_halving": {"effective_dimension": effective(halving=1.0)},
+    "effective_factor": {"effective_dimension": effective(factor=2.0)},
     "real_effective": {"real_data": real(8.0)},
     "real_worst": {"real_data": real(33.0)},
     "control_chain": {"controls": controls(chain=-1.0)},
@@ -204,7 +126,7 @@ def test_only_the_parts_that_were_run_are_judged(job):
 
 def test_the_remaining_parts_run_at_small_size(job, monkeypatch):
     small = {
-        "parts": ["worst_case", "controls", "full_dimension", "real_data"],
+        "parts": ["worst_case", "controls", "full_dimension", "real_data", "effective_dimension"],
         "dims": [8, 16],
         "full_dims": [8, 16],
         "num_seeds": 8,
@@ -219,6 +141,9 @@ def test_the_remaining_parts_run_at_small_size(job, monkeypatch):
     with start.precision(job.config.x64):
         data = job.module.run(job.config, Progress.silent())
     assert all(np.all(np.isfinite(array)) for array in data.values())
+    equal, halving = data["effective_dimension_factors"]  # (tr H + 2 L)/L with mu = L/10
+    np.testing.assert_allclose(equal, [7 + 0.1 + 2, 15 + 0.1 + 2], rtol=1e-12)  # round-off
+    np.testing.assert_allclose(halving, [2 - 2.0**-6 + 2.1, 2 - 2.0**-14 + 2.1], rtol=1e-12)
     judged = job.module.verdicts(data, job.config)
     assert {v.outcome for v in judged} <= {"holds", "undecided"}
     exact = next(v for v in judged if v.claim.key.endswith("worst_case_gd"))
@@ -247,3 +172,28 @@ def test_prices_are_those_of_a_quadratic(job):
             found = prices.of_estimator(gradient, problem)
             assert found == pytest.approx((expected, expected * value)), gradient
         assert float(prices.of_gradient(problem)) == pytest.approx(vjp / value)
+
+
+def test_squared_distances_are_recorded_beside_their_exact_expectation(job):
+    from adlab.lab import start
+    from adlab.lab.progress import Progress
+
+    estimators = [{"kind": "two_point", "smoothing": "relative"}]
+    changes = {"full_dims": [12, 16], "num_seeds": 256, "accuracy": 0.1, "estimators": estimators}
+    config = configs.load(ROOT / "configs" / "rates.toml", changes=changes).config
+    cells = sys.modules[f"{job.module.__name__}.cells"]
+    with start.precision(config.x64):
+        data = cells.strongly_convex(config, jax.random.key(1), Progress.silent())
+    for k, squares, predicted in zip(
+        data["k"][0], data["squares"][0], data["predicted_squares"][0], strict=True
+    ):
+        assert np.all(np.isnan(predicted) == (k < 0))
+        runs, expected = squares[:, k > 0], predicted[k > 0]
+        error = runs.std(axis=0, ddof=1) / 16  # of a mean over 256 runs
+        assert np.all(np.abs(runs.mean(axis=0) - expected) <= 5 * error)  # z <= 5
+    for exact, k, predicted in zip(
+        data["exact_squares"][0], data["k"][0], data["predicted_squares"][0], strict=True
+    ):
+        below, above = predicted[k == exact], predicted[(k >= 0) & (k < exact)]
+        assert np.all(below <= 0.1)
+        assert np.all(above > 0.1)
