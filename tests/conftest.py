@@ -1,8 +1,10 @@
 """Settings of the whole test run: made before jax is imported, since it reads them once."""
 
 import gc
+import importlib
 import os
 import re
+import sys
 
 from xla_flags import FAST
 
@@ -40,6 +42,9 @@ def pytest_xdist_make_scheduler(config, log):
 def pytest_collection_finish(session):
     """Leave what imports made out of garbage collection, which would walk it again and again."""
     del session
+    if "matplotlib" in sys.modules:
+        formulas = importlib.import_module("formulas")
+        formulas.keep()
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 20, 50)

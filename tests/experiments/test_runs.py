@@ -170,8 +170,9 @@ def contrast(words, box, pixels):
     """Return the contrast of a text with what most of its box is filled with."""
     rows = slice(len(pixels) - math.ceil(box.y1), len(pixels) - math.floor(box.y0))
     within = pixels[rows, math.floor(box.x0) : math.ceil(box.x1), :3].reshape(-1, 3)
-    shades, counts = np.unique(within // 8, axis=0, return_counts=True)
-    ground = (shades[np.argmax(counts)] * 8 + 7) / 255
+    shades = (within // 8).astype(int) @ [32 * 32, 32, 1]
+    most = np.argmax(np.bincount(shades))
+    ground = (np.array([most // 1024, most // 32 % 32, most % 32]) * 8 + 7) / 255
     red, green, blue, alpha = to_rgba(words.get_color(), words.get_alpha())
     shown = alpha * np.array([red, green, blue]) + (1 - alpha) * ground
     return colors.contrast(shown, ground)
