@@ -10,6 +10,8 @@ from xla_flags import FAST
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["JAX_NUMPY_DTYPE_PROMOTION"] = "strict"
+# Each worker has a core of its own, where further threads of a product would only wait.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 # Flags that are there already come last, and win.
 os.environ["XLA_FLAGS"] = " ".join(
     ["--xla_force_host_platform_device_count=8", *FAST, os.environ.get("XLA_FLAGS", "")]
