@@ -118,7 +118,7 @@ def test_no_outcome_of_a_smoke_run_depends_on_the_clock(smoke, job):
 
 def test_another_run_gives_the_same_bytes(smoke, first_job, tmp_path, monkeypatch):
     """Whatever a fresh process tells: that goes to the timings."""
-    monkeypatch.setattr(fresh, "peak", lambda *args, **options: "not again")
+    monkeypatch.setattr(fresh, "peak", lambda *_, **__: "not again")
     _, folder = smoke
     with start.precision(first_job.config.x64):
         again = store.as_arrays(first_job.module.run(first_job.config, Progress.silent()))
