@@ -38,7 +38,20 @@ def pytest_xdist_make_scheduler(config, log):
             apart = experiment and file.endswith("test_runs.py")
             return f"{file}[{experiment[1]}]" if apart else file
 
+    config.option.loadscopereorder = False
     return ByFileOrExperiment(config, log)
+
+
+# Few tests that take long: begun last, one of these would keep the other workers waiting.
+LONG = {
+    *("test_cookbook.py", "test_curvature_memory.py", "test_random_programs.py"),
+    *("test_rates_radial.py", "test_rates_verdicts.py", "test_readme.py", "test_runs.py"),
+}
+
+
+def pytest_collection_modifyitems(items):
+    """Let long files come first."""
+    items.sort(key=lambda item: item.path.name not in LONG)
 
 
 def pytest_collection_finish(session):
