@@ -3,6 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 PINS := pyproject.toml constraints.txt
+# Compiled modules are kept: the tests start many processes, and load experiments many times.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: demo test check bench clean
 

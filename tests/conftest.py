@@ -1,13 +1,17 @@
 """Settings of the whole test run: made before jax is imported, since it reads them once."""
 
 import gc
+import importlib
 import os
 import re
+import sys
 
 from xla_flags import FAST
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["JAX_NUMPY_DTYPE_PROMOTION"] = "strict"
+# Each worker has a core of its own, where further threads of a product would only wait.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 # Flags that are there already come last, and win.
 os.environ["XLA_FLAGS"] = " ".join(
     ["--xla_force_host_platform_device_count=8", *FAST, os.environ.get("XLA_FLAGS", "")]
@@ -34,12 +38,28 @@ def pytest_xdist_make_scheduler(config, log):
             apart = experiment and file.endswith("test_runs.py")
             return f"{file}[{experiment[1]}]" if apart else file
 
+    config.option.loadscopereorder = False
     return ByFileOrExperiment(config, log)
+
+
+# Few tests that take long: begun last, one of these would keep the other workers waiting.
+LONG = {
+    *("test_cookbook.py", "test_curvature_memory.py", "test_random_programs.py"),
+    *("test_rates_radial.py", "test_rates_verdicts.py", "test_readme.py", "test_runs.py"),
+}
+
+
+def pytest_collection_modifyitems(items):
+    """Let long files come first."""
+    items.sort(key=lambda item: item.path.name not in LONG)
 
 
 def pytest_collection_finish(session):
     """Leave what imports made out of garbage collection, which would walk it again and again."""
     del session
+    if "matplotlib" in sys.modules:
+        formulas = importlib.import_module("formulas")
+        formulas.keep()
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 20, 50)

@@ -229,10 +229,11 @@ def _report(
         out, pull = jax.vjp(_only(fun, args, places), *(args[k] for k in places))
         return out, pull(jax.tree.map(_one, out))
 
-    jaxpr = jax.make_jaxpr(both)(*args).jaxpr
+    traced = jax.jit(both).trace(*args)
+    jaxpr = traced.jaxpr.jaxpr
     work = flops.count_jaxpr(jaxpr).flops
     usual = 3 * flops.count(fun, *args).flops if baseline is None else baseline.flops
-    sizes = jax.jit(both).lower(*args).compile().memory_analysis() if compile else None
+    sizes = traced.lower().compile().memory_analysis() if compile else None
     return MemoryReport(
         saved=_saved(fun, args, places),
         peak_bytes=jaxprs.peak_bytes(jaxpr),

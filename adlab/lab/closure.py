@@ -222,10 +222,8 @@ def _tabled(source: Source, name: str) -> list[Root]:
     """
     roots = []
     if source.lazy:
-        for statement in source.statements:
-            for node in ast.walk(statement.node):
-                if isinstance(node, ast.Dict):
-                    roots += [_home(source, *entry) for entry in _entries(node, name)]
+        for table in source.tables:
+            roots += [_home(source, *entry) for entry in _entries(table, name)]
     return [root for root in roots if root]
 
 

@@ -84,7 +84,13 @@ class Source:
         """Whether it is the head of a package."""
         return self.file.name == "__init__.py"
 
-    @property
+    @functools.cached_property
+    def tables(self) -> tuple[ast.Dict, ...]:
+        """The dictionaries that are written in it."""
+        nodes = (node for each in self.statements for node in ast.walk(each.node))
+        return tuple(node for node in nodes if isinstance(node, ast.Dict))
+
+    @functools.cached_property
     def lazy(self) -> bool:
         """Whether its names may be made when they are first used."""
         return any("__getattr__" in statement.binds for statement in self.statements)

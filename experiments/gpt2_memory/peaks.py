@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adlab import checkpointing, lab
+from adlab.checkpointing import MemoryReport
 from adlab.lab import fresh
 
 from . import gradient
@@ -72,7 +73,7 @@ def measured(config: Config, name: Run, progress: lab.Progress) -> Arrays:
     progress.timing(f"peaks_{name}", peaks)
     progress.timing(f"seconds_{name}", seconds.reshape(len(CHECKPOINTS), -1))
     return {
-        f"account_{name}": np.array([_account(spec, dtype, each) for each in CHECKPOINTS]),
+        f"account_{name}": np.array(_accounts(spec, dtype)),
         f"width_{name}": np.array(jnp.dtype(dtype).itemsize),
     }
 
@@ -88,15 +89,22 @@ def _run(config: Config, spec: Spec, dtype: str, checkpoints: bool) -> fresh.Pea
     return fresh.peak(file, "prepare", arguments, repeats=TIMED)
 
 
-def _account(spec: Spec, dtype: str, checkpoints: bool) -> list[float]:
-    """Return bytes in ACCOUNTS: saved by shapes, alive unfused, and as compiled."""
-    model, fun = gradient.loss(spec.model, dtype, checkpoints)
-    init = functools.partial(model.init, dtype=jnp.dtype(dtype))
-    params = jax.eval_shape(init, jax.random.key(0))
-    tokens = jax.ShapeDtypeStruct((spec.batch, spec.sequence), np.int32)
-    report = checkpointing.memory_report(fun, params, tokens, tokens, compile=not spec.gpu)
-    told = (report.saved_bytes, report.peak_bytes, report.temporary_bytes, report.output_bytes)
-    return [np.nan if each is None else each for each in told]
+def _accounts(spec: Spec, dtype: str) -> list[list[float]]:
+    """Return bytes in ACCOUNTS, one row of CHECKPOINTS each: by shapes, unfused, as compiled."""
+    reports: list[MemoryReport] = []
+    for checkpoints in CHECKPOINTS:
+        model, fun = gradient.loss(spec.model, dtype, checkpoints)
+        init = functools.partial(model.init, dtype=jnp.dtype(dtype))
+        params = jax.eval_shape(init, jax.random.key(0))
+        tokens = jax.ShapeDtypeStruct((spec.batch, spec.sequence), np.int32)
+        options: dict[str, Any] = {"baseline": reports[0]} if reports else {}
+        reports.append(
+            checkpointing.memory_report(
+                fun, params, tokens, tokens, **options, compile=not spec.gpu
+            )
+        )
+    told = [(r.saved_bytes, r.peak_bytes, r.temporary_bytes, r.output_bytes) for r in reports]
+    return [[np.nan if each is None else each for each in row] for row in told]
 
 
 def formula(data: Arrays, name: Run) -> float:
