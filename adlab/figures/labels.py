@@ -14,13 +14,14 @@ plain text; figures may use TeX between dollars.
 
 import contextlib
 import contextvars
-import difflib
 import functools
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from adlab.core.spelling import nearest
 
 __all__ = [
     "LANGUAGES",
@@ -62,7 +63,7 @@ def text(key: str, /, lang: str | None = None, **params: object) -> str:
     """
     chosen, known = _checked(current() if lang is None else lang), table()
     if key not in known:
-        raise KeyError(f"no label {key!r}{_nearest(key)}")
+        raise KeyError(f"no label {key!r}{nearest(key, table(), cutoff=0.0)}")
     try:
         return known[key][chosen].format(**params)
     except KeyError as missing:
@@ -204,8 +205,3 @@ def _checked(lang: str) -> str:
     if lang not in LANGUAGES:
         raise ValueError(f"lang must be one of {LANGUAGES}, got {lang!r}")
     return lang
-
-
-def _nearest(key: str) -> str:
-    match = difflib.get_close_matches(key, table(), n=1, cutoff=0.0)
-    return f"; did you mean {match[0]!r}?" if match else ""
