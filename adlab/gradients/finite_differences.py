@@ -15,7 +15,7 @@ from adlab.core._programs import one_program
 from adlab.core.calls import Bound
 from adlab.core.cost import Cost
 from adlab.core.nodes import register
-from adlab.core.types import Argnums, Array, ChunkSize, Key, PyTree, ScalarFn
+from adlab.core.types import Argnums, Array, ChunkSize, Key, Objective, Params, PyTree, Rest
 from adlab.gradients import _complex_step, _ladders
 from adlab.gradients._chunks import chunk_length, over_coordinates
 from adlab.gradients._step_checks import DIRECTIONS, require_accuracy
@@ -259,14 +259,14 @@ class ComplexStep(Method):
 
 
 def finite_difference(
-    fun: ScalarFn,
+    fun: Objective[Params, Rest],
     *,
     scheme: SchemeName = "central",
     step: float | StepRule | Array = "auto",
     chunk_size: ChunkSize = "auto",
     argnums: Argnums = 0,
     has_aux: bool = False,
-) -> GradientFn:
+) -> GradientFn[Params, Rest]:
     """Estimate the gradient of `fun` by a difference quotient along every coordinate.
 
     "forward"     [fun(x + h e_i) - fun(x)] / h                     error h f''/2
