@@ -50,7 +50,7 @@ class Stacked(Generic[_Item]):
         return int(np.shape(jax.tree.leaves(self.batches)[0])[0])
 
 
-def stacked(*arrays: Any, batch_size: int | None = None) -> Stacked[tuple[Any, ...]]:
+def stacked(*arrays: PyTree, batch_size: int | None = None) -> Stacked[tuple[Any, ...]]:
     """Return arrays cut into batches that `Operator.over` scans over, also inside `jit`.
 
     Args:
