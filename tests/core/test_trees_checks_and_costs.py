@@ -148,6 +148,7 @@ def test_nearest_names_a_near_miss_only(value, choices, said):
         ({"a": np.zeros(3), "b": np.zeros((2, 1))}, {}, r"\[2, 3\] at \['b'\], \['a'\]"),
         ([np.zeros(3), 1.0], {}, r"\[none, 3\] at \[1\], \[0\]"),
         (np.zeros(3), {"length": 4}, r"\[3, 4\] at the array, length"),
+        (1.0, {}, r"\[none\] at the array"),
         ((), {"scalars": True}, r"\[\]"),
     ],
 )
