@@ -6,7 +6,7 @@ a line here. It is held to the bounds of `_COARSEST` until it states better ones
 
 import inspect
 from collections.abc import Callable
-from typing import NamedTuple, get_args, get_type_hints
+from typing import NamedTuple, get_args, get_origin, get_type_hints
 
 import jax.numpy as jnp
 
@@ -79,7 +79,10 @@ def factories():
     """Yield the name and the function of each factory of gradients that the package offers."""
     for name in gradients.__all__:
         member = getattr(gradients, name)
-        if inspect.isfunction(member) and get_type_hints(member)["return"] is GradientFn:
+        if (
+            inspect.isfunction(member)
+            and get_origin(get_type_hints(member)["return"]) is GradientFn
+        ):
             yield name, member
 
 

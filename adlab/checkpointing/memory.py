@@ -19,7 +19,7 @@ from jax.extend import core as jex
 
 from adlab.checkpointing import _remat
 from adlab.checkpointing.schedules import Schedule, binomial, optimal, store_all
-from adlab.core import checks, flops, jaxprs
+from adlab.core import checks, flops, jaxprs, trees
 from adlab.core.types import PyTree, TreeFn
 
 __all__ = ["MemoryReport", "SavedArray", "memory_report", "plan"]
@@ -340,13 +340,8 @@ def plan(
     """
     if not callable(body):
         return optimal(body, init, budget)
-    sizes = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(xs)}
-    sizes |= {(length,)} if length is not None else set()
-    if len(sizes) != 1 or () in sizes:
-        raise ValueError(
-            f"xs must have one first axis, or length must be given, got lengths {sorted(sizes)}"
-        )
-    ((steps,),) = sizes
+    must = "xs must have one first axis, or length must be given"
+    steps = trees.first_axis(xs, must, length=length)
     checks.at_least("length", steps, 1)
     leaves = jax.tree.leaves(jax.eval_shape(lambda init: init, init))
     state = sum(map(jaxprs.num_bytes, leaves))

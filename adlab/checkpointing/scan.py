@@ -102,17 +102,10 @@ def _strong(leaf: Any) -> jax.Array:
 
 
 def _length(xs: PyTree, length: int | None) -> int:
-    sizes = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(xs)} | (
-        {(length,)} if length is not None else set()
-    )
-    if len(sizes) != 1 or () in sizes:
-        raise ValueError(
-            "xs must be arrays with one first axis, as long as `length` where that is given, got "
-            f"lengths {sorted(sizes)}"
-        )
-    (count,) = sizes.pop()
+    must = "xs must be arrays with one first axis, as long as `length` where that is given"
+    count = trees.first_axis(xs, must, length=length)
     checks.at_least("length", count, 1)
-    return int(count)
+    return count
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import abc
-import difflib
 import functools
 import itertools
 import math
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from adlab.checkpointing import actions as acts
 from adlab.checkpointing.actions import Action, Advance, Backward, Moment, Restore, Store
 from adlab.core import checks
+from adlab.core.spelling import closest
 
 __all__ = ["Schedule", "as_schedule", "binomial", "every", "fixed", "optimal", "sqrt", "store_all"]
 
@@ -313,8 +313,8 @@ def as_schedule(schedule: Schedule | Sequence[Action]) -> Schedule:
     if callable(schedule) and name in names:
         remedy = f"the function {name}: call it, {name}(...)"
     else:
-        near = difflib.get_close_matches(str(name), names, n=1) if isinstance(name, str) else []
-        remedy = f"{schedule!r}" + "".join(f"; did you mean {n}()?" for n in near)
+        near = closest(name, names) if isinstance(name, str) else None
+        remedy = f"{schedule!r}" + (f"; did you mean {near}()?" if near else "")
     raise TypeError(
         "schedule must be one of adlab.checkpointing's, such as sqrt(), or a tuple of actions, got "
         f"{remedy}"

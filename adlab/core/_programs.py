@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
@@ -53,9 +54,13 @@ def as_program(compute: Callable[[Any], PyTree], fun: Any, x: PyTree) -> PyTree:
     if checks.in_trace(x):
         return compute(fun)
     data, rebuilt = _data(fun)
-    try:
-        traced = jax.make_jaxpr(lambda data: compute(rebuilt(data)), return_shape=True)(data)
-    except jax.errors.JAXTypeError:  # a function may branch on its constants
+    traced = None
+    # A function may read its constants: branch on them, index by them, look them up, write them
+    # into text. What a traced one raises there may be anything, so the second try tells what it is.
+    if data:
+        with contextlib.suppress(Exception):
+            traced = jax.make_jaxpr(lambda data: compute(rebuilt(data)), return_shape=True)(data)
+    if traced is None:
         data = []
         traced = jax.make_jaxpr(lambda _: compute(fun), return_shape=True)(data)
     program, shapes = traced

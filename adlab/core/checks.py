@@ -6,7 +6,6 @@ match. Values that are traced can't be read, so checks of values let tracers pas
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from typing import Any
 
@@ -14,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from adlab.core.spelling import nearest
 from adlab.core.types import Array
 
 __all__ = [
@@ -21,7 +21,6 @@ __all__ = [
     "chunk_size",
     "concrete",
     "in_trace",
-    "nearest",
     "one_of",
     "positive",
     "require_inexact",
@@ -37,16 +36,6 @@ def concrete(value: Any) -> bool:
 def in_trace(tree: Any = ()) -> bool:
     """Tell whether a trace is going on, be it of `tree` or around constants."""
     return not (concrete(tree) and concrete(jnp.add(0, 0)))  # which would stay in the trace
-
-
-def nearest(value: Any, choices: Iterable[str]) -> str:
-    """Say " (did you mean 'x'?)" for the choice nearest to `value`, or nothing.
-
-    >>> nearest("spere", ["sphere", "gaussian"])
-    " (did you mean 'sphere'?)"
-    """
-    match = difflib.get_close_matches(str(value), list(choices), n=1)
-    return f" (did you mean {match[0]!r}?)" if match else ""
 
 
 def one_of(name: str, value: Any, choices: Iterable[str]) -> None:

@@ -30,7 +30,7 @@ __all__ = [
     "walk",
 ]
 
-CALLS = frozenset(["jit", "pjit", "closed_call", "core_call"])
+CALLS = frozenset(["call", "closed_call", "core_call", "eval_jaxpr", "jit", "pjit"])
 """Primitives that call one function of their own operands, and mean no more than it does."""
 CHECKPOINTS = frozenset(["checkpoint", "remat", "remat2"])
 """Names that `jax.checkpoint` has had; it, too, calls one function."""

@@ -17,6 +17,7 @@ __all__ = [
     "add_scaled",
     "cast_like",
     "common_dtype",
+    "first_axis",
     "probe_like",
     "ravel",
     "same_shapes",
@@ -42,6 +43,34 @@ def same_shapes(a: PyTree, b: PyTree) -> bool:
     first: Any = jax.tree.structure(a)
     shapes = [[np.shape(leaf) for leaf in jax.tree.leaves(tree)] for tree in (a, b)]
     return bool(first == jax.tree.structure(b)) and shapes[0] == shapes[1]
+
+
+def first_axis(tree: PyTree, must: str, *, length: int | None = None, scalars: bool = False) -> int:
+    """Return the length of the first axis that all arrays of `tree` share.
+
+    >>> first_axis({"x": np.zeros((3, 2)), "y": np.zeros(3)}, "data must have one first axis")
+    3
+
+    Args:
+      tree: arrays or shapes.
+      must: how an error begins: what must be, to which the lengths that were met are added.
+      length: what the length must be, where it is known.
+      scalars: whether arrays without axes are left out of account.
+
+    Raises:
+      ValueError: there isn't one length.
+    """
+    met: dict[int | None, str] = {} if length is None else {length: "length"}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        shape = np.shape(leaf)
+        if shape or not scalars:
+            met.setdefault(shape[0] if shape else None, jax.tree_util.keystr(path))
+    if len(met) != 1 or None in met:
+        ordered = sorted(met, key=lambda size: -1 if size is None else size)
+        places = ", ".join(met[size] or "the array" for size in ordered)
+        said = ", ".join("none" if size is None else str(size) for size in ordered)
+        raise ValueError(f"{must}, got lengths [{said}]{f' at {places}' if met else ''}")
+    return int(next(iter(met)) or 0)
 
 
 def wide_dtype(leaf: Any) -> np.dtype:

@@ -2,16 +2,20 @@
 
 A pytree has no type of its own: any nest of registered containers is one, so that `PyTree` is a
 name for the reader, and `Any` for the type checker.
+
+`Params` and `Rest` carry the signature of the user's function into that of its derivative: the type
+of its first argument, and the other parameters. Where nothing is known of it, both are `Any`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, TypeAlias
+from typing import Any, Concatenate, Literal, TypeAlias
 
 import jax
 import numpy as np
 from jax.typing import ArrayLike, DTypeLike
+from typing_extensions import ParamSpec, TypeVar  # typing has no defaults before 3.13
 
 __all__ = [
     "AnyArray",
@@ -23,12 +27,20 @@ __all__ = [
     "Key",
     "Loop",
     "Matvec",
+    "Objective",
     "OnProgress",
+    "Params",
     "PyTree",
+    "Rest",
     "ScalarFn",
     "TreeFn",
     "ValueFn",
 ]
+
+Params = TypeVar("Params", contravariant=True, default=Any)
+"""What a function takes first."""
+Rest = ParamSpec("Rest", default=...)
+"""All else that a function takes."""
 
 Array: TypeAlias = jax.Array
 AnyArray: TypeAlias = jax.Array | np.ndarray[Any, Any]
@@ -38,6 +50,8 @@ PyTree: TypeAlias = Any
 """A nest of containers with arrays in it."""
 ScalarFn: TypeAlias = Callable[..., Any]
 """A function to a real scalar, or to (scalar, aux) where `has_aux` is set."""
+Objective: TypeAlias = Callable[Concatenate[Params, Rest], Any]
+"""A `ScalarFn` whose signature is kept."""
 TreeFn: TypeAlias = Callable[..., PyTree]
 """A function of trees to a tree."""
 ValueFn: TypeAlias = Callable[[PyTree], Array]

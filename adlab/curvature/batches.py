@@ -50,7 +50,7 @@ class Stacked(Generic[_Item]):
         return int(np.shape(jax.tree.leaves(self.batches)[0])[0])
 
 
-def stacked(*arrays: Any, batch_size: int | None = None) -> Stacked[tuple[Any, ...]]:
+def stacked(*arrays: PyTree, batch_size: int | None = None) -> Stacked[tuple[Any, ...]]:
     """Return arrays cut into batches that `Operator.over` scans over, also inside `jit`.
 
     Args:
@@ -207,16 +207,11 @@ def _array(leaf: Any) -> Any:
 
 def examples(batch: PyTree, name: str) -> int:
     """Return the length of the first axis, which all arrays of `batch` must share."""
-    sizes = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(batch) if np.ndim(leaf)}
-    if len(sizes) != 1:
-        raise ValueError(
-            f"{name} must hold arrays whose first axes count the same examples, got lengths "
-            f"{sorted(size[0] for size in sizes)}"
-        )
-    (count,) = sizes.pop()
+    must = f"{name} must hold arrays whose first axes count the same examples"
+    count = trees.first_axis(batch, must, scalars=True)
     if count == 0:
         raise ValueError(f"{name} must hold at least one example, got none")
-    return int(count)
+    return count
 
 
 @register("operator", "batches", "weights", "total")

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from adlab.core import _devices, checks, trees
 from adlab.core.calls import calling
 from adlab.core.nodes import as_data, register
-from adlab.core.types import Array, PyTree
+from adlab.core.types import Array, Key, PyTree
 from adlab.curvature._likelihoods import LIKELIHOODS, Likelihood, Predictive
 from adlab.curvature.blocks import ParameterMatrix, Where, merge, select
 from adlab.curvature.operators import Operator, shapes_of
@@ -120,7 +120,7 @@ class OutputCurvature(ParameterMatrix):
 
     model: Callable[..., Any]
 
-    def with_data(self, batch: tuple[Any, ...], index: Any) -> Self:
+    def with_data(self, batch: tuple[Any, ...], index: int | Array) -> Self:
         """Return this matrix on one batch, the `index`-th of a data set."""
         if len(batch) < 2:
             raise TypeError(
@@ -299,7 +299,7 @@ class Fisher(OutputCurvature):
     chosen: tuple[bool, ...] | None
     kind: FisherKind
     num_samples: int
-    key: Any
+    key: Key | None
 
     def __init__(
         self,
@@ -309,7 +309,7 @@ class Fisher(OutputCurvature):
         *args: Any,
         kind: FisherKind = "exact",
         num_samples: int = 1,
-        key: Any = None,
+        key: Key | None = None,
         where: Where | None = None,
     ) -> None:
         checks.one_of("likelihood", likelihood, get_args(Likelihood))
@@ -320,7 +320,7 @@ class Fisher(OutputCurvature):
         own = {"likelihood": likelihood, "kind": kind, "num_samples": num_samples}
         self._set(params, args, where, model=as_data(model), key=key, **own)
 
-    def with_data(self, batch: tuple[Any, ...], index: Any) -> Self:
+    def with_data(self, batch: tuple[Any, ...], index: int | Array) -> Self:
         """Return this matrix on one batch, with labels drawn by a key of its own."""
         key = None if self.key is None else jax.random.fold_in(self.key, index)
         return super().with_data(batch, index)._changed(key=key)

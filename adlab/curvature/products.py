@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Concatenate, Literal, ParamSpec, TypeAlias, get_args
 
 import jax
 import jax.numpy as jnp
@@ -11,21 +11,22 @@ import numpy as np
 
 from adlab.core import _devices, checks, trees
 from adlab.core.calls import bind, calling, check_arguments, real_scalar
-from adlab.core.types import Argnums, Array, Matvec, PyTree, ScalarFn, TreeFn
+from adlab.core.types import Argnums, Array, Matvec, PyTree, ScalarFn
 
 __all__ = ["Mode", "hvp", "linearize_hvp"]
 
 Mode: TypeAlias = Literal["forward_over_reverse", "reverse_over_forward", "reverse_over_reverse"]
+_P = ParamSpec("_P")
 _WithAux: TypeAlias = Callable[[PyTree], tuple[Array, Any]]
 
 
 def hvp(
-    fun: ScalarFn,
+    fun: Callable[_P, Any],
     *,
     mode: Mode = "forward_over_reverse",
     argnums: Argnums = 0,
     has_aux: bool = False,
-) -> TreeFn:
+) -> Callable[Concatenate[PyTree, _P], PyTree]:
     """Return the function (v, *args) -> H v, where H is the Hessian of `fun` at `args`.
 
     Exact to rounding, whatever the composition; they differ in time, memory and in what they can
@@ -53,8 +54,8 @@ def hvp(
         product.
 
     Returns:
-      A function of (v, *args). v has the structure and shapes of the argument; the product has
-      those of v, with its dtypes. v is rounded to the dtypes of the argument.
+      A function of v and of the arguments of `fun`. v has the structure and shapes of the argument;
+      the product has those of v, with its dtypes. v is rounded to the dtypes of the argument.
 
     Raises:
       ValueError: an unknown mode; `argnums` out of range, repeated or empty; v isn't shaped as the
@@ -66,8 +67,8 @@ def hvp(
     checks.one_of("mode", mode, get_args(Mode))
     check_arguments(argnums, has_aux)
 
-    def product(v: PyTree, *args: Any) -> Any:
-        bound, x = bind("hvp", fun, args, {}, argnums=argnums, has_aux=has_aux)
+    def product(v: PyTree, /, *args: _P.args, **kwargs: _P.kwargs) -> Any:
+        bound, x = bind("hvp", fun, args, kwargs, argnums=argnums, has_aux=has_aux)
         v = vector(v, x, "the argument")
         _devices.require_one_derivative("hvp", bound, x, reverse=True)
         with calling("hvp", x):

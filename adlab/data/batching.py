@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adlab.core import checks
+from adlab.core import checks, trees
 from adlab.core.types import Key
 
 __all__ = ["Batches", "batches", "stack"]
@@ -135,15 +135,9 @@ def _rows(data: Any, rows: np.ndarray) -> Any:
 
 def _num_examples(data: Any) -> int:
     """Return the length of the leading axis that all leaves share."""
-    leaves = jax.tree_util.tree_leaves_with_path(data)
-    if not leaves:
+    if not jax.tree.leaves(data):
         raise ValueError(f"data must hold at least one array, got {data!r}")
-    lengths = {jax.tree_util.keystr(path): np.shape(leaf)[:1] for path, leaf in leaves}
-    if len(set(lengths.values())) > 1 or () in lengths.values():
-        said = ", ".join(f"{path or 'data'}: {length}" for path, length in lengths.items())
-        raise ValueError(f"arrays of data must have one leading length, got {said}")
-    (length,) = next(iter(lengths.values()))
-    return int(length)
+    return trees.first_axis(data, "arrays of data must have one leading length")
 
 
 def _require_key(key: Key) -> None:

@@ -14,13 +14,13 @@ plain text; figures may use TeX between dollars.
 
 import contextlib
 import contextvars
-import difflib
 import functools
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from adlab.core.spelling import nearest
 from adlab.figures._commas import comma
 
 __all__ = [
@@ -63,7 +63,7 @@ def text(key: str, /, lang: str | None = None, **params: object) -> str:
     """
     chosen, known = _checked(current() if lang is None else lang), table()
     if key not in known:
-        raise KeyError(f"no label {key!r}{_nearest(key)}")
+        raise KeyError(f"no label {key!r}{nearest(key, table(), cutoff=0.0)}")
     try:
         return known[key][chosen].format(**params)
     except KeyError as missing:
@@ -189,8 +189,3 @@ def _checked(lang: str) -> str:
     if lang not in LANGUAGES:
         raise ValueError(f"lang must be one of {LANGUAGES}, got {lang!r}")
     return lang
-
-
-def _nearest(key: str) -> str:
-    match = difflib.get_close_matches(key, table(), n=1, cutoff=0.0)
-    return f"; did you mean {match[0]!r}?" if match else ""

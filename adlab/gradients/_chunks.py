@@ -12,7 +12,7 @@ from adlab.core import jaxprs, trees
 from adlab.core._programs import as_program
 from adlab.core.types import Array, ChunkSize, PyTree
 
-__all__ = ["chunk_length", "over_coordinates"]
+__all__ = ["chunk_length", "in_chunks", "over_coordinates"]
 
 # Measured on CPU. Products with matrices gain from being taken together, until the points leave
 # the cache; elementwise functions gain while the loop's own overhead counts; a call back to Python
@@ -33,12 +33,18 @@ def chunk_length(chunk_size: ChunkSize, fun: Callable[[PyTree], Any], x: PyTree,
     return min(int(chunk_size), count)
 
 
+def in_chunks(fun: Callable[[Any], Array], points: PyTree, chunk: int) -> Array:
+    """Return `fun` of every point along the first axis, `chunk` of them at a time."""
+    # One at a time is a plain loop: a batch of one would still make products of batches.
+    values: Array = jax.lax.map(fun, points, batch_size=chunk if chunk > 1 else None)
+    return values
+
+
 def over_coordinates(slope: Callable[[Array], Array], x: PyTree, chunk: int) -> PyTree:
     """Return the tree of slope(i) over the coordinates i of x, `chunk` of them at a time."""
 
     def every() -> PyTree:
-        indices = jnp.arange(trees.size(x))
-        slopes = jax.lax.map(slope, indices, batch_size=chunk if chunk > 1 else None)
+        slopes = in_chunks(slope, jnp.arange(trees.size(x)), chunk)
         return trees.unravel(slopes, trees.probe_like(x))
 
     return as_program(lambda _: every(), None, x)

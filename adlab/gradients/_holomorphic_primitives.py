@@ -14,6 +14,8 @@ from typing import Any
 import jax.numpy as jnp
 from jax.extend import core as jex
 
+from adlab.core import jaxprs
+
 __all__ = ["CALLS", "KNOWN", "REAL", "is_complex", "is_known"]
 
 # Numbers are moved, chosen by other data, or added.
@@ -137,24 +139,9 @@ REAL = frozenset(
         *KNOWN,
     ]
 )
-# Calls of one function of the same operands, which are read inside. A custom rule is of no matter:
-# the complex step runs the function itself.
-CALLS = frozenset(
-    [
-        "call",
-        "checkpoint",
-        "closed_call",
-        "core_call",
-        "custom_jvp_call",
-        "custom_vjp_call",
-        "eval_jaxpr",
-        "jit",
-        "pjit",
-        "remat",
-        "remat2",
-        "shard_map",
-    ]
-)
+# What is read inside, on the same operands. A custom rule is of no matter: the complex step runs
+# the function itself. A `shard_map` means more than its body to others, who count whole arrays.
+CALLS = jaxprs.CALLS | jaxprs.CHECKPOINTS | jaxprs.CUSTOM_RULES | {"shard_map"}
 
 
 def is_complex(atom: Any) -> bool:

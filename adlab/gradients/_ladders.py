@@ -9,7 +9,7 @@ import numpy as np
 from adlab.core import checks
 from adlab.core._programs import as_program, one_program
 from adlab.core.types import AnyArray, Array, ChunkSize, PyTree, ValueFn
-from adlab.gradients._chunks import chunk_length
+from adlab.gradients._chunks import chunk_length, in_chunks
 from adlab.gradients.host import searching
 
 __all__ = [
@@ -143,6 +143,6 @@ def _values(fun: ValueFn, x: PyTree, chunk_size: ChunkSize) -> tuple[jax.Array, 
     def value(t: Array) -> Array:
         return fun(jax.tree.map(lambda a, b: a + t.astype(a.dtype) * b, x, u))
 
-    values = jax.lax.map(value, ends, batch_size=chunk if chunk > 1 else None)
+    values = in_chunks(value, ends, chunk)
     ahead, behind = jnp.split(values, 2)
     return ahead, behind

@@ -17,7 +17,7 @@ from adlab.core.calls import Bound
 from adlab.core.cost import Cost
 from adlab.core.nodes import register
 from adlab.core.probes import Law, LawName
-from adlab.core.types import Argnums, Array, ChunkSize, Key, PyTree, ScalarFn
+from adlab.core.types import Argnums, Array, ChunkSize, Key, Objective, Params, PyTree, Rest
 from adlab.gradients._chunks import chunk_length
 from adlab.gradients.gradient_fn import GradientFn, gradient_fn
 from adlab.gradients.method import Method
@@ -145,14 +145,14 @@ class Probed(Method):
 def probed(
     factory: Callable[..., Any],
     slope: Slope,
-    fun: ScalarFn,
+    fun: Objective[Params, Rest],
     *,
     law: LawName | Law,
     num_probes: int,
     chunk_size: ChunkSize,
     argnums: Argnums,
     has_aux: bool,
-) -> GradientFn:
+) -> GradientFn[Params, Rest]:
     """Return the gradient of `fun` from a kind of slope, after a check of what all kinds share."""
     probes.resolve(law)
     checks.at_least("num_probes", num_probes, 1)

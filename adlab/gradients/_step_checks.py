@@ -17,7 +17,7 @@ from adlab.core import trees
 from adlab.core._programs import as_program, one_program
 from adlab.core.types import AnyArray, Array, ChunkSize, PyTree, ValueFn
 from adlab.gradients import _ladders
-from adlab.gradients._chunks import chunk_length
+from adlab.gradients._chunks import chunk_length, in_chunks
 from adlab.gradients.host import searching
 
 __all__ = ["DIRECTIONS", "require_accuracy"]
@@ -180,9 +180,7 @@ def _values(
 
         return fun(jax.tree.map(moved, x, ladder))
 
-    points = jnp.asarray(index), jnp.asarray(ends)
-    values: Array = jax.lax.map(value, points, batch_size=chunk if chunk > 1 else None)
-    return values
+    return in_chunks(value, (jnp.asarray(index), jnp.asarray(ends)), chunk)
 
 
 @one_program()

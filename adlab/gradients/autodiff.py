@@ -13,7 +13,7 @@ from adlab.core import checks, trees
 from adlab.core.calls import Bound
 from adlab.core.cost import Cost
 from adlab.core.nodes import register
-from adlab.core.types import Argnums, Array, ChunkSize, Key, PyTree, ScalarFn
+from adlab.core.types import Argnums, Array, ChunkSize, Key, Objective, Params, PyTree, Rest
 from adlab.gradients._chunks import chunk_length, over_coordinates
 from adlab.gradients.gradient_fn import GradientFn, gradient_fn
 from adlab.gradients.method import Method
@@ -52,7 +52,9 @@ class ReverseMode(Method):
         _require_finite(fun.name, self.estimate(fun, x, key))
 
 
-def reverse_mode(fun: ScalarFn, *, argnums: Argnums = 0, has_aux: bool = False) -> GradientFn:
+def reverse_mode(
+    fun: Objective[Params, Rest], *, argnums: Argnums = 0, has_aux: bool = False
+) -> GradientFn[Params, Rest]:
     """Return the exact gradient of `fun` by one reverse sweep: `jax.grad`, as a `GradientFn`.
 
     No bias and no variance: correct to rounding. Costs one vector-Jacobian product, which is at
@@ -114,12 +116,12 @@ class ForwardMode(Method):
 
 
 def forward_mode(
-    fun: ScalarFn,
+    fun: Objective[Params, Rest],
     *,
     chunk_size: ChunkSize = "auto",
     argnums: Argnums = 0,
     has_aux: bool = False,
-) -> GradientFn:
+) -> GradientFn[Params, Rest]:
     """Return the exact gradient of `fun` by one forward sweep per coordinate.
 
     grad_i = d/dt fun(x + t e_i) at t = 0. No bias and no variance. Costs d Jacobian-vector products

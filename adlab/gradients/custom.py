@@ -14,7 +14,7 @@ from adlab.core import trees
 from adlab.core.calls import Bound
 from adlab.core.cost import Cost
 from adlab.core.nodes import register
-from adlab.core.types import Argnums, Array, Key, PyTree, ScalarFn
+from adlab.core.types import Argnums, Array, Key, Objective, Params, PyTree, Rest
 from adlab.gradients.gradient_fn import GradientFn, gradient_fn
 from adlab.gradients.method import Method
 
@@ -68,14 +68,14 @@ class Custom(Method):
 
 
 def custom(
-    fun: ScalarFn,
+    fun: Objective[Params, Rest],
     estimate: Estimator,
     *,
     cost: Callable[[int], Cost],
     second_moment: Callable[[int], float] | None = None,
     argnums: Argnums = 0,
     has_aux: bool = False,
-) -> GradientFn:
+) -> GradientFn[Params, Rest]:
     """Give an estimator of your own the contract of a `GradientFn`.
 
     >>> def one_coordinate(fun, x, key):

@@ -15,7 +15,17 @@ from adlab.core._programs import one_program
 from adlab.core.calls import Bound
 from adlab.core.cost import Cost
 from adlab.core.nodes import register
-from adlab.core.types import Argnums, Array, ChunkSize, Key, PyTree, ScalarFn, ValueFn
+from adlab.core.types import (
+    Argnums,
+    Array,
+    ChunkSize,
+    Key,
+    Objective,
+    Params,
+    PyTree,
+    Rest,
+    ValueFn,
+)
 from adlab.gradients import _bounds, _complex_step, _ladders
 from adlab.gradients._chunks import chunk_length, over_coordinates
 from adlab.gradients._expected_errors import GradientWithError, expected, stencil_sums
@@ -283,7 +293,7 @@ def _along(x: PyTree, d: PyTree, offsets: _Offsets) -> list[tuple[PyTree, PyTree
 
 
 def finite_difference(
-    fun: ScalarFn,
+    fun: Objective[Params, Rest],
     *,
     scheme: SchemeName = "central",
     step: float | StepRule | Array | PyTree = "auto",
@@ -292,7 +302,7 @@ def finite_difference(
     has_aux: bool = False,
     bounds: tuple[PyTree, PyTree] | None = None,
     with_error: bool = False,
-) -> GradientFn:
+) -> GradientFn[Params, Rest]:
     """Estimate the gradient of `fun` by a difference quotient along every coordinate.
 
     "forward"     [fun(x + h e_i) - fun(x)] / h                     error h f''/2

@@ -13,7 +13,7 @@ from adlab.core.calls import Bound
 from adlab.core.cost import Cost
 from adlab.core.nodes import register
 from adlab.core.probes import Law, LawName
-from adlab.core.types import Argnums, Array, ChunkSize, PyTree, ScalarFn
+from adlab.core.types import Argnums, Array, ChunkSize, Objective, Params, PyTree, Rest
 from adlab.gradients._probed import Directional, Slope, probed
 from adlab.gradients.autodiff import require_finite_slopes
 from adlab.gradients.gradient_fn import GradientFn
@@ -52,14 +52,14 @@ class Tangent(Slope):
 
 
 def forward_gradient(
-    fun: ScalarFn,
+    fun: Objective[Params, Rest],
     *,
     law: LawName | Law = "rademacher",
     num_probes: int = 1,
     chunk_size: ChunkSize = "auto",
     argnums: Argnums = 0,
     has_aux: bool = False,
-) -> GradientFn:
+) -> GradientFn[Params, Rest]:
     """Estimate the gradient of `fun` from exact directional derivatives along random probes.
 
     g = (1/m) sum_i (grad fun(x) . u_i) u_i,   m = num_probes: `two_point` in the limit h -> 0.

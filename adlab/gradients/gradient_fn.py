@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, Generic, final, overload
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ from adlab.core import _devices, calls, checks, trees
 from adlab.core.calls import Bound, calling
 from adlab.core.cost import Cost
 from adlab.core.nodes import as_data, register
-from adlab.core.types import Argnums, Key, PyTree, ScalarFn
+from adlab.core.types import Argnums, Key, Objective, Params, PyTree, Rest, ScalarFn
 from adlab.gradients.host import own_errors
 from adlab.gradients.method import Method
 
@@ -24,7 +24,7 @@ __all__ = ["GradientFn", "gradient_fn"]
 @final
 @register("fun", "method")
 @dataclass(frozen=True, eq=False, repr=False)
-class GradientFn:
+class GradientFn(Generic[Params, Rest]):
     """The gradient of `fun`, exact or estimated.
 
     Call it as `fun`, plus `key=` where it draws probes: it returns what `jax.grad(fun)` would, the
@@ -34,6 +34,11 @@ class GradientFn:
 
     `key` belongs to the estimator. A `fun` with randomness of its own takes it as a positional
     argument, which is the same in every evaluation of one estimate.
+
+    Type checkers know it as GradientFn[type of the first argument, parameters after it]. Calls are
+    held to these; but with `key=`, which no type can add to the parameters of another function, to
+    the first argument alone. The gradient has no type of its own: it is a tree like the argument,
+    but its leaves are arrays of JAX where those were floats or NumPy's.
 
     Attributes:
       fun: returns a real scalar, or (scalar, aux) where `has_aux` is set.
@@ -47,7 +52,13 @@ class GradientFn:
     has_aux: bool
     method: Method
 
-    def __call__(self, *args: Any, key: Key | None = None, **kwargs: Any) -> PyTree:
+    @overload
+    def __call__(self, x: Params, /, *args: Rest.args, **kwargs: Rest.kwargs) -> PyTree: ...
+    @overload
+    def __call__(self, x: Params, /, *args: Any, key: Key | None, **kwargs: Any) -> PyTree: ...
+    def __call__(  # type: ignore[misc]  # to mypy, `key` might be one of the parameters of `fun`
+        self, *args: Any, key: Key | None = None, **kwargs: Any
+    ) -> PyTree:
         """Return the gradient; with `has_aux`, (gradient, aux), where aux is that of `fun` at x."""
         if self.has_aux:
             (_, aux), gradient = self.value_and_grad(*args, key=key, **kwargs)
@@ -57,7 +68,15 @@ class GradientFn:
         with calling(fun.name, x):
             return own_errors(lambda: self.method.finished(self.method.estimate(fun, x, key), x))
 
+    @overload
     def value_and_grad(
+        self, x: Params, /, *args: Rest.args, **kwargs: Rest.kwargs
+    ) -> tuple[Any, PyTree]: ...
+    @overload
+    def value_and_grad(
+        self, x: Params, /, *args: Any, key: Key | None, **kwargs: Any
+    ) -> tuple[Any, PyTree]: ...
+    def value_and_grad(  # type: ignore[misc]  # as above
         self, *args: Any, key: Key | None = None, **kwargs: Any
     ) -> tuple[Any, PyTree]:
         """Return (value, gradient), or ((value, aux), gradient): the value is that of `fun` at x.
@@ -129,7 +148,9 @@ class GradientFn:
         return f"{self.method.factory.__name__}({', '.join(words)})"
 
 
-def gradient_fn(fun: ScalarFn, argnums: Argnums, has_aux: bool, method: Method) -> GradientFn:
+def gradient_fn(
+    fun: Objective[Params, Rest], argnums: Argnums, has_aux: bool, method: Method
+) -> GradientFn[Params, Rest]:
     """Return the gradient of `fun` by a method, after a check of the arguments that all share."""
     calls.check_arguments(argnums, has_aux)
     return GradientFn(as_data(fun), argnums, has_aux, method)

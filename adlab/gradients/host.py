@@ -61,7 +61,7 @@ def own_errors(call: Callable[[], Result]) -> Result:
         result = call()
         return jax.block_until_ready(result) if checks.concrete(result) else result
     except jax.errors.JaxRuntimeError as error:
-        found = re.search(r"HostError: \[(\d+)\]", str(error))
+        found = re.search(r"\(from_host: exception (\d+)\)", str(error))
         own = _raised.pop(int(found[1]), None) if found else None
         if own is None:
             raise
@@ -73,7 +73,9 @@ def _sent(error: Exception) -> HostError:
     _raised[number] = error
     for old in sorted(_raised)[:-_KEPT]:
         _raised.pop(old, None)
-    return HostError(f"[{number}] {type(error).__name__}: {error}")
+    # The runtime writes the name of the type: the user's own, though none is built of it.
+    sent: type[HostError] = type(type(error).__name__, (HostError,), {})
+    return sent(f"{error} (from_host: exception {number})")
 
 
 def from_host(
@@ -104,9 +106,10 @@ def from_host(
     Returns:
       A function of the same arguments that returns a scalar of that dtype.
 
-    What `fun` raises reaches the caller as it is, with its traceback; out of code that the caller
-    compiled by `jax.jit`, inside JAX's own runtime error. Only points that are tried in search of a
-    step, further from x than a step, may fail: they count as if `fun` weren't finite there.
+    What `fun` raises reaches the caller as it is, with its traceback and a note of the call; out of
+    code that the caller compiled by `jax.jit`, as the last line of JAX's own runtime error. Only
+    points that are tried in search of a step, further from x than a step, may fail: they count as
+    if `fun` weren't finite there.
 
     Raises:
       TypeError: a float64 result while JAX runs in 32-bit mode; a float32 result where float64 was
@@ -147,7 +150,7 @@ def from_host(
             return found
 
         value.defjvp(_refuse)
-        return value(*leaves)
+        return own_errors(lambda: value(*leaves))  # vmap outside of jit runs it here and now
 
     return from_jax
 
@@ -171,8 +174,11 @@ def _calling(
         args, kwargs = jax.tree.unflatten(structure, flat)
         try:
             value = fun(*args, **kwargs)
-        except Exception:
+        except Exception as error:
             if not tolerant:
+                shapes = ", ".join(str(leaf.shape) for leaf in flat)
+                name = getattr(fun, "__name__", type(fun).__name__)
+                error.add_note(f"from_host: {name} raised this, called with arrays of {shapes}")
                 raise
             if sum(shape) <= 1:
                 return np.full(shape, np.nan, dtype)

@@ -16,7 +16,7 @@ from adlab.core.calls import Bound
 from adlab.core.cost import Cost
 from adlab.core.nodes import register
 from adlab.core.probes import Law, LawName
-from adlab.core.types import Argnums, Array, ChunkSize, PyTree, ScalarFn
+from adlab.core.types import Argnums, Array, ChunkSize, Objective, Params, PyTree, Rest
 from adlab.gradients import _ladders
 from adlab.gradients._probed import Directional, Slope, probed
 from adlab.gradients._step_checks import DIRECTIONS, require_accuracy
@@ -201,7 +201,7 @@ def _over(u: Array, size: Array) -> Array:
 
 
 def two_point(
-    fun: ScalarFn,
+    fun: Objective[Params, Rest],
     *,
     smoothing: float | StepRule | Array = "auto",
     law: LawName | Law = "sphere",
@@ -209,7 +209,7 @@ def two_point(
     chunk_size: ChunkSize = "auto",
     argnums: Argnums = 0,
     has_aux: bool = False,
-) -> GradientFn:
+) -> GradientFn[Params, Rest]:
     """Estimate the gradient of `fun` from symmetric differences along random probes.
 
     g = (1/m) sum_i [fun(x + h u_i) - fun(x - h u_i)] / (2h) * u_i,   m = num_probes, h = smoothing.
@@ -265,7 +265,7 @@ def two_point(
 
 
 def one_sided(
-    fun: ScalarFn,
+    fun: Objective[Params, Rest],
     *,
     smoothing: float | StepRule | Array = "auto",
     law: LawName | Law = "sphere",
@@ -273,7 +273,7 @@ def one_sided(
     chunk_size: ChunkSize = "auto",
     argnums: Argnums = 0,
     has_aux: bool = False,
-) -> GradientFn:
+) -> GradientFn[Params, Rest]:
     """Estimate the gradient of `fun` from forward differences along random probes.
 
     g = (1/m) sum_i [fun(x + h u_i) - fun(x)] / h * u_i,   m = num_probes, h = smoothing.

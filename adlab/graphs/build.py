@@ -164,7 +164,12 @@ class _Reader:
         return list(results)
 
     def graph(
-        self, inputs: list[int], outputs: list[Any], names: list[str], in_tree: Any, out_tree: Any
+        self,
+        inputs: list[int],
+        outputs: list[Any],
+        names: list[str],
+        in_tree: jax.tree_util.PyTreeDef,
+        out_tree: jax.tree_util.PyTreeDef,
     ) -> Graph:
         """Keep what the outputs need, in order, under new indices; name it and evaluate it."""
         needed = set(outputs)

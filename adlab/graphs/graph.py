@@ -101,8 +101,8 @@ class Graph:
     steps: tuple[Step, ...]
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
-    in_tree: Any
-    out_tree: Any
+    in_tree: jax.tree_util.PyTreeDef
+    out_tree: jax.tree_util.PyTreeDef
 
     def __repr__(self) -> str:
         ends = (

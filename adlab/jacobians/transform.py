@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, Literal, get_args
+from typing import Any, Literal, ParamSpec, get_args
 
 import jax
 
@@ -19,17 +19,18 @@ from adlab.jacobians.sparse import import_asdex, sparse
 
 __all__ = ["jacobian"]
 
+_P = ParamSpec("_P")
 Mode = Literal["auto", "forward", "reverse", "mixed", "sparse"]
 
 
 def jacobian(
-    fun: Callable[..., Any],
+    fun: Callable[_P, Any],
     *,
     mode: Mode = "auto",
     chunk_size: ChunkSize = "auto",
     argnums: Argnums = 0,
     has_aux: bool = False,
-) -> Callable[..., Any]:
+) -> Callable[_P, Any]:
     """Return the Jacobian of `fun`, of m numbers, in arguments of n numbers.
 
     * "forward": n Jacobian-vector products, J e_j. Stores no intermediates: memory
@@ -85,7 +86,8 @@ def jacobian(
     plans: dict[Any, Any] = {}
 
     @functools.wraps(fun, updated=())
-    def jacobian_of_fun(*args: PyTree, **kwargs: Any) -> Any:
+    def jacobian_of_fun(*given: _P.args, **kwargs: _P.kwargs) -> Any:
+        args: tuple[Any, ...] = given
         with calling("jacobian", args):
             if mode in ("mixed", "sparse"):
                 args, kwargs = _shardings.all_gathered((args, kwargs))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
+
+from adlab.core.spelling import nearest as nearest
 
 _LONGEST = 160  # characters of a message that isn't adlab's own
 
@@ -40,16 +41,6 @@ class ConfigError(UsageError):
         self.problems = list(problems)
         count = f"{len(self.problems)} problem{'' if len(self.problems) == 1 else 's'}"
         super().__init__("\n  ".join([f"{self.source}: {count}", *self.problems]))
-
-
-def nearest(word: str, known: Iterable[str], quote: str = "'") -> str:
-    """Return `; did you mean 'x'?` for the closest known word, or nothing.
-
-    >>> nearest("twopoint", ["two_point", "one_sided"])
-    "; did you mean 'two_point'?"
-    """
-    match = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f"; did you mean {quote}{match[0]}{quote}?" if match else ""
 
 
 def brief(value: object, longest: int = _LONGEST) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import tomllib
 from collections.abc import Mapping
@@ -11,6 +10,7 @@ from typing import Any
 
 import tomli_w
 
+from adlab.core.spelling import closest
 from adlab.lab.errors import ConfigError, UsageError, brief, nearest
 
 
@@ -38,8 +38,8 @@ def read(path: Path) -> dict[str, Any]:
 def _nearest_file(path: Path) -> str:
     folders = dict.fromkeys(p for p in (Path("configs"), path.parent) if p.is_dir())
     by_stem = {file.stem: file for folder in folders for file in sorted(folder.glob("*.toml"))}
-    match = difflib.get_close_matches(path.stem, by_stem, n=1)
-    return f"; did you mean {by_stem[match[0]]}?" if match else ""
+    match = closest(path.stem, by_stem)
+    return "" if match is None else f"; did you mean {by_stem[match]}?"
 
 
 def _inside(path: Path) -> str:

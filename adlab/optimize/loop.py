@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -32,11 +32,23 @@ Metrics = dict[str, Any]
 """name -> what the metric of that name gave."""
 
 
+class Optimizer(Protocol):
+    """What `minimize` needs of an optimiser; every `optax.GradientTransformation` is one."""
+
+    @property
+    def init(self) -> Callable[[PyTree], PyTree]:
+        """X -> the state of the optimiser at the start."""
+
+    @property
+    def update(self) -> Callable[[PyTree, PyTree, PyTree], tuple[PyTree, PyTree]]:
+        """(gradient, state, x) -> (what is added to x, the next state)."""
+
+
 def minimize(
     gradient: Callable[..., PyTree],
     x0: PyTree,
     *args: Any,
-    optimizer: optax.GradientTransformation,
+    optimizer: Optimizer,
     num_steps: int,
     key: Key | None = None,
     num_seeds: int | None = None,
@@ -150,7 +162,7 @@ class _State(NamedTuple):
 def _program(
     gradient: Callable[..., PyTree],
     args: tuple[Any, ...],
-    optimizer: optax.GradientTransformation,
+    optimizer: Optimizer,
     metrics: Mapping[str, Metric] | None,
     average: Sequence[str],
 ) -> _Program:
@@ -175,7 +187,7 @@ def _program(
     return _Program(*jax.tree.map(_hold, parts))
 
 
-def _try_update(optimizer: optax.GradientTransformation, x0: PyTree, opt_state: PyTree) -> None:
+def _try_update(optimizer: Optimizer, x0: PyTree, opt_state: PyTree) -> None:
     try:
         jax.eval_shape(optimizer.update, x0, opt_state, x0)
     except TypeError as error:

@@ -7,9 +7,8 @@ intervals are made, and how often they hold the truth: see `adlab.optimize.inter
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
+from numpy.typing import ArrayLike
 
 from adlab.core import checks
 from adlab.optimize.intervals import NUM_RESAMPLES, Interval, log_linear_interval
@@ -35,7 +34,7 @@ def log_grid(num_steps: int, num_points: int, start: int = 1) -> np.ndarray:
     return np.unique(np.rint(np.geomspace(start, num_steps, num_points)).astype(np.int64))
 
 
-def slope(x: Any, y: Any) -> Any:
+def slope(x: ArrayLike, y: ArrayLike) -> np.ndarray | np.float64:
     """Return the least-squares slope of log y on log x, over the last axis of y.
 
     A y that isn't positive and finite makes the slope NaN.
@@ -55,11 +54,12 @@ def slope(x: Any, y: Any) -> Any:
         raise ValueError(f"y must end in {x.size} points as x does, got shape {y.shape}")
     logs = np.log(np.where((y > 0) & np.isfinite(y), y, np.nan))
     centred = np.log(x) - np.log(x).mean()
-    return logs @ centred / (centred @ centred)
+    found: np.ndarray | np.float64 = logs @ centred / (centred @ centred)
+    return found
 
 
 def slope_interval(
-    x: Any, samples: Any, *, seed: int = 0, num_resamples: int = NUM_RESAMPLES
+    x: ArrayLike, samples: ArrayLike, *, seed: int = 0, num_resamples: int = NUM_RESAMPLES
 ) -> Interval:
     """Return the slope of log(mean over seeds) on log x, from samples (S, ..., P) at P points x.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,7 +36,7 @@ class Trajectory:
       step_cost: of one iteration of one seed, recording aside; None where that isn't known.
     """
 
-    record_at: Any
+    record_at: np.ndarray
     values: dict[str, Any]
     averages: dict[str, Any]
     x: PyTree
@@ -67,7 +68,7 @@ jax.tree_util.register_dataclass(
 NUM_RECORDS = 24
 
 
-def record_grid(num_steps: int, record_at: Any) -> np.ndarray:
+def record_grid(num_steps: int, record_at: Sequence[int] | np.ndarray | None) -> np.ndarray:
     """Return the iterations to record, checked; by default 0 and a log grid up to `num_steps`."""
     checks.at_least("num_steps", num_steps, 1)
     if record_at is None:

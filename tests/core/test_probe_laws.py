@@ -129,7 +129,7 @@ def test_resolve_passes_a_callable_and_keeps_orthogonal_a_name():
 
 
 def test_resolve_refuses_an_unknown_name_with_the_nearest():
-    with pytest.raises(ValueError, match=r"law must be one of .*, got 'spere' \(did you mean 'sp"):
+    with pytest.raises(ValueError, match=r"law must be one of .*, got 'spere'; did you mean 'sp"):
         probes.resolve("spere")
 
 

@@ -157,3 +157,52 @@ def test_in_a_trace_nothing_is_compiled_apart():
         2.0
     )
     np.testing.assert_allclose(slope, np.sum(np.sin(X)), rtol=1e-6)
+
+
+def _indexed(mask, x):
+    return jnp.sum(x[mask] ** 2)
+
+
+def _looked_up(name, x):
+    return jnp.sum({2: x**2, 3: x**3}[name][:2])
+
+
+def _written(number, x):
+    return jnp.sum(x[:2] ** 2) if f"{number:.1f}" == "2.5" else jnp.sum(x)
+
+
+def _numbered(count, x):
+    return jnp.sum(x[: count.item()] ** 2)
+
+
+@pytest.mark.parametrize(
+    ("fun", "constant"),
+    [
+        (_indexed, jnp.array([True, True, False])),
+        (_looked_up, np.int32(2)),
+        (_written, 2.5),
+        (_numbered, jnp.int32(2)),
+    ],
+)
+@pytest.mark.parametrize("how", ["partial", "argument"])
+def test_a_function_may_read_its_constants_outside_of_a_trace(fun, constant, how):
+    """Quotients of x^2 are exact to rounding, which is a few hundredths in single precision."""
+    x, key = jnp.array([1.0, 2.0, 3.0]), jax.random.key(0)
+    argnums, before = (1, (constant,)) if how == "argument" else (0, ())
+    bound = fun if how == "argument" else jax.tree_util.Partial(fun, constant)
+    for gradient in (
+        finite_difference(bound, argnums=argnums),
+        two_point(bound, law="orthogonal", num_probes=3, argnums=argnums),
+    ):
+        np.testing.assert_allclose(gradient(*before, x, key=key), [2.0, 4.0, 0.0], atol=0.05)
+        gradient.check(*before, x, key=key)
+
+
+def test_what_a_function_raises_with_its_constants_read_is_raised_alone():
+    def refusing(mask, x):
+        raise LookupError(f"{jnp.sum(x[mask]).shape} isn't in the table")
+
+    refused = jax.tree_util.Partial(refusing, jnp.array([True, False]))
+    with pytest.raises(LookupError, match=r"^\(\) isn't in the table") as error:
+        finite_difference(refused)(X)
+    assert error.value.__context__ is None  # without what the first try, which traces the mask, met

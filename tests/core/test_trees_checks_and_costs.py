@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adlab.core import checks, trees
+from adlab.core import checks, spelling, trees
 from adlab.core.cost import Cost
 
 DTYPES = [jnp.bfloat16, jnp.float16, jnp.float32]
@@ -133,13 +133,34 @@ def test_cast_like_takes_the_dtypes_of_the_other_tree():
 @pytest.mark.parametrize(
     ("value", "choices", "said"),
     [
-        ("spere", ["sphere", "gaussian"], " (did you mean 'sphere'?)"),
+        ("spere", ["sphere", "gaussian"], "; did you mean 'sphere'?"),
         ("xyz", ["sphere"], ""),
         (3, ["sphere"], ""),
     ],
 )
 def test_nearest_names_a_near_miss_only(value, choices, said):
-    assert checks.nearest(value, choices) == said
+    assert spelling.nearest(value, choices) == said
+
+
+@pytest.mark.parametrize(
+    ("tree", "options", "said"),
+    [
+        ({"a": np.zeros(3), "b": np.zeros((2, 1))}, {}, r"\[2, 3\] at \['b'\], \['a'\]"),
+        ([np.zeros(3), 1.0], {}, r"\[none, 3\] at \[1\], \[0\]"),
+        (np.zeros(3), {"length": 4}, r"\[3, 4\] at the array, length"),
+        (1.0, {}, r"\[none\] at the array"),
+        ((), {"scalars": True}, r"\[\]"),
+    ],
+)
+def test_a_first_axis_is_one_length_or_refused_by_place(tree, options, said):
+    with pytest.raises(ValueError, match=rf"^data must agree, got lengths {said}$"):
+        trees.first_axis(tree, "data must agree", **options)
+
+
+def test_a_first_axis_may_be_empty_known_or_beside_scalars():
+    assert trees.first_axis({"a": np.zeros((0, 2)), "b": np.zeros(0)}, "-") == 0
+    assert trees.first_axis((), "-", length=4) == 4
+    assert trees.first_axis([np.zeros(3), 1.0], "-", scalars=True) == 3
 
 
 def test_one_of_lists_the_choices():

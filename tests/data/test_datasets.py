@@ -186,7 +186,7 @@ def test_batches_take_any_tree_and_refuse_uneven_ones():
     tree = {"a": np.arange(3), "b": (np.zeros((3, 2)),)}
     assert [part["a"].tolist() for part in data.batches(tree, batch_size=2)] == [[0, 1], [2]]
     with pytest.raises(
-        ValueError, match=r"one leading length, got \['a'\]: \(3,\), \['b'\]: \(2,\)"
+        ValueError, match=r"one leading length, got lengths \[2, 3\] at \['b'\], \['a'\]"
     ):
         data.batches({"a": np.arange(3), "b": np.arange(2)}, batch_size=1)
     with pytest.raises(ValueError, match="one leading length"):

@@ -118,14 +118,23 @@ def test_the_users_exception_reaches_the_user_eagerly_and_under_jit(vectorized):
     fun = from_host(_failing, vectorized=vectorized)
     g, several = two_point(fun), one_sided(fun, num_probes=3)
     for call in (lambda: fun(X), lambda: g(X, key=KEY), lambda: several(X, key=KEY),
-                 lambda: finite_difference(fun)(X), lambda: g.check(X)):  # fmt: skip
-        with pytest.raises(SimulatorError, match=r"^mesh of 4 cells is degenerate$") as error:
+                 lambda: finite_difference(fun)(X), lambda: g.check(X),
+                 lambda: jax.vmap(fun)(X[None]), lambda: jax.vmap(jax.vmap(fun))(X[None, None]),
+                 lambda: jax.vmap(lambda x: g(x, key=KEY))(X[None])):  # fmt: skip
+        with pytest.raises(SimulatorError, match=r"^mesh of 4 cells is degenerate\n") as error:
             call()
+        assert str(error.value) == "mesh of 4 cells is degenerate"
+        note = error.value.__notes__[0]
+        assert note.startswith("from_host: _failing raised this, called with arrays of (")
         assert error.traceback[-1].name == "_failing"
         assert error.value.__cause__ is None
         assert error.value.__context__ is None  # without JAX's own error
-    with pytest.raises(Exception, match="SimulatorError: mesh of 4 cells is degenerate"):
-        jax.block_until_ready(jax.jit(g)(X, key=KEY))
+    mapped = jax.vmap(lambda x: g(x, key=KEY))
+    for compiled, points in ((jax.jit(lambda x: g(x, key=KEY)), X), (jax.jit(mapped), X[None])):
+        with pytest.raises(jax.errors.JaxRuntimeError) as error:
+            jax.block_until_ready(compiled(points))
+        last = str(error.value).strip().splitlines()[-1]
+        assert last.startswith("SimulatorError: mesh of 4 cells is degenerate (from_host: ")
 
 
 def _logarithms(x):

@@ -113,7 +113,7 @@ def test_equal_arguments_give_the_same_model():
         ({"hidden": [4, 0]}, ValueError, "hidden[1] must be >= 1, got 0"),
         ({"hidden": [2.0]}, TypeError, "hidden[0] must be an integer >= 1, got 2.0"),
         ({"outputs": -1}, ValueError, "outputs must be >= 1, got -1"),
-        ({"activation": "tan"}, ValueError, "(did you mean 'tanh'?)"),
+        ({"activation": "tan"}, ValueError, "; did you mean 'tanh'?"),
     ],
 )
 def test_bad_arguments_are_refused(arguments, error, message):

@@ -247,7 +247,7 @@ def test_narrow_parameters_are_normalised_in_float32():
             "widths must be three numbers, one per stage, got (16, 32)",
         ),
         ({"widths": (16, 8, 64)}, ValueError, "widths[1] must be >= 16, got 8"),
-        ({"norm": "btach"}, ValueError, "(did you mean 'batch'?)"),
+        ({"norm": "btach"}, ValueError, "; did you mean 'batch'?"),
         ({"activation": "tanh"}, ValueError, "activation must be one of 'relu', 'leaky'"),
         ({"channels": 0}, ValueError, "channels must be >= 1, got 0"),
         ({"num_classes": 0}, ValueError, "num_classes must be >= 1, got 0"),
