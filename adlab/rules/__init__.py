@@ -10,6 +10,18 @@ All work under jit, vmap, in forward and reverse mode, and at higher orders.
 from adlab.rules.diagnostics import Diagnostics, eigh_diagnostics, svd_diagnostics
 from adlab.rules.eigenvalues import eigh
 from adlab.rules.least_squares import lstsq, pinv
+from adlab.rules.matrix_functions import matrix_function
+from adlab.rules.polar_decomposition import polar
 from adlab.rules.singular_values import svd
 
-__all__ = ["Diagnostics", "eigh", "eigh_diagnostics", "lstsq", "pinv", "svd", "svd_diagnostics"]
+__all__ = [
+    "Diagnostics",
+    "eigh",
+    "eigh_diagnostics",
+    "lstsq",
+    "matrix_function",
+    "pinv",
+    "polar",
+    "svd",
+    "svd_diagnostics",
+]

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -82,7 +82,7 @@ def by_quadrature(fun: Scalar) -> Differences:
 
     def judged(x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
         at_x, at_y, eps = value(x), value(y), float(jnp.finfo(x.dtype).eps)
-        noise = sum(jnp.abs(f) + jnp.abs(t * slope(t)) for f, t in ((at_x, x), (at_y, y)))
+        noise = jnp.abs(at_x) + jnp.abs(at_y) + jnp.abs(x * slope(x)) + jnp.abs(y * slope(y))
         found = _integrals(lambda s: slope(x + s * (y - x)), at_x + at_y, SIZES)
         return _better(_quotient(at_x, at_y, x, y), eps * noise, jnp.abs(x - y), found, _SLACK)
 
@@ -115,7 +115,8 @@ def complete(degree: int, points: Sequence[jax.Array]) -> jax.Array:
         return tuple(grown)
 
     start = tuple(jnp.ones_like(x) for x in points)
-    return jax.lax.fori_loop(0, degree, raised, start)[-1]
+    sums: tuple[jax.Array, ...] = jax.lax.fori_loop(0, degree, raised, start)
+    return sums[-1]
 
 
 def _ascending(x: jax.Array, y: jax.Array, z: jax.Array) -> tuple[jax.Array, ...]:
@@ -159,7 +160,7 @@ def _integrals(integrand: Scalar, like: jax.Array, sizes: tuple[int, ...]) -> li
     """Return int_0^1 of the integrand, of the shape of `like`, by rules of these sizes."""
     nodes, weights = (jnp.asarray(part, like.dtype) for part in _rules(sizes))
 
-    def added(totals: list[jax.Array], rule: tuple[jax.Array, jax.Array]) -> tuple:
+    def added(totals: list[jax.Array], rule: tuple[jax.Array, ...]) -> tuple[Any, None]:
         node, shares = rule
         here = integrand(node)
         # 0 * inf, where another rule's node meets a pole, would be NaN
@@ -167,7 +168,8 @@ def _integrals(integrand: Scalar, like: jax.Array, sizes: tuple[int, ...]) -> li
         return [total + new for total, new in zip(totals, news, strict=True)], None
 
     start = [jnp.zeros_like(like)] * len(sizes)
-    return jax.lax.scan(added, start, (nodes, weights))[0]
+    totals: list[jax.Array] = jax.lax.scan(added, start, (nodes, weights))[0]
+    return totals
 
 
 def _better(
@@ -180,7 +182,9 @@ def _better(
     """Return the better of a quotient and an integral, and about how far it is off.
 
     Args:
-      quotient: over `distance`, of a difference that is off by `noise`.
+      quotient: the difference of values over that of arguments.
+      noise: how far the difference of values is off.
+      distance: the difference of arguments, 0 or more.
       found: the integral by 5, 10 and 20 nodes.
       slack: how far both may be apart, in units of their errors.
     """
@@ -191,6 +195,7 @@ def _better(
     missing = change * jnp.where(apart > 0, ratio, 1) + eps * jnp.abs(fine)
     rounded = jnp.where(distance > 0, noise / jnp.where(distance > 0, distance, 1), jnp.inf)
     agreed = jnp.abs(fine - quotient) <= slack * (missing + rounded)
-    integral = agreed & (missing <= rounded)  # False where the integral isn't a number
+    # False where the integral isn't a number, unless there is no other answer
+    integral = (agreed & (missing <= rounded)) | (distance == 0)
     best = jnp.where(integral, fine, quotient)
     return best, jnp.where(integral, missing, rounded) + eps * jnp.abs(best)

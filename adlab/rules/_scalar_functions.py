@@ -16,6 +16,7 @@ from adlab.rules._divided_differences import Differences, complete, second_by_pa
 
 __all__ = ["NAMES", "named"]
 
+
 @functools.cache
 def named(name: str, exponent: float | None) -> Differences:
     """Return the function of that name; `exponent` is that of "power", else None."""

@@ -182,7 +182,8 @@ def _derivative(
 ) -> jax.Array:
     """Return f(a), D[e], or D[e, g] for no, one, or two directions; `frame` is that of `a`."""
     del a
-    return _evaluated(kind, frame, directions)
+    found: jax.Array = _evaluated(kind, frame, directions)
+    return found
 
 
 @functools.partial(_derivative.defjvp, symbolic_zeros=True)
@@ -230,7 +231,8 @@ def _linear(
 
     # one array, since the transpose expects a cotangent of each
     right = jnp.stack([last, jnp.zeros_like(last)])
-    return lax.custom_linear_solve(system, right, solved, symmetric=True)[0].mT
+    found: jax.Array = lax.custom_linear_solve(system, right, solved, symmetric=True)
+    return found[0].mT
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -279,12 +281,14 @@ def _kind(fun: Any, exponent: Any) -> _Kind:
         raise TypeError(f"matrix_function: exponent must be {needed}, got {exponent!r}")
     if exponent is None:
         return _Kind(fun, None)
-    if not checks.concrete(exponent) or isinstance(exponent, bool):
+    if not checks.concrete(exponent):
         raise TypeError(
             f"matrix_function: exponent must be a number known before tracing, got {exponent!r}; "
             "close over it in a function of your own"
         )
-    if np.ndim(exponent) or not np.isrealobj(np.asarray(exponent)) or not np.isfinite(exponent):
+    dtype = np.asarray(exponent).dtype
+    real = jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)
+    if np.ndim(exponent) or not real or not np.isfinite(exponent):
         raise TypeError(f"matrix_function: exponent must be a finite number, got {exponent!r}")
     return _Kind(fun, float(exponent))
 
@@ -310,5 +314,5 @@ def _require_finite(kind: _Kind, frame: _Frame, *, slope: bool) -> None:
 
 @functools.partial(jax.jit, static_argnums=(0, 2))
 def _at_eigenvalues(kind: _Kind, frame: _Frame, slope: bool) -> jax.Array:
-    value, first, _ = kind.differences(frame.closed_over)
-    return first(frame.w, frame.w) if slope else value(frame.w)
+    of = kind.differences(frame.closed_over)
+    return of.first(frame.w, frame.w) if slope else of.value(frame.w)
