@@ -95,9 +95,15 @@ _WORDS = {
         "of a basis of a null space, ",
         "s_1",
         "u_c diag(s_c) vh_c",
-        "u_c u_c^H a",
+        "u_c u_c^H a, or u diag(f(s)) vh as u matrix_function(p, f) of u, p = polar(a)",
     ),
-    "eigh": ("eigenvalues", "", "max|w|", "v_c diag(w_c) v_c^H", "v_c v_c^H a"),
+    "eigh": (
+        "eigenvalues",
+        "",
+        "max|w|",
+        "v_c diag(w_c) v_c^H",
+        "v_c v_c^H a, or v diag(f(w)) v^H as matrix_function(a, f)",
+    ),
 }
 
 
@@ -155,7 +161,7 @@ def eigh_diagnostics(
     differentiable, and exact through eigh (gap 0 max|w|)
     >>> rebuilt = lambda w, v: (v @ jnp.diag(w) @ v.T).sum()
     >>> print(eigh_diagnostics(rebuilt, jnp.eye(3)))  # doctest: +ELLIPSIS
-    differentiable, but not through eigh: ... write v_c diag(w_c) v_c^H as v_c v_c^H a
+    differentiable, but not through eigh: ..., or v diag(f(w)) v^H as matrix_function(a, f)
 
     Args:
       loss_of_factors: a real scalar of (w, v).

@@ -46,8 +46,9 @@ def eigh(a: ArrayLike, UPLO: Literal["L", "U"] | None = None) -> Eigh:
     by at most max(n, 24) eps max|w| count as coinciding.
 
     Losses that see how a cluster splits, such as <W, v diag(w) v^H> and matrix functions built from
-    eigenvectors, may well have a derivative, but the factors don't hold it: write
-    v_c diag(w_c) v_c^H as v_c v_c^H a, which is exact. Where this can be seen, derivatives are NaN:
+    eigenvectors, may well have a derivative, but the factors don't hold it: write v diag(f(w)) v^H
+    as `matrix_function(a, f)`, which has second derivatives, too, and v_c diag(w_c) v_c^H as
+    v_c v_c^H a. Both are exact. Where this can be seen, derivatives are NaN:
 
     * reverse mode, where the cotangents of w differ within a cluster whose vectors have cotangents
       too (any vectors, where the cluster is that of 0), or see them turn into one another, as those

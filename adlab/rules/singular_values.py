@@ -73,7 +73,9 @@ def svd(
     It isn't where the loss tells members of a cluster apart (largest singular value, first singular
     vector: not differentiable there), or sees how a cluster splits: in u_c diag(s_c) vh_c the
     factors don't hold the answer, so that a low-rank part should be written u_c u_c^H a, which is
-    exact. Where this can be seen, derivatives are NaN, never a finite wrong number:
+    exact. So are u diag(f(s)) vh as u `matrix_function(p, f)` of u, p = `polar(a)`, and u vh as
+    polar(a).u, with second derivatives, for m >= n and full rank. Where this can be seen,
+    derivatives are NaN, never a finite wrong number:
 
     * reverse mode, where the cotangents of s differ within a cluster whose vectors have cotangents
       too; or where u or vh have cotangents, and so has a singular value 0 that leaves a choice of

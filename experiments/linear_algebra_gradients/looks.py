@@ -10,6 +10,7 @@ from adlab.figures.labels import text
 LOOKS = {
     "jnp": (style.color("reverse_mode"), "s"),
     "rules": (style.tone("wine"), "o"),
+    "functions": (style.tone("orange"), "D"),
     "differences": (style.color("finite_difference"), "^"),
 }
 

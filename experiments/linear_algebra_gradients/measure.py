@@ -9,7 +9,7 @@ import numpy as np
 
 from adlab import lab, rules
 
-from . import fits, squares
+from . import fits, functions, squares
 from .config import Config, Loss
 from .losses import METHODS, differences, gradients, value
 from .matrices import COLUMNS, ROWS, SPECTRA, Known, near
@@ -67,10 +67,24 @@ def _singular(config: Config, progress: lab.Progress) -> Arrays:
         "table_norms": norms[:, cut:],
         "expected": np.array([[_kind(k, loss) for k in known[first]] for loss in config.losses]),
     }
+    whole = functions.able(config.losses)
+    if whole:
+        data["functions"] = _of_functions(whole, config, exact, a, w, z, cut)
     if config.diagnose:
         asked = functools.partial(_asked, config.losses, progress)
         data["diagnosed"] = asked(a[first], w[first], z[first])
     return data
+
+
+def _of_functions(
+    whole: tuple[Loss, ...], config: Config, exact: Any, a: Any, w: Any, z: Any, cut: int
+) -> np.ndarray:
+    """Return squared errors of the sweep through matrix functions: (losses, gaps, matrices)."""
+    swept = cut * config.num_matrices
+    found = functions.gradients(whole, a[:swept], w[:swept], z[:swept])
+    known = exact[[config.losses.index(loss) for loss in whole], :swept]
+    squares_ = ((found - known) ** 2).sum((-2, -1))
+    return squares_.reshape(len(whole), cut, config.num_matrices)
 
 
 def _kind(known: Known, loss: Loss) -> str:

@@ -14,7 +14,7 @@ def needs(config: Config) -> lab.Needs:
     """Return the bytes of the largest arrays, by the keys that they grow with."""
     spectra = len(config.exponents) + 1 + len(SPECTRA)
     methods, losses = len(METHODS), len(config.losses)
-    gradients = 8 * ROWS * COLUMNS * losses * (methods + 3)
+    gradients = 8 * ROWS * COLUMNS * losses * (methods + 4)
     largest = max(rows * columns for rows, columns in config.shapes)
     entries, times = config.rows * config.columns, config.num_times
     return lab.Needs(
@@ -24,5 +24,5 @@ def needs(config: Config) -> lab.Needs:
             "rows, columns": 8 * 40 * entries + 8 * 8 * max(config.rows, config.columns) ** 2,
             "num_times, num_harmonics": 8 * 30 * times * (2 * config.num_harmonics + 1),
         },
-        evaluations=spectra * config.num_matrices * losses * (methods + 2 * ROWS * COLUMNS),
+        evaluations=spectra * config.num_matrices * losses * (methods + 1 + 2 * ROWS * COLUMNS),
     )

@@ -15,6 +15,7 @@ from adlab.figures.labels import text
 
 from .coinciding import table
 from .config import Config, Loss
+from .functions import able
 from .looks import LOOKS, name_of, words
 from .losses import METHODS, SPLITTING
 from .matrices import ROWS
@@ -28,7 +29,14 @@ OTHERS: tuple[Loss, ...] = ("factors", "null", "nuclear", "polar", "projected", 
 MOST = 3  # panels side by side
 LOST = 1e3  # where a NaN among errors of least squares is drawn
 ASSERTED = {  # figure -> the claims that its title asserts
-    "gap": ("exponent_split", "exponent_whole", "resolved", "coinciding", "control_jnp"),
+    "gap": (
+        "exponent_split",
+        "exponent_whole",
+        "resolved",
+        "coinciding",
+        "control_jnp",
+        "functions",
+    ),
     "squares": ("squares", "control_squares"),
     "ridge": ("ridge_found", "control_ridge"),
     "completion": ("completion", "completed", "control_completion"),
@@ -71,7 +79,8 @@ def _sweep(data: Arrays, config: Config, losses: Sequence[Loss], title: str) -> 
         if place:
             ax.tick_params(labelleft=False)
     axes[0, 0].set_ylabel(words("error"))
-    panels.legend_below(figure, axes[0, 0], cols=3)
+    fullest = max(axes[0], key=lambda ax: len(ax.get_legend_handles_labels()[0]))
+    panels.legend_below(figure, fullest, cols=3)
     return figure
 
 
@@ -81,8 +90,11 @@ def _against_gap(ax: Axes, data: Arrays, config: Config, loss: Loss) -> None:
     fine = np.geomspace(x[-2], x[0], 20)
     power = 2 / 3 if loss in SPLITTING else 0.0
     label = text("panel.theory") + ": " + words("differences_bound")
-    for index, method in enumerate(METHODS):
-        errors = relative(data["sweep"][index, place], data["sweep_norms"][place])
+    squares = dict(zip(METHODS, data["sweep"][:, place], strict=True))
+    if loss in able(config.losses):
+        squares["functions"] = data["functions"][able(config.losses).index(loss)]
+    for index, (method, found) in enumerate(squares.items()):
+        errors = relative(found, data["sweep_norms"][place])
         color, marker = LOOKS[method]
         look: Any = {"color": color, "marker": marker, "markersize": 14 if method == "jnp" else 8}
         known = np.where(np.isfinite(errors), np.minimum(errors, 3.0), np.nan)

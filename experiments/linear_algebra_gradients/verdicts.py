@@ -12,6 +12,7 @@ from adlab.lab.verdict import Basis
 
 from .config import RESOLVED, Config, Loss
 from .fits import STARTS
+from .functions import able
 from .losses import METHODS, SPLITTING
 from .matrices import ROWS
 from .measure import gaps
@@ -29,7 +30,7 @@ SMOOTH: tuple[Loss, ...] = ("nuclear", "largest")
 
 def verdicts(data: Arrays, config: Config) -> list[Verdict]:
     """Judge the gap sweep, the table, least squares, the ridge fit and the completion."""
-    found = [*_resolved(data, config), *_coinciding(data, config)]
+    found = [*_resolved(data, config), *_coinciding(data, config), *_functions(data, config)]
     if config.diagnose:
         found.append(_diagnosed(data))
     return [*found, *_squares(data), *_ridge(data), *_completion(data)]
@@ -133,6 +134,20 @@ def _coinciding(data: Arrays, config: Config) -> list[Verdict]:
         if loss not in SMOOTH:
             found.append(_most("control_jnp", jnp, bound, "measured", control=True, **about))
     return found
+
+
+def _functions(data: Arrays, config: Config) -> list[Verdict]:
+    """Judge functions of the matrix: they don't notice the gap, nor that it vanishes.
+
+    Round-off of a a^T moves eigenvectors by its size over the distance of squares that stay apart.
+    """
+    whole = able(config.losses)
+    if not whole:
+        return []
+    norms = data["sweep_norms"][[config.losses.index(loss) for loss in whole]]
+    errors = relative(data["functions"], norms)
+    bound = ROWS * EPS * (LARGEST / APART) ** 2
+    return [_most("functions", errors, bound, "measured", number=len(whole))]
 
 
 def _diagnosed(data: Arrays) -> Verdict:

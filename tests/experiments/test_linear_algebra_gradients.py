@@ -63,6 +63,7 @@ def measured(errors=None, **changed):
     return {
         "sweep": np.repeat(errors[..., None] ** 2, 8, axis=-1),
         "sweep_norms": norms,
+        "functions": np.full((3, len(GAPS), 8), EPS**2),  # of CLUSTER, NULL and FACTORS
         "table": np.full((3, 5, 5, 8), 1e-30),
         "table_norms": np.ones((5, 5, 8)),
         "expected": kinds,
@@ -128,6 +129,7 @@ DATA = {
     ("coinciding", "nuclear"): with_errors((RULES, NUCLEAR, -1), 1e-3),
     ("control_jnp", "cluster"): with_errors((JNP, CLUSTER, AT), 1e-15),
     ("control_jnp", "null"): with_errors((JNP, NULL, AT), 1e-15),
+    ("functions",): with_array("functions", (2, -1), 1e-26),
     ("diagnosed",): with_array("diagnosed", (0, 0), "none"),
     ("squares",): with_array("squares", (RULES, 0, 6, 0), np.nan),
     ("squares_differences",): with_array("squares", (3, 1, 2, 1), 1e-6),
