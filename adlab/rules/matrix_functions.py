@@ -98,7 +98,7 @@ def matrix_function(
       f(a), of the shape and dtype of `a`.
 
     Raises:
-      ValueError: `a` isn't square, is empty, or holds NaN or infinity; an unknown name; f, or f'
+      ValueError: `a` isn't square, or holds NaN or infinity; an unknown name; f, or f'
         where derivatives are asked for, isn't finite at an eigenvalue. Values can't be read under a
         trace by jit or vmap: there the answer is NaN.
       TypeError: `a` holds no floating-point numbers; `fun` is no function of a scalar, `exponent`

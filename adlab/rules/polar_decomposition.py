@@ -63,7 +63,7 @@ def polar(a: ArrayLike) -> Polar:
       Polar(u (..., m, n), p (..., n, n)).
 
     Raises:
-      ValueError: not a matrix, or an empty one; m < n; NaN or infinity; a singular value within
+      ValueError: not a matrix; m < n; NaN or infinity; a singular value within
         max(m, 8) eps s_1 of 0, where u is a choice and p has no derivative. Values can't be read
         under a trace by jit or vmap: there u and all derivatives are NaN.
       TypeError: `a` doesn't hold numbers.
