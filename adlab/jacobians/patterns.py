@@ -7,24 +7,27 @@ program like all others; where one is for reverse mode alone, the program of s^T
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import math
+from typing import Any, Literal
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+from jax.extend import core as jex
 from scipy import sparse
 
 from adlab.core.calls import check_arguments
 from adlab.core.jaxprs import equations
-from adlab.core.trees import size
 from adlab.core.types import Argnums, PyTree, TreeFn
 from adlab.jacobians._facts import UNKNOWN, Fact
 from adlab.jacobians._flow import flow
 from adlab.jacobians._rows import identity, offsets, stacked
 from adlab.jacobians.selection import Selection, select
 
-__all__ = ["find", "sparsity", "types_of"]
+__all__ = ["find", "has_mode", "sparsity"]
+
+# What JAX raises where it can't differentiate in a mode: rules for reverse mode alone, and loops of
+# unknown length, which have forward mode only.
+_NO_MODE = (TypeError, ValueError, NotImplementedError)
 
 
 def sparsity(
@@ -69,7 +72,7 @@ def sparsity(
         given = iter(values)
         full = [next(given) if isinstance(x, jax.ShapeDtypeStruct) else x for x in leaves]
         chosen = select(fun, argnums, has_aux, jax.tree.unflatten(tree, full), {})
-        found.append(find(chosen))
+        found.append(find(chosen)[0])
 
     if shapes:
         jax.eval_shape(traced, *shapes)
@@ -78,45 +81,59 @@ def sparsity(
     return found[0]
 
 
-def find(chosen: Selection) -> sparse.csr_array:
-    """Return the pattern of the Jacobian as a boolean matrix (m, n), sorted by rows and columns."""
-    x, y = types_of(chosen.x), types_of(chosen.shape)
+def find(chosen: Selection) -> tuple[sparse.csr_array, bool]:
+    """Return the pattern of the Jacobian, booleans (m, n), and whether JAX has forward mode."""
     try:
-        pattern = _reached(lambda x, t: jax.jvp(chosen.fun, (x,), (t,))[1], x, x)
-    except (TypeError, ValueError, NotImplementedError) as error:
-        # A rule of a function's own may be for reverse mode alone.
+        return _reached(_program(chosen, "forward"), chosen.x), True
+    except _NO_MODE as error:
         try:
-            pattern = _reached(lambda x, s: jax.vjp(chosen.fun, x)[1](s)[0], x, y).T
-        except (TypeError, ValueError, NotImplementedError):
+            return sparse.csr_array(_reached(_program(chosen, "reverse"), chosen.shape).T), False
+        except _NO_MODE:
             raise error from None
-    found = sparse.csr_array(pattern)
-    found.sum_duplicates()
-    return found
 
 
-def types_of(tree: PyTree) -> PyTree:
+def has_mode(chosen: Selection, mode: Literal["forward", "reverse"]) -> bool:
+    """Tell whether JAX can differentiate the function in a mode."""
+    try:
+        _program(chosen, mode)
+    except _NO_MODE:
+        return False
+    return True
+
+
+def _program(chosen: Selection, mode: Literal["forward", "reverse"]) -> jex.ClosedJaxpr:
+    """Return the program of J t, or of s^T J, whose last inputs are t or s."""
+    x = _types(chosen.x)
+    if mode == "reverse":
+        pulled = lambda x, s: jax.vjp(chosen.fun, x)[1](s)[0]  # noqa: E731
+        return jax.make_jaxpr(pulled)(x, _types(chosen.shape))
+    program = jax.make_jaxpr(lambda x, t: jax.jvp(chosen.fun, (x,), (t,))[1])(x, x)
+    if any(equation.primitive.name == "custom_lin" for equation in equations(program.jaxpr)):
+        raise TypeError("a rule for reverse mode alone has no program in forward mode")
+    return program
+
+
+def _types(tree: PyTree) -> PyTree:
     """Return shapes and dtypes of a tree."""
 
     def one(leaf: Any) -> jax.ShapeDtypeStruct:
-        kind = jax.typeof(leaf) if not isinstance(leaf, jax.ShapeDtypeStruct) else leaf
-        return jax.ShapeDtypeStruct(np.shape(leaf), jnp.result_type(leaf), weak_type=kind.weak_type)
+        kind = leaf if isinstance(leaf, jax.ShapeDtypeStruct) else jax.typeof(leaf)
+        return jax.ShapeDtypeStruct(kind.shape, kind.dtype, weak_type=kind.weak_type)
 
     return jax.tree.map(one, tree)
 
 
-def _reached(linear: Callable[..., PyTree], x: PyTree, seeds: PyTree) -> Any:
-    """Return which numbers of linear(x, seeds) depend on which numbers of the seeds."""
-    program = jax.make_jaxpr(linear)(x, seeds)
-    if any(equation.primitive.name == "custom_lin" for equation in equations(program.jaxpr)):
-        raise TypeError("a rule for reverse mode has no program in forward mode")
-    sizes = [leaf.size for leaf in jax.tree.leaves(seeds)]
-    width = size(seeds)
-    facts = [UNKNOWN] * len(jax.tree.leaves(x))
+def _reached(program: jex.ClosedJaxpr, seeds: PyTree) -> sparse.csr_array:
+    """Return which outputs of a program depend on which numbers of the seeds, its last inputs."""
+    sizes = [math.prod(np.shape(leaf)) for leaf in jax.tree.leaves(seeds)]
+    facts = [UNKNOWN] * (len(program.in_avals) - len(sizes))
     facts += [
-        Fact(identity(count, start, width), None)
+        Fact(identity(count, start, sum(sizes)), None)
         for count, start in zip(sizes, offsets(sizes), strict=True)
     ]
     with jax.ensure_compile_time_eval():
         found = flow(program, facts)
-    results = [int(np.prod(aval.shape)) for aval in program.out_avals]
-    return stacked([fact.pattern for fact in found], results, width)
+    results = [math.prod(aval.shape) for aval in program.out_avals]
+    pattern = sparse.csr_array(stacked([fact.pattern for fact in found], results, sum(sizes)))
+    pattern.sum_duplicates()
+    return pattern
