@@ -14,7 +14,7 @@ from jax.extend import core as jex
 
 from adlab.core.jaxprs import CALLS, CHECKPOINTS, CUSTOM_RULES, called, walk
 from adlab.jacobians import _indexed, _loops, _structure, _windows
-from adlab.jacobians._facts import UNKNOWN, Fact, dense
+from adlab.jacobians._facts import UNKNOWN, Fact, dense, size_of
 from adlab.jacobians._known import constant, known_results
 
 __all__ = ["flow"]
@@ -34,6 +34,8 @@ def _of_constant(value: Any) -> Fact:
 
 def _step(equation: jex.JaxprEqn, facts: list[Fact]) -> list[Fact]:
     name = equation.primitive.name
+    if not any(size_of(out) for out in equation.outvars):
+        return [UNKNOWN] * len(equation.outvars)
     if equation.invars and all(fact == UNKNOWN for fact in facts):
         return [UNKNOWN] * len(equation.outvars)
     if name in _INLINED:

@@ -50,14 +50,17 @@ def _unknown(starts: Sequence[int | None], shape: Sequence[int], sizes: Sequence
 
 
 def _window(
-    starts: Sequence[int | None], shape: Sequence[int], sizes: Sequence[int]
+    starts: Sequence[int | None], shape: Sequence[int], sizes: Sequence[int], whole: Sequence[int]
 ) -> tuple[slice, ...]:
-    """Return where a slice lies, moved into the array as JAX does."""
+    """Return where a slice lies, moved into the array as JAX does; anywhere along axes `whole`."""
     begins = [
         min(max(start or 0, 0), full - size)
         for start, full, size in zip(starts, shape, sizes, strict=True)
     ]
-    return tuple(slice(begin, begin + size) for begin, size in zip(begins, sizes, strict=True))
+    return tuple(
+        slice(None) if axis in whole else slice(begin, begin + size)
+        for axis, (begin, size) in enumerate(zip(begins, sizes, strict=True))
+    )
 
 
 def _dynamic_slice(equation: jex.JaxprEqn, facts: Sequence[Fact]) -> list[Pattern]:
@@ -66,9 +69,13 @@ def _dynamic_slice(equation: jex.JaxprEqn, facts: Sequence[Fact]) -> list[Patter
     shape, sizes = shape_of(equation.invars[0]), equation.params["slice_sizes"]
     starts = _starts(facts[1:])
     unknown = _unknown(starts, shape, sizes)
-    number, count = _numbered(shape, unknown)
-    rows = grouped(facts[0].pattern, number - 1, count) if unknown else facts[0].pattern
-    return [selected(rows, number[_window(starts, shape, sizes)])]
+    window = _window(starts, shape, sizes, unknown)
+    numbers = np.arange(1, size_of(equation.invars[0]) + 1).reshape(shape)[window]
+    pattern, shape = selected(facts[0].pattern, numbers), numbers.shape
+    for axis in unknown:
+        local, shape = _slid(shape, axis, sizes[axis])
+        pattern = combined(local, pattern)
+    return [pattern]
 
 
 def _dynamic_update_slice(equation: jex.JaxprEqn, facts: Sequence[Fact]) -> list[Pattern]:
@@ -77,16 +84,39 @@ def _dynamic_update_slice(equation: jex.JaxprEqn, facts: Sequence[Fact]) -> list
     shape, sizes = (shape_of(atom) for atom in equation.invars[:2])
     starts = _starts(facts[2:])
     unknown = _unknown(starts, shape, sizes)
-    number, count = _numbered(sizes, unknown)
-    window = list(_window(starts, shape, sizes))
+    window = _window(starts, shape, sizes, unknown)
+    wide = np.empty(shape, bool)[window].shape
+    new = facts[1].pattern
     for axis in unknown:
-        window[axis] = slice(None)
-        number = np.take(number, [0], axis) if sizes[axis] else number
+        local, _ = _slid((*sizes[:axis], *wide[axis:]), axis, sizes[axis])
+        new = combined(None if new is None else local.T.tocsr(), new)
     places = np.zeros(shape, np.int64)
-    places[tuple(window)] = number if all(sizes) else 0
-    old = facts[0].pattern if unknown else where(facts[0].pattern, places == 0)
-    new = grouped(facts[1].pattern, _numbered(sizes, unknown)[0] - 1, count)
-    return [united(old, selected(new, places))]
+    places[window] = np.arange(1, int(np.prod(wide)) + 1).reshape(wide)
+    kept = np.ones(shape, bool)
+    kept[_overwritten(window, shape, sizes, unknown)] = False
+    return [united(where(facts[0].pattern, kept), selected(new, places))]
+
+
+def _overwritten(
+    window: Sequence[slice], shape: Sequence[int], sizes: Sequence[int], unknown: Sequence[int]
+) -> tuple[slice, ...]:
+    """Return where a slice lies wherever it begins along the axes `unknown`."""
+    return tuple(
+        slice(full - size, size) if axis in unknown else part
+        for axis, (part, full, size) in enumerate(zip(window, shape, sizes, strict=True))
+    )
+
+
+def _slid(shape: tuple[int, ...], axis: int, size: int) -> tuple[Pattern, tuple[int, ...]]:
+    """Return which elements may be where in a slice along an axis that begins anywhere; its shape.
+
+    JAX moves a slice into the array: element j of it is one of j, ..., j + length - size.
+    """
+    short = (*shape[:axis], size, *shape[axis + 1 :])
+    place, start = np.indices((size, shape[axis] - size + 1)).reshape(2, -1)
+    inside, outside = (np.arange(int(np.prod(sizes))).reshape(sizes) for sizes in (short, shape))
+    rows, cols = np.take(inside, place, axis), np.take(outside, place + start, axis)
+    return matrix(rows, cols, (inside.size, outside.size)), short
 
 
 def _columns(fact: Fact, shape: Sequence[int], axes: Sequence[int]) -> tuple[Any, list[int]]:
@@ -94,7 +124,7 @@ def _columns(fact: Fact, shape: Sequence[int], axes: Sequence[int]) -> tuple[Any
     part = partly(fact.known)
     if part is None:
         return np.zeros(shape, np.int32), list(axes)
-    known = np.broadcast_to(part.mask, shape).reshape(-1, len(axes)).all(axis=0)
+    known = np.all(np.broadcast_to(part.mask, shape).reshape(-1, len(axes)), axis=0).tolist()
     values = np.where(known, np.asarray(part.value), 0)
     return values, [axis for axis, sure in zip(axes, known, strict=True) if not sure]
 
@@ -126,7 +156,7 @@ def _scatter(equation: jex.JaxprEqn, facts: Sequence[Fact]) -> list[Pattern]:
     single = (*numbers.inserted_window_dims, *numbers.operand_batching_dims)
     windows = iter(numbers.update_window_dims)
     sizes = [1 if k in single else updates[next(windows)] for k in range(len(shape))]
-    targets = jax.lax.gather(
+    found = jax.lax.gather(
         number.astype(np.int32),
         indices,
         jax.lax.GatherDimensionNumbers(
@@ -140,7 +170,7 @@ def _scatter(equation: jex.JaxprEqn, facts: Sequence[Fact]) -> list[Pattern]:
         mode=equation.params["mode"],
         fill_value=0,
     )
-    targets = np.ravel(targets)
+    targets = np.ravel(found)
     sent = np.flatnonzero(targets)
     local = matrix(targets[sent] - 1, sent, (count, size_of(equation.invars[2])))
     new = selected(combined(local, facts[2].pattern), number)

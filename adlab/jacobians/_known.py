@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.extend import core as jex
 
@@ -58,7 +59,7 @@ class _Evaluation:
     results: list[Part | None] | None = None
 
     def run(self) -> None:
-        parts = [operand and operand.source.results[operand.place] for operand in self.operands]  # type: ignore[index]
+        parts = [_result(operand) for operand in self.operands]
         self.results = _evaluated(self.equation, parts)
         self.operands = ()
 
@@ -69,6 +70,14 @@ class Known:
 
     source: _Evaluation
     place: int = 0
+
+
+def _result(known: Known | None) -> Part | None:
+    """Return what an evaluation that is done has found."""
+    if known is None:
+        return None
+    assert known.source.results is not None
+    return known.source.results[known.place]
 
 
 def constant(value: Any) -> Known | None:
@@ -93,20 +102,15 @@ def partly(known: Known | None) -> Part | None:
             pending += missing
         else:
             source.run()
-    assert known.source.results is not None
-    return known.source.results[known.place]
+    return _result(known)
 
 
 def known_value(known: Known | None) -> Any:
     """Return a value that is known everywhere as an array of NumPy, else None."""
     part = partly(known)
-    if part is None or part.mask is not True or not _numeric(part.value):
+    if part is None or part.mask is not True or not _plain(jax.typeof(part.value).dtype):
         return None
     return np.asarray(part.value)
-
-
-def _numeric(value: Any) -> bool:
-    return not jax.dtypes.issubdtype(jax.typeof(value).dtype, jax.dtypes.extended)
 
 
 def known_results(equation: jex.JaxprEqn, operands: Sequence[Known | None]) -> list[Known | None]:
@@ -157,4 +161,5 @@ def _placed(equation: jex.JaxprEqn, parts: Sequence[Part | None]) -> Part | None
 
 
 def _plain(dtype: Any) -> bool:
-    return not jax.dtypes.issubdtype(dtype, jax.dtypes.extended)
+    """Tell whether numbers are of a dtype that NumPy has: keys aren't."""
+    return not jnp.issubdtype(dtype, jax.dtypes.extended)

@@ -240,8 +240,10 @@ def _factor(equation: jex.JaxprEqn, facts: Sequence[Fact], place: int) -> Patter
 _MOVES = ("broadcast_in_dim", "concatenate", "pad", "rev", "slice", "split", "stack", "tile")
 _CUMULATIVE = ("cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp")
 _REDUCTIONS = ("sum", "max", "min", "prod", "and", "or", "xor")
-_FACTORS = ("cholesky", "eig", "eigh", "geqrf", "hessenberg", "householder_product", "lu", "qr")
-_FACTORS = (*_FACTORS, "schur", "svd", "tridiagonal")
+_FACTORS = (
+    *("cholesky", "eig", "eigh", "geqrf", "hessenberg", "householder_product", "lu", "qr"),
+    *("schur", "svd", "tridiagonal"),
+)
 _PASSED = ("device_put", "mesh_cast", "optimization_barrier", "pvary", "reshard")
 
 RULES: dict[str, Rule] = {

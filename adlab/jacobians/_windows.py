@@ -106,7 +106,7 @@ def _convolution(equation: jex.JaxprEqn, facts: Sequence[Fact]) -> list[Pattern]
     inputs = _arranged(shape_of(lhs), numbers.lhs_spec)
     kernel = _arranged(shape_of(rhs), numbers.rhs_spec)
     results = _arranged(shape_of(equation.outvars[0]), numbers.out_spec)
-    taps = known_value(facts[1].known)
+    taps: Any = known_value(facts[1].known)
     taps = None if taps is None else np.transpose(taps, numbers.rhs_spec)
     o, i = np.meshgrid(np.arange(kernel.shape[0]), np.arange(kernel.shape[1]), indexing="ij")
     group = o // (kernel.shape[0] // params["feature_group_count"])
@@ -126,10 +126,10 @@ def _convolution(equation: jex.JaxprEqn, facts: Sequence[Fact]) -> list[Pattern]
     )
     for place, ids in places:
         met = np.moveaxis(ids[..., batch, channel], (-3, -2), (0, 1))  # (n, o, p, i)
-        tap = kernel[(..., *place)].reshape(1, kernel.shape[0], *(1 for _ in spatial), -1)
+        tap = kernel[:, :, *place].reshape(1, kernel.shape[0], *(1 for _ in spatial), -1)
         kept = met > 0
         if taps is not None:
-            kept = kept & (taps[(..., *place)].reshape(tap.shape) != 0)
+            kept = kept & (taps[:, :, *place].reshape(tap.shape) != 0)
         shape = met.shape
         own = np.broadcast_to(results[..., None], shape)
         found.append((own[kept], met[kept], np.broadcast_to(tap, shape)[kept]))
@@ -145,7 +145,8 @@ def _convolution(equation: jex.JaxprEqn, facts: Sequence[Fact]) -> list[Pattern]
 
 def _arranged(shape: Sequence[int], spec: Sequence[int]) -> Any:
     """Return the numbers, from 1, of the elements of an array in the order of its axes' roles."""
-    return np.transpose(np.arange(1, int(np.prod(shape)) + 1).reshape(shape), spec)
+    numbers = np.arange(1, int(np.prod(shape)) + 1, dtype=np.int32)
+    return np.transpose(numbers.reshape(shape), spec)
 
 
 _REDUCTIONS = ("reduce_window", "reduce_window_sum", "reduce_window_max", "reduce_window_min")

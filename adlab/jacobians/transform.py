@@ -64,7 +64,8 @@ def jacobian(
         `scipy.sparse` or a BCOO, with the rows and columns of `sparsity`; stored entries count,
         whatever their values. None: found. At each call one more product, with random numbers,
         verifies it: an entry that is missing is refused or, under a trace, makes its row NaN (its
-        column, where rows are swept).
+        column, where rows are swept), unless it is smaller than the rest of it by the square
+        root of machine epsilon.
 
     Returns:
       A function with the signature of `fun`. It returns what `jax.jacfwd` does: the tree of the
