@@ -8,7 +8,7 @@ import numpy as np
 from jax.extend import core as jex
 
 from adlab.jacobians._facts import Fact, Rule, dense, shape_of, size_of, width_of
-from adlab.jacobians._known import ELEMENTWISE, known_value, partly
+from adlab.jacobians._known import ELEMENTWISE, known_zero, partly
 from adlab.jacobians._rows import (
     Pattern,
     combined,
@@ -44,10 +44,9 @@ def _mul(equation: jex.JaxprEqn, facts: Sequence[Fact]) -> list[Pattern]:
     """Multiply; where a factor is known to be zero, nothing is left of the other."""
     (pattern,) = _elementwise(equation, facts)
     for fact in facts:
-        part = partly(fact.known)
-        if part is not None:
-            kept = ~(np.asarray(part.mask) & (np.asarray(part.value) == 0))
-            pattern = where(pattern, np.broadcast_to(kept, shape_of(equation.outvars[0])))
+        zero = known_zero(fact.known)
+        if zero is not None:
+            pattern = where(pattern, np.broadcast_to(~zero, shape_of(equation.outvars[0])))
     return [pattern]
 
 
@@ -212,10 +211,11 @@ def _factor(equation: jex.JaxprEqn, facts: Sequence[Fact], place: int) -> Patter
         for side, shape in enumerate(shapes)
     ]
     out = shape_of(equation.outvars[0])
-    pattern, other = facts[place].pattern, known_value(facts[1 - place].known)
+    pattern = facts[place].pattern
     if pattern is None:
         return None
-    if other is None or np.all(other):
+    zero = known_zero(facts[1 - place].known)
+    if zero is None:
         start = len(batch[0]) + place * len(free[0])
         axes = [*range(len(batch[0])), *range(start, start + len(free[place]))]
         return spread(pattern, shapes[place], [*batch[place], *free[place]], out, axes)
@@ -227,7 +227,7 @@ def _factor(equation: jex.JaxprEqn, facts: Sequence[Fact], place: int) -> Patter
 
     numbers = np.arange(pattern.shape[0]).reshape(shapes[place])
     own = arranged(numbers, place, (free[place], contracting[place]))
-    mask = arranged(other != 0, 1 - place, (contracting[1 - place], free[1 - place]))
+    mask = arranged(~zero, 1 - place, (contracting[1 - place], free[1 - place]))
     b, k, f = np.nonzero(mask)
     cols = own[b, :, k]  # (entries of the matrix, rows of this operand)
     m = np.arange(own.shape[1])

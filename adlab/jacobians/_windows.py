@@ -10,7 +10,7 @@ import numpy as np
 from jax.extend import core as jex
 
 from adlab.jacobians._facts import Fact, Rule, dense, shape_of, size_of
-from adlab.jacobians._known import known_value
+from adlab.jacobians._known import known_zero
 from adlab.jacobians._rows import Pattern, combined, matrix, united
 
 __all__ = ["RULES"]
@@ -106,8 +106,8 @@ def _convolution(equation: jex.JaxprEqn, facts: Sequence[Fact]) -> list[Pattern]
     inputs = _arranged(shape_of(lhs), numbers.lhs_spec)
     kernel = _arranged(shape_of(rhs), numbers.rhs_spec)
     results = _arranged(shape_of(equation.outvars[0]), numbers.out_spec)
-    taps: Any = known_value(facts[1].known)
-    taps = None if taps is None else np.transpose(taps, numbers.rhs_spec)
+    zero: Any = known_zero(facts[1].known)
+    zero = None if zero is None else np.transpose(zero, numbers.rhs_spec)
     o, i = np.meshgrid(np.arange(kernel.shape[0]), np.arange(kernel.shape[1]), indexing="ij")
     group = o // (kernel.shape[0] // params["feature_group_count"])
     channel = group * kernel.shape[1] + i
@@ -128,8 +128,8 @@ def _convolution(equation: jex.JaxprEqn, facts: Sequence[Fact]) -> list[Pattern]
         met = np.moveaxis(ids[..., batch, channel], (-3, -2), (0, 1))  # (n, o, p, i)
         tap = kernel[:, :, *place].reshape(1, kernel.shape[0], *(1 for _ in spatial), -1)
         kept = met > 0
-        if taps is not None:
-            kept = kept & (taps[:, :, *place].reshape(tap.shape) != 0)
+        if zero is not None:
+            kept = kept & ~zero[:, :, *place].reshape(tap.shape)
         shape = met.shape
         own = np.broadcast_to(results[..., None], shape)
         found.append((own[kept], met[kept], np.broadcast_to(tap, shape)[kept]))
