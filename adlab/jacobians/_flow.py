@@ -36,7 +36,7 @@ def _step(equation: jex.JaxprEqn, facts: list[Fact]) -> list[Fact]:
     name = equation.primitive.name
     if not any(size_of(out) for out in equation.outvars):
         return [UNKNOWN] * len(equation.outvars)
-    if equation.invars and all(fact == UNKNOWN for fact in facts):
+    if equation.invars and all(fact.pattern is fact.known is None for fact in facts):
         return [UNKNOWN] * len(equation.outvars)
     if name in _INLINED:
         return flow(called(equation), facts)

@@ -137,7 +137,7 @@ def _swept(chosen: Selection, plan: _Plan, chunk: int | None) -> list[list[jax.A
             rows, cols = plan.rows[entries], plan.cols[entries]
             leaf = leaves[b if plan.reverse else a]
             colors = plan.colors[rows if plan.reverse else cols]
-            places = cols - left if plan.reverse else rows - top
+            places = (cols - left if plan.reverse else rows - top).astype(np.int32)
             row.append(leaf.at[colors, places].get(mode="promise_in_bounds"))
         found.append(row)
     return found
@@ -154,6 +154,7 @@ def _product(chosen: Selection, *, reverse: bool) -> Callable[[PyTree], PyTree]:
 def _of_color(color: jax.Array, colors: np.ndarray, like: PyTree) -> PyTree:
     """Return ones where a number has the colour, and zeros elsewhere."""
     leaves, structure = jax.tree.flatten(like)
+    colors = colors.astype(color.dtype)
     ones = [
         _shardings.like_type(
             (colors[start:end] == color).reshape(np.shape(leaf)).astype(jnp.result_type(leaf)), leaf

@@ -39,6 +39,7 @@ def test_a_given_pattern_is_taken(form):
     np.testing.assert_allclose(found.todense(), expected, atol=1e-6)  # float32
 
 
+@pytest.mark.usefixtures("x64")
 def test_what_sparsity_finds_can_be_given():
     def fun(tree):
         return {"a": tree["x"] ** 2, "b": jnp.flip(tree["y"]) * tree["x"][0]}
