@@ -170,7 +170,7 @@ def _placed(equation: jex.JaxprEqn, parts: Sequence[Part | None]) -> Part | None
         unknown.append(value if k in indices else (~mask).astype(_counting(equation)))
     params = dict(equation.params)
     if "fill_value" in params:
-        params["fill_value"] = 1
+        params["fill_value"] = 0  # what is filled in is known
     found = equation.primitive.bind(*unknown, **params)
     return Part(run_equation(equation, values)[0], np.asarray(found) == 0)
 

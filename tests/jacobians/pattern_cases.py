@@ -130,6 +130,11 @@ def assembled(x):
     return (a + jnp.diag(x)) @ x
 
 
+def masked_in_part(x):
+    mask = jnp.concatenate([x[:2] > 0.7, jnp.array([True, False])])
+    return jnp.where(mask, 1.0, 0.0) * x[::-1]
+
+
 EXACT = {
     **{
         name: (getattr(lax, name), (2, 3))
@@ -173,6 +178,7 @@ EXACT = {
     "roll": (lambda x: jnp.roll(x, 1) - x, (5,)),
     "select by a mask": (lambda x: jnp.where(MASK > 0, x, x[:, ::-1]), (2, 3)),
     "select by data": (lambda x: jnp.where(x > 0.7, x, x[:, ::-1]), (2, 3)),
+    "a mask that is known in part": (masked_in_part, (4,)),
     "times a mask": (lambda x: MASK * x, (2, 3)),
     "slice": (lambda x: x[::2] * x[1:4], (5,)),
     "gather": (lambda x: x[ORDER], (3, 2)),

@@ -39,6 +39,11 @@ def test_a_given_pattern_is_taken(form):
     np.testing.assert_allclose(found.todense(), expected, atol=1e-6)  # float32
 
 
+def test_places_that_pad_a_bcoo_are_no_entries():
+    given = BCOO.fromdense(jnp.eye(3)[::-1], nse=8)
+    assert jax.eval_shape(jacobian(jnp.flip, mode="sparse", pattern=given), jnp.ones(3)).nse == 3
+
+
 @pytest.mark.usefixtures("x64")
 def test_what_sparsity_finds_can_be_given():
     def fun(tree):

@@ -55,6 +55,12 @@ def backwards(x):
     return last, rows
 
 
+def handed_on(x):
+    """Two carries that depend on nothing at first; the one gets what the other had."""
+    ones = jnp.ones(2)
+    return jax.lax.scan(lambda c, r: ((c[1], r[::-1]), 2 * c[0]), (ones, ones), x)
+
+
 def stepped(x):
     step = lambda y: y.at[1:-1].add(0.1 * (y[2:] - y[:-2]) * y[1:-1])  # noqa: E731
     return jax.lax.fori_loop(0, 3, lambda _, y: step(y), x.ravel())
@@ -74,10 +80,10 @@ def rows_alone(x):
     [
         (20_000, 10_000, {}),
         (0, 10_000, {counting}),  # the loop's length isn't known
-        (0, 2, {chain, backwards, stepped, counting}),  # any number of rounds
+        (0, 2, {chain, backwards, handed_on, stepped, counting}),  # any number of rounds
     ],
 )
-@pytest.mark.parametrize("loop", [chain, backwards, stepped, counting, rows_alone])
+@pytest.mark.parametrize("loop", [chain, backwards, handed_on, stepped, counting, rows_alone])
 def test_loops_that_are_too_long_to_be_followed_lose_zeros_alone(
     loop, unrolled, rounds, wider, monkeypatch
 ):
@@ -114,6 +120,15 @@ def test_columns_of_one_colour_share_no_row(seed, shape, density):
     assert set(colors) == set(range(colors.max() + 1))  # none is skipped
     for color in set(colors):
         assert pattern[:, colors == color].sum(axis=1).max() <= 1
+
+
+def test_the_order_with_fewer_colours_is_taken():
+    """Of a path a b c d: in order a d b c it takes 3 colours, with the inner ones first 2."""
+    path = sparse.csr_array(np.array([[1, 0, 1, 0], [0, 0, 1, 1], [0, 1, 0, 1]], bool))
+    assert colored(path).max() == 1
+    band = sparse.diags_array(np.ones((3, 1)), offsets=[-1, 0, 1], shape=(9, 9)).tolil()
+    band[5, 4] = 0  # the fullest first: 4 colours
+    assert colored(band.tocsr()).max() == 2
 
 
 def test_trees_are_laid_end_to_end_in_rows_and_columns():
