@@ -50,10 +50,10 @@ clean:
 
 .venv/.dev-stamp: .venv/.demo-stamp
 	@echo "installing the development tools into .venv"
-	@$(PIP_INSTALL) -e '.[data,equinox,flax,sparse,symbolic]' --group dev
+	@$(PIP_INSTALL) -e '.[data,equinox,flax,symbolic]' --group dev
 	@touch $@
 
 .venv/.bench-stamp: .venv/.demo-stamp
 	@echo "installing the peers that the benchmarks compare with into .venv"
-	@$(PIP_INSTALL) -e '.[data,equinox,sparse]' --group bench
+	@$(PIP_INSTALL) -e '.[data,equinox]' --group bench
 	@touch $@

@@ -132,4 +132,6 @@ def _leaf_key(leaf: Any, *, differentiated: bool, values: bool) -> Any:
         return shape
     if not checks.concrete(leaf):
         return _UNKNOWN
+    if jnp.issubdtype(kind.dtype, jax.dtypes.prng_key):
+        leaf = jax.random.key_data(leaf)
     return (*shape, hashlib.blake2b(np.asarray(leaf).tobytes()).digest())

@@ -1,89 +1,186 @@
-"""Sparse Jacobians: columns or rows that share no entry are found, coloured, and swept together."""
+"""Sparse Jacobians: columns or rows that share no entry are coloured alike, and swept together.
+
+One product with the sum of the unit vectors of a colour holds the entries of all its columns: each
+row has at most one of them. As many products as colours give the whole matrix.
+
+Source: Curtis, Powell & Reid (1974), On the estimation of sparse Jacobian matrices,
+doi:10.1093/imamat/13.1.117.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.experimental.sparse import BCOO
 
-from adlab.core import checks
+from adlab.core import _shardings
 from adlab.core.types import Argnums, PyTree
+from adlab.jacobians import patterns
+from adlab.jacobians.coloring import colored
+from adlab.jacobians.given import entries_of, verified
 from adlab.jacobians.selection import Selection, call_key
+from adlab.jacobians.sweeps import chunked
 
-__all__ = ["import_asdex", "sparse"]
+__all__ = ["sparse"]
 
 _KEPT = 8  # coloured patterns, each with the values that it was found at
 
 
-def import_asdex() -> Any:
-    """Return the module asdex.
+@dataclass(frozen=True, eq=False)
+class _Plan:
+    """A coloured pattern.
 
-    Raises:
-      ImportError: it isn't installed, or doesn't work beside the installed jax.
+    rows, cols: of its entries, by rows, then by columns. colors: of the columns, in reverse mode of
+    the rows. blocks: for each leaf of y, for each of x: which entries are in it, and its first row
+    and column.
     """
-    try:
-        import asdex
-    except ModuleNotFoundError as error:
-        if error.name != "asdex":
-            raise _unusable(error) from error
-        raise ImportError(
-            "mode=\"sparse\" needs asdex: pip install -e '.[sparse]' in adlab's folder"
-        ) from error
-    except ImportError as error:
-        raise _unusable(error) from error
-    return asdex
 
-
-def _unusable(error: ImportError) -> ImportError:
-    return ImportError(
-        f'mode="sparse" needs asdex, and the installed one fails beside jax {jax.__version__} '
-        f"({error}); try pip install --upgrade -e '.[sparse]' in adlab's folder, or an environment "
-        "with Python 3.11, where jax is older"
-    )
+    rows: np.ndarray
+    cols: np.ndarray
+    colors: np.ndarray
+    reverse: bool
+    blocks: list[list[tuple[np.ndarray, int, int]]]
 
 
 def sparse(
-    fun: Callable[..., Any],
     chosen: Selection,
     call: tuple[Argnums, tuple[PyTree, ...], Mapping[str, Any]],
     chunk: int | None,
-    patterns: dict[Any, Any],
+    plans: dict[Any, Any],
+    pattern: Any = None,
 ) -> tuple[PyTree, Any]:
     """Return the Jacobian as BCOO matrices, and what is auxiliary.
 
-    call: argnums, arguments and keywords. patterns: the coloured patterns found so far, by the keys
-    of calls; one that is new is added. chunk: how many colours are swept at a time, None for all.
+    call: argnums, arguments and keywords. plans: the coloured patterns found so far, by the keys of
+    calls; one that is new is added. chunk: how many colours are swept at a time, None for all.
+    pattern: one that the user gave, else None.
     """
-    asdex = import_asdex()
     argnums, args, kwargs = call
-    if any(map(_is_key, jax.tree.leaves((args, kwargs)))):
-        raise TypeError(
-            "mode=\"sparse\" can't take random keys, which asdex doesn't follow: draw before, and "
-            "pass the numbers"
-        )
-    key = call_key(argnums, args, kwargs, values=True)
-    x: tuple[PyTree, ...] = (jax.tree.map(jnp.asarray, chosen.x),)
-    options: dict[str, Any] = {"has_aux": chosen.has_aux}
-    if key is None and not checks.concrete((args, kwargs)):
-        # A pattern can't be read off a function that holds traced arrays: they are arguments.
-        where = {**options, "argnums": argnums}
-        coloring = asdex.jacobian_coloring(fun, *args, **where, **kwargs)
-        sweep = asdex.jacobian_from_coloring(fun, coloring, chunk_size=chunk, **options)
-        found = sweep(*args, **kwargs)
+    key = call_key(argnums, args, kwargs, values=pattern is None)
+    plan = plans.get(key) if key is not None else None
+    if plan is None:
+        plan = _planned(chosen, pattern)
+        if key is not None:
+            plans[key] = plan
+            if len(plans) > _KEPT:
+                del plans[next(iter(plans))]  # the oldest
+    data = _swept(chosen, plan, chunk)
+    if pattern is not None:
+        data = verified(chosen, plan, _product(chosen, reverse=plan.reverse), data)
+    aux = chosen.full(chosen.x)[1] if chosen.has_aux else None
+    return _assembled(chosen, plan, data), aux
+
+
+def _planned(chosen: Selection, pattern: Any) -> _Plan:
+    """Find the pattern if it isn't given, and colour its columns, or its rows.
+
+    Rows are swept where they take fewer colours, and where JAX hasn't got forward mode.
+    """
+    if pattern is None:
+        found, forward = patterns.find(chosen)
     else:
-        coloring = patterns.get(key) if key is not None else None
-        if coloring is None:
-            coloring = asdex.jacobian_coloring(chosen.full, *x, **options)
-            if key is not None:
-                patterns[key] = coloring
-                if len(patterns) > _KEPT:
-                    del patterns[next(iter(patterns))]  # the oldest
-        found = asdex.jacobian_from_coloring(chosen.full, coloring, chunk_size=chunk, **options)(*x)
-    return found if chosen.has_aux else (found, None)
+        found, forward = entries_of(pattern, chosen), patterns.has_mode(chosen, "forward")
+    rows, cols = found.nonzero()
+    order = np.lexsort((cols, rows))
+    rows, cols = rows[order], cols[order]
+    blocks = _blocks(chosen, rows, cols)
+    across = None
+    if forward:
+        along = colored(found)
+        # rows that share a column differ: no colouring of rows has fewer colours
+        least = np.bincount(cols, minlength=1).max()
+        if along.max() < least:
+            return _Plan(rows, cols, along, False, blocks)
+        across = colored(found.T)
+        if across.max() >= along.max() or not patterns.has_mode(chosen, "reverse"):
+            return _Plan(rows, cols, along, False, blocks)
+    return _Plan(rows, cols, colored(found.T) if across is None else across, True, blocks)
 
 
-def _is_key(leaf: Any) -> bool:
-    dtype = getattr(leaf, "dtype", None)
-    return dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
+def _blocks(
+    chosen: Selection, rows: np.ndarray, cols: np.ndarray
+) -> list[list[tuple[np.ndarray, int, int]]]:
+    found = []
+    for top, bottom in _ranges(chosen.shape):
+        inside = np.flatnonzero((rows >= top) & (rows < bottom))
+        line = []
+        for left, right in _ranges(chosen.x):
+            kept = (cols[inside] >= left) & (cols[inside] < right)
+            line.append((inside[kept], top, left))
+        found.append(line)
+    return found
+
+
+def _ranges(tree: PyTree) -> list[tuple[int, int]]:
+    """Return where each leaf begins and ends among the numbers laid end to end."""
+    sizes = [int(np.prod(np.shape(leaf))) for leaf in jax.tree.leaves(tree)]
+    ends = np.cumsum(sizes)
+    return [(int(end) - size, int(end)) for size, end in zip(sizes, ends, strict=True)]
+
+
+def _swept(chosen: Selection, plan: _Plan, chunk: int | None) -> list[list[jax.Array]]:
+    """Return the entries of each block, one product per colour taken."""
+    count = int(plan.colors.max()) + 1
+    seeded = chosen.shape if plan.reverse else chosen.x
+    product = _product(chosen, reverse=plan.reverse)
+    stacked = chunked(lambda c: product(_of_color(c, plan.colors, seeded)), count, chunk or count)
+    leaves = [leaf.reshape(count, -1) for leaf in jax.tree.leaves(stacked)]
+    found = []
+    for a, line in enumerate(plan.blocks):
+        row = []
+        for b, (entries, top, left) in enumerate(line):
+            rows, cols = plan.rows[entries], plan.cols[entries]
+            leaf = leaves[b if plan.reverse else a]
+            colors = plan.colors[rows if plan.reverse else cols]
+            places = (cols - left if plan.reverse else rows - top).astype(np.int32)
+            row.append(leaf.at[colors, places].get(mode="promise_in_bounds"))
+        found.append(row)
+    return found
+
+
+def _product(chosen: Selection, *, reverse: bool) -> Callable[[PyTree], PyTree]:
+    """Return v -> J v, or in reverse mode v -> v^T J."""
+    if reverse:
+        pull = jax.vjp(chosen.fun, chosen.x)[1]
+        return lambda seed: pull(seed)[0]
+    return lambda seed: jax.jvp(chosen.fun, (chosen.x,), (seed,))[1]
+
+
+def _of_color(color: jax.Array, colors: np.ndarray, like: PyTree) -> PyTree:
+    """Return ones where a number has the colour, and zeros elsewhere."""
+    leaves, structure = jax.tree.flatten(like)
+    colors = colors.astype(color.dtype)
+    ones = [
+        _shardings.like_type(
+            (colors[start:end] == color).reshape(np.shape(leaf)).astype(jnp.result_type(leaf)), leaf
+        )
+        for leaf, (start, end) in zip(leaves, _ranges(like), strict=True)
+    ]
+    return jax.tree.unflatten(structure, ones)
+
+
+def _assembled(chosen: Selection, plan: _Plan, data: list[list[jax.Array]]) -> PyTree:
+    """Return the tree of y, each leaf of it a tree of x, of BCOO matrices."""
+    outs, tree = jax.tree.flatten(chosen.shape)
+    ins, structure = jax.tree.flatten(chosen.x)
+    lines = []
+    for out, line, values in zip(outs, plan.blocks, data, strict=True):
+        row = []
+        for leaf, (entries, top, left), block in zip(ins, line, values, strict=True):
+            shape = (*out.shape, *np.shape(leaf))
+            places = (
+                *np.unravel_index(plan.rows[entries] - top, out.shape or (1,))[: len(out.shape)],
+                *np.unravel_index(plan.cols[entries] - left, np.shape(leaf) or (1,))[
+                    : np.ndim(leaf)
+                ],
+            )
+            indices = np.stack(places, axis=1) if places else np.zeros((len(entries), 0), int)
+            made = (block.astype(out.dtype), jnp.asarray(indices, jnp.int32))
+            row.append(BCOO(made, shape=shape, indices_sorted=True, unique_indices=True))
+        lines.append(jax.tree.unflatten(structure, row))
+    return jax.tree.unflatten(tree, lines)

@@ -14,7 +14,7 @@ from adlab.core import _shardings
 from adlab.core.types import PyTree
 from adlab.jacobians.selection import Selection
 
-__all__ = ["forward", "pulled", "pushed", "reverse"]
+__all__ = ["chunked", "forward", "pulled", "pushed", "reverse"]
 
 
 def pushed(chosen: Selection, x: PyTree, tangents: PyTree) -> PyTree:
@@ -45,7 +45,7 @@ def forward(chosen: Selection, chunk: int) -> tuple[PyTree, Any]:
     if chunk >= count:
         columns = jax.vmap(push, out_axes=-1)(jnp.arange(count))
     else:
-        stacked = _chunked(push, count, chunk)
+        stacked = chunked(push, count, chunk)
         columns = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, -1), stacked)
     aux = chosen.full(x)[1] if chosen.has_aux else None
     ends = _ends(jax.tree.leaves(x))
@@ -67,13 +67,13 @@ def reverse(chosen: Selection, chunk: int) -> tuple[PyTree, Any]:
     def row(index: jax.Array) -> PyTree:
         return pull(_unit(index, chosen.shape))[0]
 
-    stacked = _chunked(row, count, chunk)
+    stacked = chunked(row, count, chunk)
     ends = _ends(jax.tree.leaves(chosen.shape))
     cut = [jnp.split(leaf, ends) for leaf in jax.tree.leaves(stacked)]
     return chosen.assemble(list(zip(*cut, strict=True))), aux
 
 
-def _chunked(one: Callable[[jax.Array], PyTree], count: int, chunk: int) -> PyTree:
+def chunked(one: Callable[[jax.Array], PyTree], count: int, chunk: int) -> PyTree:
     """Return `one` of every index, stacked along a first axis; without a loop in a single chunk."""
     if chunk >= count:
         return jax.vmap(one)(jnp.arange(count))

@@ -13,9 +13,10 @@ from adlab.core.calls import calling, check_arguments
 from adlab.core.types import Argnums, PyTree
 from adlab.jacobians import sweeps
 from adlab.jacobians.costs import ChunkSize, cost_table, sweep_chunk
+from adlab.jacobians.given import check_pattern
 from adlab.jacobians.mixed import mixed
 from adlab.jacobians.selection import Selection, call_key, select
-from adlab.jacobians.sparse import import_asdex, sparse
+from adlab.jacobians.sparse import sparse
 
 __all__ = ["jacobian"]
 
@@ -30,6 +31,7 @@ def jacobian(
     chunk_size: ChunkSize = "auto",
     argnums: Argnums = 0,
     has_aux: bool = False,
+    pattern: Any = None,
 ) -> Callable[_P, Any]:
     """Return the Jacobian of `fun`, of m numbers, in arguments of n numbers.
 
@@ -39,9 +41,9 @@ def jacobian(
     * "mixed": elimination of the vertices of the computational graph, in the cheapest order found
       (`adlab.graphs`). Wins where the function narrows between wide ends.
     * "sparse": columns or rows that share no entry are swept together, as many sweeps as colours;
-      the pattern is found and coloured by asdex at the first call with given shapes of x and given
-      values of the other arguments, on which it may depend; the last eight are kept. A value that
-      is new at each call, as a batch, is better closed over by a function of x that is jitted.
+      the pattern is that of `sparsity`, found and coloured at the first call with given shapes of x
+      and given values of the other arguments, on which it may depend; the last eight are kept. Of
+      arguments that are traced no values are used.
     * "auto": by `jacobian_costs`, from shapes alone. Elimination is considered under `jax.jit` and
       with chunk_size="auto" only: it takes the function apart at every trace, and isn't chunked.
 
@@ -59,6 +61,12 @@ def jacobian(
         all, or as many as keep the widest intermediate within 64 MiB.
       argnums: which positional argument to differentiate, or a tuple of several.
       has_aux: whether `fun` returns a pair (value, auxiliary data).
+      pattern: for mode="sparse", the entries that can differ from zero: a matrix (m, n) of
+        `scipy.sparse` or a BCOO, with the rows and columns of `sparsity`; stored entries count,
+        whatever their values. None: found. At each call one more product, with random numbers,
+        verifies it: an entry that is missing is refused or, under a trace, makes its row NaN (its
+        column, where rows are swept), unless it is smaller than the rest of it by the square
+        root of machine epsilon.
 
     Returns:
       A function with the signature of `fun`. It returns what `jax.jacfwd` does: the tree of the
@@ -69,9 +77,10 @@ def jacobian(
 
     Raises:
       ValueError: an unknown mode; chunk_size < 1; argnums out of range or twice, no numbers in or
-        out (when called).
-      TypeError: an argument to differentiate or the value isn't real floating-point (when called).
-      ImportError: mode="sparse" without a usable asdex.
+        out (when called); a pattern that has another shape or misses entries (when called), or is
+        given for another mode.
+      TypeError: an argument to differentiate or the value isn't real floating-point (when called);
+        a pattern that isn't sparse, or is traced.
 
     Source: Griewank & Walther (2008), Evaluating Derivatives, chapters 3, 8 and 9,
     doi:10.1137/1.9780898717761.
@@ -81,8 +90,7 @@ def jacobian(
     checks.one_of("mode", mode, get_args(Mode))
     checks.chunk_size(chunk_size)
     check_arguments(argnums, has_aux)
-    if mode == "sparse":
-        import_asdex()
+    check_pattern(pattern, mode)
     plans: dict[Any, Any] = {}
 
     @functools.wraps(fun, updated=())
@@ -95,7 +103,7 @@ def jacobian(
             _check_devices(chosen, mode)
             if mode == "sparse":
                 chunk = None if chunk_size == "auto" else chunk_size
-                matrix, aux = sparse(fun, chosen, (argnums, args, kwargs), chunk, plans)
+                matrix, aux = sparse(chosen, (argnums, args, kwargs), chunk, plans, pattern)
             else:
                 key = call_key(argnums, args, kwargs, values=False)
                 way, chunk = _remembered(plans, chosen, mode, chunk_size, key)

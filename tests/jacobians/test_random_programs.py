@@ -9,7 +9,7 @@ pytestmark = pytest.mark.usefixtures("x64")
 
 
 def test_every_mode_and_order_gives_what_jax_gives():
-    found = [random_programs.faults(seed, compiled=True) for seed in range(PROGRAMS)]
+    found = [random_programs.faults(seed, compiled=True, sparse=True) for seed in range(PROGRAMS)]
     assert [text for wrong, _ in found for text in wrong] == []
     # at most one mode is lacking, and the optimum of large programs isn't searched for
-    assert all(tried >= 6 for _, tried in found)
+    assert all(tried >= 7 for _, tried in found)

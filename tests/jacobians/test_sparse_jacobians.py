@@ -1,7 +1,5 @@
 """Sparse Jacobians: right, small, and found once."""
 
-import sys
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,15 +8,7 @@ import pytest
 from jacobian_cases import CASES
 from jax.experimental.sparse import BCOO
 
-from adlab.jacobians import jacobian
-
-try:
-    import asdex
-except ImportError:
-    asdex = None
-needs_asdex = pytest.mark.skipif(asdex is None, reason="asdex doesn't work beside this jax")
-# A dense pattern of the battery is coloured in as many colours; that it says so is right.
-dense_is_said = pytest.mark.filterwarnings("ignore:Coloring used")
+from adlab.jacobians import jacobian, patterns
 
 
 def band(x):
@@ -31,11 +21,7 @@ def dense(found):
     return matrix
 
 
-@needs_asdex
-@dense_is_said
-@pytest.mark.parametrize(
-    "case", ["arguments turned round", "gather", "convolution", "recurrence", "tree", "scalar"]
-)
+@pytest.mark.parametrize("case", CASES)
 def test_functions_give_what_jax_gives(case):
     fun, args, argnums = CASES[case]
     j = jacobian(fun, mode="sparse", argnums=argnums)
@@ -52,7 +38,6 @@ def test_functions_give_what_jax_gives(case):
         np.testing.assert_allclose(one, other, rtol=2e-5, atol=1e-6)  # float32
 
 
-@needs_asdex
 @pytest.mark.parametrize("chunk_size", ["auto", 2])
 def test_a_banded_jacobian_of_20000_columns_is_never_dense(chunk_size):
     n = 20_000
@@ -72,16 +57,15 @@ def test_a_banded_jacobian_of_20000_columns_is_never_dense(chunk_size):
     np.testing.assert_allclose(values, expected, atol=1e-6)  # float32, values up to 2
 
 
-@needs_asdex
-def test_the_pattern_is_found_once_for_given_shapes(monkeypatch):
-    searched = []
-    own = asdex.jacobian_coloring
+@pytest.fixture
+def searched(monkeypatch):
+    """The functions whose patterns have been looked for."""
+    found, own = [], patterns.find
+    monkeypatch.setattr(patterns, "find", lambda chosen: found.append(chosen) or own(chosen))
+    return found
 
-    def counted(*args, **kwargs):
-        searched.append(args)
-        return own(*args, **kwargs)
 
-    monkeypatch.setattr(asdex, "jacobian_coloring", counted)
+def test_the_pattern_is_found_once_for_given_shapes(searched):
     j = jacobian(band, mode="sparse")
     x = np.ones(8, np.float32)
     j(x)
@@ -93,7 +77,6 @@ def test_the_pattern_is_found_once_for_given_shapes(monkeypatch):
     assert len(searched) == 2
 
 
-@needs_asdex
 def test_auxiliary_data_and_keywords_come_along_in_sparse_mode():
     def fun(x, *, factor):
         return factor * x**2, x[0]
@@ -105,23 +88,6 @@ def test_auxiliary_data_and_keywords_come_along_in_sparse_mode():
     assert aux == 1.0
 
 
-def test_without_asdex_the_extra_is_named(monkeypatch):
-    monkeypatch.setitem(sys.modules, "asdex", None)
-    with pytest.raises(ImportError, match=r"pip install -e '\.\[sparse\]' in adlab's folder"):
-        jacobian(band, mode="sparse")
-
-
-def test_an_asdex_that_fails_beside_this_jax_is_told(monkeypatch, tmp_path):
-    (tmp_path / "asdex.py").write_text("from jax import no_such_name\n")
-    monkeypatch.delitem(sys.modules, "asdex", raising=False)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    with pytest.raises(ImportError, match=f"beside jax {jax.__version__}.*no_such_name"):
-        jacobian(band, mode="sparse")
-    sys.modules.pop("asdex", None)
-
-
-@needs_asdex
-@dense_is_said
 def test_patterns_that_depend_on_other_arguments_are_found_anew():
     x = np.arange(1, 6, dtype=np.float32)
     rolled = jacobian(lambda x, n: jnp.roll(x, n) * x, mode="sparse")
@@ -136,29 +102,100 @@ def test_patterns_that_depend_on_other_arguments_are_found_anew():
         np.testing.assert_array_equal(dense(j(jnp.asarray(x), other)), expected)
 
 
-@needs_asdex
-def test_only_the_last_patterns_are_kept(monkeypatch):
-    found, colour = [], asdex.jacobian_coloring
-
-    def counted(*args, **kwargs):
-        found.append(args)
-        return colour(*args, **kwargs)
-
-    monkeypatch.setattr(asdex, "jacobian_coloring", counted)
+def test_only_the_last_patterns_are_kept(searched):
     sparse = jacobian(lambda x, a: x * a, mode="sparse")
     x, others = np.float32([1, 2, 3]), np.arange(1, 13, dtype=np.float32)[:, None] * np.ones(3, "f")
     for number, a in enumerate(others, start=1):
         np.testing.assert_allclose(dense(sparse(x, a)), np.diag(a))
-        assert len(found) == number
+        assert len(searched) == number
     sparse(x, others[-1])
-    assert len(found) == len(others)  # found before
+    assert len(searched) == len(others)  # found before
     sparse(x, others[0])
-    assert len(found) == len(others) + 1  # long gone
+    assert len(searched) == len(others) + 1  # long gone
 
 
-@needs_asdex
-def test_random_keys_are_refused_with_what_to_do():
-    sparse = jacobian(lambda x, key: x * jax.random.normal(key, x.shape), mode="sparse")
-    for run in (sparse, jax.jit(sparse)):
-        with pytest.raises(TypeError, match=r"mode=\"sparse\" can't take random keys.*draw before"):
-            run(np.float32([1, 2, 3]), jax.random.key(0))
+def test_patterns_follow_random_keys_whose_values_are_known(searched):
+    def dropped(x, key):
+        return x[::-1] * jax.random.bernoulli(key, 0.5, x.shape).astype(x.dtype)
+
+    x, j = jnp.arange(1.0, 9.0), jacobian(dropped, mode="sparse")
+    for seed in (0, 1):
+        key = jax.random.key(seed)
+        expected = np.diag(dropped(jnp.ones(8), key))[:, ::-1]
+        found = j(x, key)
+        assert found.nse == expected.sum()
+        np.testing.assert_array_equal(dense(found), expected)
+        traced = jax.jit(j)(x, key)  # of unknown value: no zero is known
+        assert traced.nse == 8
+        np.testing.assert_array_equal(dense(traced), expected)
+    assert len(searched) == 3  # jit keeps what it traced
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_the_side_with_fewer_colours_is_swept(turned):
+    """An arrow of full rows and a diagonal: three products by rows, and as many by columns."""
+
+    def arrow(x):
+        return jnp.concatenate([jnp.sum(x**2)[None], jnp.sum(jnp.sin(x))[None], x**3])
+
+    def fan(x):
+        return x[2:] ** 2 * x[0] + x[1]
+
+    fun, n = (fan, 42) if turned else (arrow, 40)
+    x = jnp.linspace(0.1, 1.0, n)
+    program = jax.make_jaxpr(jacobian(fun, mode="sparse"))(x)
+    widest = max(
+        out.aval.size for eqn in program.eqns if eqn.primitive.name != "jit" for out in eqn.outvars
+    )
+    assert widest < 8 * n  # a dense matrix has n^2
+    both = oracles.quickly_compiled(lambda x: (jacobian(fun, mode="sparse")(x), jax.jacfwd(fun)(x)))
+    found, expected = both(x)
+    np.testing.assert_allclose(dense(found), expected, rtol=1e-5, atol=1e-6)  # float32
+
+
+@jax.custom_vjp
+def clipped(x):
+    return x**2
+
+
+clipped.defvjp(lambda x: (x**2, x), lambda x, s: (jnp.clip(2 * x * s, -1, 1),))
+
+
+def test_a_rule_for_reverse_mode_alone_is_swept_by_rows():
+    x = jnp.array([0.1, 0.2, 3.0])
+    found = jacobian(lambda x: clipped(x)[::-1], mode="sparse")(x)
+    np.testing.assert_allclose(dense(found), np.diag([0.2, 0.4, 1.0])[::-1], rtol=1e-6)  # float32
+
+
+def test_a_loop_of_unknown_length_is_swept_by_columns():
+    def fun(x):
+        def halved(x):
+            return jax.lax.while_loop(lambda y: y[1] > 1, lambda y: y / 2, x)
+
+        return jnp.concatenate([jnp.sum(x)[None], halved(x)])
+
+    x = jnp.array([1.0, 8.0, 3.0])
+    np.testing.assert_allclose(
+        dense(jacobian(fun, mode="sparse")(x)), np.vstack([np.ones(3), np.eye(3) / 8])
+    )
+
+
+@pytest.mark.parametrize("solve", ["solve", "inverse", "fft"])
+def test_solves_inverses_and_transforms_are_dense_blocks(solve):
+    """Of three systems, or signals, each one's Jacobian is its own block."""
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(3, 2, 2)).astype(np.float32))
+    x = x + 4 * jnp.eye(2)
+    fun = {
+        "solve": lambda x: jnp.linalg.solve(x, jnp.ones(2)),
+        "inverse": jnp.linalg.inv,
+        "fft": lambda x: jnp.abs(jnp.fft.fft(x.reshape(3, 4))),
+    }[solve]
+    both = oracles.quickly_compiled(lambda x: (jacobian(fun, mode="sparse")(x), jax.jacfwd(fun)(x)))
+    found, expected = both(x)
+    np.testing.assert_allclose(dense(found), expected, rtol=1e-4, atol=1e-5)  # float32
+    assert found.nse == found.size // 3
+
+
+def test_a_function_without_entries_has_empty_matrices():
+    found = jacobian(lambda x: (jnp.round(x), jnp.ones(2)), mode="sparse")(jnp.ones(3))
+    assert [(block.shape, block.nse) for block in found] == [((3, 3), 0), ((2, 3), 0)]

@@ -345,7 +345,7 @@ def test_eigenvalues_that_a_function_or_its_slope_is_undefined_at_are_named():
 def test_what_cannot_be_meant_is_refused():
     eye = np.eye(2)
     for arguments, error, told in [
-        ((eye, "sqr"), ValueError, r"fun must be one of 'sqrt', .* got 'sqr' ; did you mean 'sqrt"),
+        ((eye, "sqr"), ValueError, r"fun must be one of 'sqrt', .* got 'sqr'; did you mean 'sqrt"),
         ((eye, 3), TypeError, "fun must be a name or a function of a real scalar, got int"),
         (
             (eye, lambda x: jax.lax.complex(x, x)),

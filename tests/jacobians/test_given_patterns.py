@@ -1,0 +1,139 @@
+"""Patterns that the user gives: taken, and refused where they miss entries."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.experimental.sparse import BCOO
+from scipy import sparse
+
+from adlab.jacobians import jacobian, patterns, sparsity
+
+N = 12
+X = jnp.linspace(0.2, 1.1, N)
+TRIDIAGONAL = sparse.diags([1.0, 1.0, 1.0], [-1, 0, 1], (N, N), format="csr")
+
+
+def band(x):
+    wide = jnp.pad(x, 1)
+    return jnp.sin(wide[1:-1]) * wide[2:] - wide[:-2] ** 2
+
+
+@pytest.fixture
+def no_search(monkeypatch):
+    monkeypatch.setattr(patterns, "find", None)
+
+
+@pytest.mark.usefixtures("no_search")
+@pytest.mark.parametrize("form", ["csr", "coo", "csc", "dia", "bcoo", "padded bcoo", "wider"])
+def test_a_given_pattern_is_taken(form):
+    given = {
+        "bcoo": lambda: BCOO.from_scipy_sparse(TRIDIAGONAL),
+        "padded bcoo": lambda: BCOO.fromdense(jnp.asarray(TRIDIAGONAL.todense()), nse=60),
+        "wider": lambda: sparse.csr_array(np.abs(np.subtract.outer(range(N), range(N))) < 4),
+    }.get(form, lambda: TRIDIAGONAL.asformat(form))()
+    j = jacobian(band, mode="sparse", pattern=given)
+    found = jax.jit(j)(X)
+    assert found.nse == (TRIDIAGONAL.nnz if form != "wider" else 7 * N - 12)
+    expected = jax.jacfwd(band)(X)
+    np.testing.assert_allclose(found.todense(), expected, atol=1e-6)  # float32
+
+
+def test_places_that_pad_a_bcoo_are_no_entries():
+    given = BCOO.fromdense(jnp.eye(3)[::-1], nse=8)
+    assert jax.eval_shape(jacobian(jnp.flip, mode="sparse", pattern=given), jnp.ones(3)).nse == 3
+
+
+@pytest.mark.usefixtures("x64")
+def test_what_sparsity_finds_can_be_given():
+    def fun(tree):
+        return {"a": tree["x"] ** 2, "b": jnp.flip(tree["y"]) * tree["x"][0]}
+
+    tree = {"x": jnp.array([1.0, 2.0]), "y": jnp.array([[3.0, 4.0, 5.0]])}
+    j = jacobian(fun, mode="sparse", pattern=sparsity(fun, tree))
+
+    @jax.jit
+    def both(tree):
+        sparse = lambda b: isinstance(b, BCOO)  # noqa: E731
+        found = jax.tree.map(lambda b: b.todense(), j(tree), is_leaf=sparse)
+        return found, jax.jacfwd(fun)(tree)
+
+    jax.tree.map(np.testing.assert_array_equal, *both(tree))
+
+
+@pytest.mark.parametrize("missing", [(5, 4), (7, 7), (0, 1)])
+@pytest.mark.parametrize("rows", [False, True])
+def test_a_missing_entry_is_refused_with_its_place(missing, rows):
+    """In both directions of sweeps: of rows too, where a full row leaves them fewer colours."""
+
+    def fun(x):
+        return band(x).at[3].add(jnp.sum(x)) if rows else band(x)
+
+    given = TRIDIAGONAL.toarray()
+    given[3] += rows
+    given[missing] = 0
+    j = jacobian(fun, mode="sparse", pattern=sparse.csr_array(given))
+    line, place = (missing[1], "column") if rows else (missing[0], "row")
+    with pytest.raises(ValueError, match=rf"hold every entry .* in {place} {line};.*sparsity"):
+        j(X)
+    found = np.asarray(jax.jit(j)(X).todense())  # nothing can be raised: not a number
+    lines = found.T if rows else found
+    assert np.isnan(lines[line]).any()
+    assert not np.isnan(np.delete(lines, line, axis=0)).any()
+
+
+def test_an_entry_without_others_in_its_row_is_missed_too():
+    given = sparse.csr_array((np.ones(1), ([0], [0])), (2, 2))
+    with pytest.raises(ValueError, match="misses some in 1 of 2 rows, first in row 1"):
+        jacobian(lambda x: x**2, mode="sparse", pattern=given)(jnp.ones(2))
+
+
+def test_rounding_is_no_missing_entry():
+    """Numbers that cancel to half of their digits, in float32, over many points."""
+    points = np.random.default_rng(0).normal(size=(200, 3)).astype(np.float32)
+    points += np.sign(points)
+    fun = lambda x: (x + 100.0) ** 2 - 1e4 - 200 * x  # noqa: E731
+    j = jacobian(fun, mode="sparse", pattern=sparse.eye_array(3))
+    assert np.isfinite(jax.jit(jax.vmap(lambda x: j(x).data))(points)).all()
+
+
+@pytest.mark.parametrize(
+    ("pattern", "options", "error", "message"),
+    [
+        (np.eye(N), {}, TypeError, "must be a sparse matrix of scipy.sparse or a BCOO .* got ndar"),
+        (
+            TRIDIAGONAL,
+            {"mode": "forward"},
+            ValueError,
+            "is for mode=\"sparse\", got mode='forward'",
+        ),
+        (sparse.coo_array(np.ones(3)), {}, ValueError, r"must have 2 axes, got shape \(3,\)"),
+        (
+            BCOO.fromdense(jnp.ones((N, N)), n_batch=1),
+            {},
+            ValueError,
+            "must have no batch axes .* n_batch=1, n_dense=0",
+        ),
+    ],
+)
+def test_what_is_no_pattern_is_refused_at_once(pattern, options, error, message):
+    with pytest.raises(error, match=f"pattern {message}"):
+        jacobian(band, **{"mode": "sparse", **options}, pattern=pattern)
+
+
+def test_a_pattern_of_another_shape_is_refused():
+    j = jacobian(lambda x: band(x)[1:], mode="sparse", pattern=TRIDIAGONAL)
+    with pytest.raises(ValueError, match=r"shape .* = \(11, 12\), got \(12, 12\)$"):
+        j(X)
+    j = jacobian(lambda x: band(x)[1:], mode="sparse", pattern=TRIDIAGONAL[:, 1:])
+    with pytest.raises(ValueError, match=r"got \(12, 11\); transpose it"):
+        j(X)
+
+
+def test_a_traced_pattern_is_refused():
+    @jax.jit
+    def traced(pattern):
+        return jacobian(band, mode="sparse", pattern=pattern)(X).data
+
+    with pytest.raises(TypeError, match="pattern must be known when the function is traced"):
+        traced(BCOO.from_scipy_sparse(TRIDIAGONAL))
