@@ -10,6 +10,7 @@ import numpy as np
 
 from adlab.core import checks
 from adlab.core.types import ArrayLike
+from adlab.rules._kept import kept
 from adlab.rules._matrices import adjoint, as_matrix, inexact, inverse, require_finite, tolerance
 
 __all__ = ["lstsq", "pinv"]
@@ -65,7 +66,7 @@ def lstsq(
     a, b = jnp.asarray(a, jnp.result_type(a, b)), jnp.asarray(b, jnp.result_type(a, b))
     factors = _factorise("lstsq", a, rcond)
     columns = b if b.ndim == 2 else b[:, None]
-    x: jax.Array = _solve(factors, a, columns)
+    x: jax.Array = _solution(factors, a, columns)
     if unique:
         rank = jnp.sum(factors[1] != 0)
         _require_unique(rank, a.shape)
@@ -98,7 +99,8 @@ def pinv(a: ArrayLike, *, rcond: float | None = None) -> jax.Array:
     Source: Golub & Pereyra (1973), doi:10.1137/0710036.
     """
     a = as_matrix("pinv", "a", a)
-    return _pseudoinverse(_factorise("pinv", a, rcond), a)
+    found: jax.Array = _pseudoinverse(_factorise("pinv", a, rcond), a)
+    return found
 
 
 def _factorise(function: str, a: jax.Array, rcond: Any) -> Factors:
@@ -119,6 +121,11 @@ def _decomposed(a: jax.Array, rcond: Any) -> Factors:
     return u, scale.astype(a.dtype), adjoint(vh)
 
 
+@jax.jit
+def _solution(factors: Factors, a: jax.Array, b: jax.Array) -> jax.Array:
+    return kept(lambda: _solve(factors, a, b))
+
+
 @jax.custom_jvp
 @jax.jit
 def _solve(factors: Factors, a: jax.Array, b: jax.Array) -> jax.Array:
@@ -133,18 +140,18 @@ def _solve(factors: Factors, a: jax.Array, b: jax.Array) -> jax.Array:
 def _solve_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
     """See `lstsq`. The tangents meet matrices alone, whose own derivatives have rules."""
     (factors, a, b), (_, da, db) = primals, tangents
-    x, p = _solve(factors, a, b), _pseudoinverse(factors, a)
+    x, p = _solution(factors, a, b), _pseudoinverse(factors, a)
     turned = adjoint(da) @ (adjoint(p) @ x)
     seen = adjoint(p) @ (adjoint(da) @ (b - a @ x))
     return x, turned + p @ (db - da @ x + seen - a @ turned)
 
 
+@jax.jit
 def _pseudoinverse(factors: Factors, a: jax.Array) -> jax.Array:
     if a.shape[-2] >= a.shape[-1]:
-        found: jax.Array = _tall(factors, a)
-        return found
+        return kept(lambda: _tall(factors, a))
     u, scale, v = factors
-    return adjoint(_tall((v, scale, u), adjoint(a)))
+    return adjoint(kept(lambda: _tall((v, scale, u), adjoint(a))))
 
 
 @jax.custom_jvp
@@ -161,7 +168,7 @@ def _tall(factors: Factors, a: jax.Array) -> jax.Array:
 def _tall_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
     """See `pinv`; no product here is larger than n x m."""
     (factors, a), (_, da) = primals, tangents
-    p, dah = _tall(factors, a), adjoint(da)
+    p, dah = kept(lambda: _tall(factors, a)), adjoint(da)
     seen, turned = (p @ adjoint(p)) @ dah, dah @ adjoint(p)
     return p, seen + (turned - p @ (a @ turned) - p @ da - seen @ a) @ p
 

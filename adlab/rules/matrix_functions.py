@@ -115,7 +115,10 @@ def matrix_function(
     kind, constants = checked.hoisted(w.dtype)
     frame = _Frame(w, v, constants)
     _require_finite(kind, frame, slope=False)
-    return kept(lambda: _derivative(kind, frame, a, ()))
+    if not checks.concrete(a):  # being differentiated, where eigenvalues can be read
+        _require_finite(kind, frame, slope=True)
+    found: jax.Array = _kept(kind, frame, a)
+    return found
 
 
 class _Frame(NamedTuple):
@@ -169,6 +172,11 @@ def _decomposed(a: jax.Array, settled: bool) -> tuple[jax.Array, jax.Array]:
     return w, v
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def _kept(kind: _Kind, frame: _Frame, a: jax.Array) -> jax.Array:
+    return kept(lambda: _derivative(kind, frame, a, ()))
+
+
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _derivative(
     kind: _Kind, frame: _Frame, a: jax.Array, directions: tuple[jax.Array, ...]
@@ -195,8 +203,6 @@ def _derivative_jvp(kind: _Kind, primals: Any, tangents: Any) -> tuple[jax.Array
                 "matrix_function has first and second derivatives, got a request for a third; "
                 "take differences of second ones"
             )
-        if not directions:
-            _require_finite(kind, frame, slope=True)
         terms.append(_linear(kind, frame, a, directions, da))
     for place, direction in enumerate(moved):
         if not isinstance(direction, SymbolicZero):

@@ -87,10 +87,11 @@ def polar(a: ArrayLike) -> Polar:
     return Polar(*_both(factors, singular, a))
 
 
+@jax.jit
 def _both(factors: _Factors, singular: jax.Array, a: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Return u and p, with all their derivatives."""
-    u, p = (kept(lambda k=k: _polar(factors, singular, a)[k]) for k in (0, 1))
-    return u, p
+    u = kept(lambda: _polar(factors, singular, a)[0])
+    return u, kept(lambda: _polar(factors, singular, a)[1])
 
 
 @jax.jit
