@@ -52,7 +52,7 @@ def step_or_rule(name: str, step: Any) -> tuple[Any, StepRule]:
 
 def steps_or_rule(name: str, step: Any) -> tuple[Any, StepRule]:
     """Return what `step_or_rule` does; a tree of steps is one for each leaf or coordinate."""
-    if is_leaf(step) and not np.ndim(step):
+    if not jax.tree.leaves(step) or (is_leaf(step) and not np.ndim(step)):
         return step_or_rule(name, step)
     require_positive(name, step)
     return step, "auto"

@@ -25,7 +25,7 @@ from adlab.lab import refusals
 from adlab.lab.boundary import foreign
 from adlab.lab.errors import UsageError, brief, located, nearest
 
-CALL_ONLY = frozenset({"argnums", "has_aux"})  # about the call, not the method
+CALL_ONLY = frozenset({"argnums", "has_aux", "with_error"})  # about the call, not the method
 _PLAIN = (int, float, bool, str, types.NoneType)
 _TARGET = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 

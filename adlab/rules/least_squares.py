@@ -11,6 +11,7 @@ import numpy as np
 
 from adlab.core import checks
 from adlab.core.types import ArrayLike
+from adlab.rules._kept import kept
 from adlab.rules._matrices import (
     adjoint,
     as_matrix,
@@ -109,7 +110,7 @@ def lstsq(
     dtype = jnp.result_type(a, columns)
     a, columns = jnp.asarray(a, dtype), jnp.asarray(columns, dtype)
     factors = _factorise("lstsq", a, rcond)
-    x: jax.Array = _solve(factors, a, columns)
+    x: jax.Array = _solution(factors, a, columns)
     rank = jnp.sum(factors[1] != 0, axis=-1)
     if unique:
         _require_unique(rank, a.shape)
@@ -161,7 +162,9 @@ def pinv(
     if hermitian:
         require_square("pinv", "a", matrix)
         matrix = hermitian_part(matrix)
-    return _pseudoinverse(_factorise("pinv", matrix, rcond, hermitian=hermitian), matrix)
+    factors = _factorise("pinv", matrix, rcond, hermitian=hermitian)
+    found: jax.Array = _pseudoinverse(factors, matrix)
+    return found
 
 
 def _require_rows(a: jax.Array, b: jax.Array, columns: jax.Array) -> None:
@@ -206,6 +209,11 @@ def _decomposed(a: jax.Array, rcond: Any, hermitian: bool) -> Factors:
     return u, scale.astype(a.dtype), v
 
 
+@jax.jit
+def _solution(factors: Factors, a: jax.Array, b: jax.Array) -> jax.Array:
+    return kept(lambda: _solve(factors, a, b))
+
+
 @jax.custom_jvp
 @jax.jit
 def _solve(factors: Factors, a: jax.Array, b: jax.Array) -> jax.Array:
@@ -220,18 +228,18 @@ def _solve(factors: Factors, a: jax.Array, b: jax.Array) -> jax.Array:
 def _solve_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
     """See `lstsq`. The tangents meet matrices alone, whose own derivatives have rules."""
     (factors, a, b), (_, da, db) = primals, tangents
-    x, p = _solve(factors, a, b), _pseudoinverse(factors, a)
+    x, p = _solution(factors, a, b), _pseudoinverse(factors, a)
     turned = adjoint(da) @ (adjoint(p) @ x)
     seen = adjoint(p) @ (adjoint(da) @ (b - a @ x))
     return x, turned + p @ (db - da @ x + seen - a @ turned)
 
 
+@jax.jit
 def _pseudoinverse(factors: Factors, a: jax.Array) -> jax.Array:
     if a.shape[-2] >= a.shape[-1]:
-        found: jax.Array = _tall(factors, a)
-        return found
+        return kept(lambda: _tall(factors, a))
     u, scale, v = factors
-    return adjoint(_tall((v, scale, u), adjoint(a)))
+    return adjoint(kept(lambda: _tall((v, scale, u), adjoint(a))))
 
 
 @jax.custom_jvp
@@ -248,7 +256,7 @@ def _tall(factors: Factors, a: jax.Array) -> jax.Array:
 def _tall_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
     """See `pinv`; no product here is larger than n x m."""
     (factors, a), (_, da) = primals, tangents
-    p, dah = _tall(factors, a), adjoint(da)
+    p, dah = kept(lambda: _tall(factors, a)), adjoint(da)
     seen, turned = (p @ adjoint(p)) @ dah, dah @ adjoint(p)
     return p, seen + (turned - p @ (a @ turned) - p @ da - seen @ a) @ p
 

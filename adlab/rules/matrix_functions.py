@@ -13,18 +13,11 @@ No difference of eigenvalues is divided by, nor do eigenvectors have to be those
 another: both are constants here. What depends on `a` is told by rules. That of f(a) answers D[da];
 that of D[e] answers D[de] + D[e, da].
 
-Reverse mode needs these answers transposed, and once more differentiated. JAX inlines a custom_jvp
-whose argument is a tangent, and would then differentiate the constants. So tangents go through
-`lax.custom_linear_solve`, which keeps the dependence on `a`. For a linear L, the system
+Reverse mode needs these answers transposed, and once more differentiated; see `_kept`. The map of
+a direction to D[e] is symmetric, without conjugation, after a transposition of its result: the
+trace of D[e] g doesn't change as e and g change places, nor does that of D[e, f] g.
 
-    [0  1] [x]   [p]
-    [1 -L] [y] = [q],        solved by y = p, x = q + L p,
-
-holds L's derivative in its matrix, and it is symmetric if L is. L = D[e] is, after a transposition:
-the trace of g^T (D[e])^T = (D[e] g)^T doesn't change as e and g change places, nor does that of
-D[e, .].
-
-Sources: Higham (2008), Functions of Matrices, SIAM, doi:10.1137/1.9780898717778, section 3.2.
+Source: Higham (2008), Functions of Matrices, SIAM, doi:10.1137/1.9780898717778, section 3.2.
 """
 
 from __future__ import annotations
@@ -43,6 +36,7 @@ from jax.custom_derivatives import SymbolicZero
 from adlab.core import checks
 from adlab.core.types import ArrayLike
 from adlab.rules._divided_differences import Differences, by_quadrature
+from adlab.rules._kept import applied, kept
 from adlab.rules._matrices import adjoint, as_matrix, require_square, tolerance
 from adlab.rules._scalar_functions import NAMES, named
 from adlab.rules.eigenvalues import hermitian
@@ -121,7 +115,9 @@ def matrix_function(
     kind, constants = checked.hoisted(w.dtype)
     frame = _Frame(w, v, constants)
     _require_finite(kind, frame, slope=False)
-    found: jax.Array = _derivative(kind, frame, a, ())
+    if not checks.concrete(a):  # being differentiated, where eigenvalues can be read
+        _require_finite(kind, frame, slope=True)
+    found: jax.Array = _kept(kind, frame, a)
     return found
 
 
@@ -176,6 +172,11 @@ def _decomposed(a: jax.Array, settled: bool) -> tuple[jax.Array, jax.Array]:
     return w, v
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def _kept(kind: _Kind, frame: _Frame, a: jax.Array) -> jax.Array:
+    return kept(lambda: _derivative(kind, frame, a, ()))
+
+
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _derivative(
     kind: _Kind, frame: _Frame, a: jax.Array, directions: tuple[jax.Array, ...]
@@ -202,8 +203,6 @@ def _derivative_jvp(kind: _Kind, primals: Any, tangents: Any) -> tuple[jax.Array
                 "matrix_function has first and second derivatives, got a request for a third; "
                 "take differences of second ones"
             )
-        if not directions:
-            _require_finite(kind, frame, slope=True)
         terms.append(_linear(kind, frame, a, directions, da))
     for place, direction in enumerate(moved):
         if not isinstance(direction, SymbolicZero):
@@ -218,21 +217,10 @@ def _linear(
 ) -> jax.Array:
     """Return D[..., last], to be transposed, and differentiated in `a` after that."""
 
-    def applied(direction: jax.Array) -> jax.Array:
+    def transposed(direction: jax.Array) -> jax.Array:
         return _derivative(kind, frame, a, (*others, direction)).mT
 
-    def system(unknown: jax.Array) -> jax.Array:
-        x, y = unknown
-        return jnp.stack([y, x - applied(y)])
-
-    def solved(_: Any, right: jax.Array) -> jax.Array:
-        p, q = right
-        return jnp.stack([q + applied(p), p])
-
-    # one array, since the transpose expects a cotangent of each
-    right = jnp.stack([last, jnp.zeros_like(last)])
-    found: jax.Array = lax.custom_linear_solve(system, right, solved, symmetric=True)
-    return found[0].mT
+    return applied(transposed, last).mT
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -11,6 +11,7 @@ from jax import lax
 
 from adlab.core import checks
 from adlab.core.types import ArrayLike
+from adlab.rules._kept import kept
 from adlab.rules._matrices import adjoint, as_matrix, tolerance
 
 __all__ = ["Polar", "polar"]
@@ -83,7 +84,14 @@ def polar(a: ArrayLike) -> Polar:
             f"value {np.min(factors.s):.3g} beside the largest {np.max(factors.s):.3g}; "
             'p alone is matrix_function(a^H a, "sqrt")'
         )
-    return Polar(*_polar(factors, singular, a))
+    return Polar(*_both(factors, singular, a))
+
+
+@jax.jit
+def _both(factors: _Factors, singular: jax.Array, a: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return u and p, with all their derivatives."""
+    u = kept(lambda: _polar(factors, singular, a)[0])
+    return u, kept(lambda: _polar(factors, singular, a)[1])
 
 
 @jax.jit
@@ -108,7 +116,7 @@ def _polar(factors: _Factors, singular: jax.Array, a: jax.Array) -> tuple[jax.Ar
 def _polar_jvp(primals: Any, tangents: Any) -> tuple[Any, Any]:
     """See `polar`. The tangents meet u and p alone, whose own derivatives have this rule."""
     (factors, singular, a), (_, _, da) = primals, tangents
-    u, p = _polar(factors, singular, a)
+    u, p = _both(factors, singular, a)
     along = adjoint(u) @ da
     x = _sylvester(factors, p, along - adjoint(along))
     du = u @ x

@@ -376,7 +376,7 @@ FIRST_STORED_TWICE += (Restore(0), Advance(), Backward(), Restore(1), Backward()
         ({"init": ()}, ValueError, "must hold at least one number"),
         ({"length": None}, ValueError, "as long as `length`"),
         ({"length": 0}, ValueError, "length must be >= 1, got 0"),
-        ({"xs": np.ones(4)}, ValueError, r"one first axis.*got lengths \[\(3,\), \(4,\)\]"),
+        ({"xs": np.ones(4)}, ValueError, r"one first axis.*got lengths \[3, 4\]"),
         ({"xs": (np.ones(3), np.ones(2))}, ValueError, "one first axis"),
         ({"xs": np.float32(1.0)}, ValueError, "one first axis"),
         ({"schedule": optimal([1] * 4, [1] * 4, 2)}, ValueError, "chain of 3 steps, got one for 4"),
