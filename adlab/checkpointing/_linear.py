@@ -100,11 +100,10 @@ def _total(leaf: jax.Array, like: Any) -> jax.Array:
 
 def _zeros(t: Any, like: Any, axes: tuple[str, ...]) -> Any:
     """Return zeros that depend on t, linearly."""
-    number = jnp.where(False, _number(t), 0.0)
+    zero = _zero(t)
     return jax.tree.map(
         lambda leaf: _varied(
-            _shardings.like_type(jnp.broadcast_to(number.astype(leaf.dtype), leaf.shape), leaf),
-            axes,
+            _shardings.like_type(jnp.broadcast_to(zero.astype(leaf.dtype), leaf.shape), leaf), axes
         ),
         like,
     )
@@ -115,14 +114,20 @@ def _tied(tree: Any) -> Any:
 
     JAX transposes a solve only if no leaf of its right side is known before.
     """
-    number = _number(tree)
-    return jax.tree.map(lambda leaf: jnp.where(True, leaf, number.astype(leaf.dtype)), tree)
+    zero = _zero(tree)
+    return jax.tree.map(lambda leaf: leaf + zero.astype(leaf.dtype), tree)
 
 
-def _number(tree: Any) -> jax.Array:
-    """Return a number that no leaf is independent of."""
-    numbers = [jnp.real(number_of(leaf)) for leaf in jax.tree.leaves(tree) if leaf.size]
-    return functools.reduce(jnp.add, [number.astype(jnp.float32) for number in numbers])
+def _zero(tree: Any) -> jax.Array:
+    """Return a zero that depends on all leaves, linearly: their sum, over none of their numbers."""
+    sums = [jnp.real(jnp.sum(_none_of(leaf))) for leaf in jax.tree.leaves(tree)]
+    return functools.reduce(jnp.add, [one.astype(jnp.float32) for one in sums])
+
+
+def _none_of(leaf: jax.Array) -> jax.Array:
+    if _shardings.explicit(leaf) is None:
+        return leaf.ravel()[:0]
+    return jnp.where(False, leaf, 0)  # an axis that is split can't be cut
 
 
 def number_of(leaf: jax.Array) -> jax.Array:

@@ -32,6 +32,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.custom_derivatives import SymbolicZero
 
 from adlab.checkpointing._linear import linear
 from adlab.core import trees
@@ -149,7 +150,7 @@ def run(sweep: Sweep, inputs: Groups) -> Groups:
     return sweep.run(inputs)
 
 
-@run.defjvp
+@functools.partial(run.defjvp, symbolic_zeros=True)
 def _run_jvp(sweep: Sweep, primals: Any, tangents: Any) -> tuple[Groups, Groups]:
     outputs, _, dots = _saved_and_pushed(sweep, primals[0], tangents[0])
     return outputs, dots
@@ -161,7 +162,7 @@ def _save(sweep: Sweep, inputs: Groups) -> tuple[Groups, Any]:
     return sweep.save(inputs)
 
 
-@_save.defjvp
+@functools.partial(_save.defjvp, symbolic_zeros=True)
 def _save_jvp(sweep: Sweep, primals: Any, tangents: Any) -> tuple[Any, Any]:
     outputs, saved, dots = _saved_and_pushed(sweep, primals[0], tangents[0])
     leaves, tree = jax.tree.flatten(saved)
@@ -173,9 +174,10 @@ def _saved_and_pushed(sweep: Sweep, inputs: Groups, tangents: Groups) -> tuple[G
     """Return F(x), what is stored, and J(x) t with the backward sweep as its transpose."""
     outputs, saved = _save(sweep, inputs)
     saved = lax.stop_gradient(saved)
-    dots = linear(
+    dots = _linear_in_some(
         functools.partial(_push, sweep, inputs),
         functools.partial(_pull, sweep, inputs, saved),
+        _smooth(inputs),
         _dots(inputs, tangents),
         _smooth(outputs),
     )
@@ -193,7 +195,7 @@ def _pull(sweep: Sweep, inputs: Groups, saved: Any, bars: Groups) -> Groups:
     return sweep.pull(inputs, saved, bars)
 
 
-@_pull.defjvp
+@functools.partial(_pull.defjvp, symbolic_zeros=True)
 def _pull_jvp(sweep: Sweep, primals: Any, tangents: Any) -> tuple[Groups, Groups]:
     inputs, saved, bars = primals
     dots = _dots(inputs, tangents[0])
@@ -206,7 +208,8 @@ def _pull_jvp(sweep: Sweep, primals: Any, tangents: Any) -> tuple[Groups, Groups
         return _second_order(sweep, inputs, dots, trees.zeros_like(bars), bars)
 
     pulled = _pull(sweep, inputs, saved, bars)
-    return pulled, linear(forward, transpose, (dots, tangents[2]), pulled)
+    given = (_smooth(inputs), bars)
+    return pulled, _linear_in_some(forward, transpose, given, (dots, tangents[2]), pulled)
 
 
 def _second_order(
@@ -217,3 +220,29 @@ def _second_order(
     outputs, saved = _save(sweep.tangent, both)
     pulled = _pull(sweep.tangent, both, lax.stop_gradient(saved), _joined(more, bars))
     return tuple(group[: len(group) // 2] for group in pulled), _tangents(outputs)
+
+
+def _linear_in_some(
+    forward: Callable[[Any], Any], transpose: Callable[[Any], Any], given: Any, dots: Any, like: Any
+) -> Any:
+    """Return a linear map of the tangents of `given`; what is known to stand still isn't kept."""
+    leaves, tree = jax.tree.flatten(dots, is_leaf=_stands_still)
+    places = [place for place, leaf in enumerate(leaves) if not _stands_still(leaf)]
+
+    def of_some(moved: Leaves) -> Any:
+        found = dict(zip(places, moved, strict=True))
+        full = [
+            found[k] if k in found else trees.zeros_like(leaf)
+            for k, leaf in enumerate(jax.tree.leaves(given))
+        ]
+        return forward(jax.tree.unflatten(tree, full))
+
+    def to_some(bars: Any) -> Leaves:
+        full = jax.tree.leaves(transpose(bars))
+        return [full[place] for place in places]
+
+    return linear(of_some, to_some, [leaves[place] for place in places], like)
+
+
+def _stands_still(leaf: Any) -> bool:
+    return isinstance(leaf, SymbolicZero)

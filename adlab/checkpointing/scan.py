@@ -85,7 +85,8 @@ def checkpointed_scan(
 
 def _strong(leaf: Any) -> jax.Array:
     leaf = jnp.asarray(leaf)
-    return lax.convert_element_type(leaf, leaf.dtype)
+    weak = getattr(jax.typeof(leaf), "weak_type", False)
+    return lax.convert_element_type(leaf, leaf.dtype) if weak else leaf  # a copy would be kept
 
 
 def _length(xs: PyTree, length: int | None) -> int:
