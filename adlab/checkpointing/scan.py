@@ -11,6 +11,7 @@ import numpy as np
 from jax import lax
 
 from adlab.checkpointing._scan_sweep import ScanSweep
+from adlab.checkpointing._spread import axes_of, shared, spread
 from adlab.checkpointing._sweeps import Leaves, is_smooth, run
 from adlab.checkpointing.actions import Action, validate
 from adlab.checkpointing.program import Program, compiled
@@ -73,14 +74,18 @@ def checkpointed_scan(
     chosen = as_schedule(schedule)
     if count == 0:
         return lax.scan(body, init, xs, length=0, reverse=reverse, unroll=unroll)
-    init = jax.tree.map(_strong, init)
-    xs = jax.tree.map(jnp.asarray, xs)
+    init, xs = _spread(jax.tree.map(_strong, init), jax.tree.map(jnp.asarray, xs))
     program = compiled(validate(chosen.actions(count), count), count)
     options = {"length": count, "reverse": reverse, "unroll": unroll}
     sweep, consts, out_tree = _sweep(body, init, xs, program, options)
     leaves, tree = jax.tree.flatten(init)
     carry, ys = run(sweep, (consts, leaves, jax.tree.leaves(xs)))
     return jax.tree.unflatten(tree, carry), jax.tree.unflatten(out_tree, ys)
+
+
+def _spread(*given: PyTree) -> PyTree:
+    leaves, tree = jax.tree.flatten(given)
+    return jax.tree.unflatten(tree, spread(leaves, axes_of(leaves)))
 
 
 def _strong(leaf: Any) -> jax.Array:
@@ -110,7 +115,7 @@ def _sweep(
     options: dict[str, Any],
 ) -> tuple[ScanSweep, Leaves, Any]:
     """Return the sweep, what the body closes over, and the structure of y."""
-    x = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), xs)
+    x = jax.tree.map(lambda leaf: jax.eval_shape(lambda leaf: leaf[0], leaf), xs)
     closed, shapes = jax.make_jaxpr(body, return_shape=True)(init, x)
     if not isinstance(shapes, tuple) or len(shapes) != 2:
         raise TypeError(f"body must return (carry, y), got {jax.tree.structure(shapes)}")
@@ -118,6 +123,8 @@ def _sweep(
     jaxpr = closed.jaxpr
     flat = jaxprs.hoisted(closed, "body of checkpointed_scan")
     num_carry = len(jax.tree.leaves(init))
+    axes = axes_of([*closed.consts, *jax.tree.leaves((init, xs))])
+    flat = shared(flat, closed.consts, axes)
 
     def step(consts: Leaves, carry: Leaves, x: Leaves) -> tuple[Leaves, Leaves]:
         out = flat(*consts, *carry, *x)
@@ -127,7 +134,7 @@ def _sweep(
     consts, carry, each = (tuple(map(is_smooth, group)) for group in groups)
     kept = frozenset(k for k in range(num_carry) if jaxpr.outvars[k] is jaxpr.invars[k])
     sweep = ScanSweep(step, program, kinds=(consts, carry, each), kept=kept, **options)
-    return sweep, list(closed.consts), jax.tree.structure(shapes[1])
+    return sweep, spread(closed.consts, axes), jax.tree.structure(shapes[1])
 
 
 def _check_carry(init: PyTree, after: PyTree) -> None:
