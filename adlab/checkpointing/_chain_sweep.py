@@ -157,7 +157,7 @@ def _anew(state: Leaves, after: Leaves) -> Leaves:
     return [_times(leaf, one) for leaf in state]
 
 
-def _times(leaf: jax.Array, one: jax.Array) -> jax.Array:
+def _times(leaf: Any, one: jax.Array) -> Any:
     if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         data = jax.random.key_data(leaf)
         return jax.random.wrap_key_data(_times(data, one), impl=jax.random.key_impl(leaf))

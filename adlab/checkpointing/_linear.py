@@ -57,7 +57,12 @@ def linear(forward: Map, transpose: Map, moved: Any, like: Any) -> Any:
 def _zeros(t: Any, like: Any) -> Any:
     """Return zeros that depend on t, linearly."""
     zero = _zero(t)
-    return jax.tree.map(lambda leaf: leaf + zero.astype(leaf.dtype), trees.zeros_like(like))
+    return jax.tree.map(
+        lambda leaf: _shardings.like_type(
+            jnp.broadcast_to(zero.astype(leaf.dtype), leaf.shape), leaf
+        ),
+        like,
+    )
 
 
 def _tied(tree: Any) -> Any:

@@ -57,7 +57,8 @@ class ScanSweep:
     def run(self, inputs: Groups) -> Groups:
         """Run the scan."""
         consts, init, xs = inputs
-        return self._scan(lambda carry, x: self.step(consts, carry, x), init, xs)
+        carry, ys = self._scan(lambda carry, x: self.step(consts, carry, x), init, xs)
+        return carry, ys
 
     def anew(self, inputs: Groups, after: Groups) -> Groups:
         """Return the inputs: compilers don't look for what two loops have in common."""

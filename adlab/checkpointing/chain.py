@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from adlab.checkpointing._chain_sweep import ChainStep, ChainSweep
+from adlab.checkpointing._spread import axes_of, shared, spread
 from adlab.checkpointing._sweeps import Groups, Leaves, is_smooth, run
 from adlab.checkpointing.actions import Action, validate
 from adlab.checkpointing.schedules import Schedule, as_schedule
@@ -45,22 +46,22 @@ def checkpointed_chain(
 
     Args:
       functions: the steps, each of the state before it, L >= 1 of them.
-      x: the first state, a tree of real floating-point arrays, as all states must be.
+      x: the first state, a tree of arrays of any kind, as for `checkpointed_scan`.
       schedule: a schedule such as `optimal(costs, sizes, budget)`, or a tuple of actions.
 
     Returns:
       The last state.
 
     Raises:
-      TypeError: a state that isn't real floating-point, with the step that returned it; not a
-        schedule; in forward mode.
+      TypeError: not a schedule.
       ValueError: no functions; a schedule for another length, or one that isn't valid.
     """
     functions = list(functions)
     checks.at_least("number of functions", len(functions), 1)
     actions = validate(as_schedule(schedule).actions(len(functions)), len(functions))
     leaves, tree = jax.tree.flatten(jax.tree.map(jnp.asarray, x))
-    steps, consts, tree = _traced(functions, [jax.typeof(leaf) for leaf in leaves], tree)
+    leaves = spread(leaves, axes_of(leaves))
+    steps, consts, tree = _traced(functions, leaves, tree)
     sweep = ChainSweep(steps, actions, tuple(map(is_smooth, consts)))
     (state,) = run(sweep, (consts, leaves))
     return jax.tree.unflatten(tree, state)
@@ -73,6 +74,7 @@ def _traced(
     steps: list[ChainStep] = []
     consts: Leaves = []
     known: dict[int, int] = {}
+    axes = axes_of(leaves)
     for k, function in enumerate(functions):
         state = jax.tree.unflatten(tree, leaves)
         closed, shapes = jax.make_jaxpr(function, return_shape=True)(state)
@@ -84,8 +86,9 @@ def _traced(
                 consts.append(const)
         places = tuple(known[id(const)] for const in closed.consts)
         flat = jaxprs.hoisted(closed, f"functions[{k}] of checkpointed_chain")
+        flat = shared(flat, closed.consts, axes)
         steps.append(ChainStep(_grouped(flat), places, kinds))
-    return tuple(steps), consts, tree
+    return tuple(steps), spread(consts, axes), tree
 
 
 def _grouped(flat: Callable[..., Leaves]) -> Callable[..., Groups]:

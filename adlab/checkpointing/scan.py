@@ -15,8 +15,8 @@ from adlab.checkpointing._spread import axes_of, shared, spread
 from adlab.checkpointing._sweeps import Leaves, is_smooth, run
 from adlab.checkpointing.actions import Action, validate
 from adlab.checkpointing.program import Program, compiled
-from adlab.checkpointing.schedules import Schedule, as_schedule
-from adlab.core import jaxprs
+from adlab.checkpointing.schedules import Fixed, Optimal, Schedule, as_schedule
+from adlab.core import checks, jaxprs
 from adlab.core.types import PyTree
 
 __all__ = ["checkpointed_scan"]
@@ -41,9 +41,14 @@ def checkpointed_scan(
 
     `body` may close over arrays, traced ones too; their derivatives are summed in one copy each, of
     at least float32: in 16 bits a sum of 1,000 ones stalls at 256 (bfloat16), as that of the plain
-    scan does. Leaves of the carry that `body` returns as they came are summed likewise. It works
-    under jit and vmap, in reverse mode, and in forward-over-reverse: `jax.jvp` of a gradient,
-    as `curvature.hvp` does by default. `jax.jvp` of it, and so reverse-over-forward, can't work.
+    scan does. Leaves of the carry that `body` returns as they came are summed likewise.
+
+    It works under jit and vmap, and in any composition of forward and reverse mode: `jax.jvp` and
+    `jax.linearize` of it, which store nothing, and second derivatives either way, which store as
+    many states as the schedule says for each of a few scans: gradient penalties,
+    `curvature.hvp(mode="reverse_over_reverse")`, the gradient of a function of a gradient. Each
+    further derivative stores about twice as much, at any length. In `jax.shard_map` what has
+    derivatives comes back as varying along all axes that any of the arguments varies along.
 
     >>> from adlab.checkpointing import binomial
     >>> def loss(x):
@@ -56,23 +61,26 @@ def checkpointed_scan(
 
     Args:
       body: (carry, x) -> (carry, y), as for `jax.lax.scan`.
-      init: the first carry, a tree of real floating-point arrays.
+      init: the first carry, a tree of arrays: numbers of any kind, booleans, keys of `jax.random`.
       xs: a tree of arrays (L, ...), or None.
       schedule: a schedule such as `binomial(8)`, or a tuple of actions for L steps.
-      length: L, where there are no xs.
+      length: L >= 0, where there are no xs.
+      reverse: whether to go through xs from the last to the first, as `jax.lax.scan` can.
+      unroll: how many steps a turn of the loops takes, as for `jax.lax.scan`.
 
     Returns:
       (carry, ys), as `jax.lax.scan` does.
 
     Raises:
-      TypeError: a carry that isn't real floating-point, or changes its structure, shapes or dtypes;
-        not a schedule; in forward mode.
+      TypeError: a carry that changes its structure, shapes or dtypes; not a schedule.
       ValueError: no xs and no length, or xs of other lengths; a schedule for another length, or one
         that isn't valid.
     """
     count = _length(xs, length)
     chosen = as_schedule(schedule)
     if count == 0:
+        if isinstance(chosen, Fixed | Optimal):  # others serve any length
+            chosen.actions(0)
         return lax.scan(body, init, xs, length=0, reverse=reverse, unroll=unroll)
     init, xs = _spread(jax.tree.map(_strong, init), jax.tree.map(jnp.asarray, xs))
     program = compiled(validate(chosen.actions(count), count), count)
@@ -104,6 +112,7 @@ def _length(xs: PyTree, length: int | None) -> int:
             f"lengths {sorted(sizes)}"
         )
     (count,) = sizes.pop()
+    checks.at_least("length", count, 0)
     return int(count)
 
 

@@ -318,7 +318,7 @@ def test_what_has_no_floats_in_its_carry_has_derivatives_of_its_ys():
     assert float(jax.grad(lambda w: fun(scanned(binomial(1)), w))(2.0)) == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("name", ["grad", "forward over reverse"])
+@pytest.mark.parametrize("name", ["grad", "forward over reverse", "reverse over reverse"])
 @pytest.mark.parametrize("place", ["closed over", "xs"])
 def test_weights_that_all_devices_share(name, place):
     """In `jax.shard_map`: cotangents of what is the same everywhere are summed once."""
@@ -333,6 +333,8 @@ def test_weights_that_all_devices_share(name, place):
         grad = jax.grad(functools.partial(loss, scan))
         if name == "grad":
             return grad(w, x)
+        if name == "reverse over reverse":
+            return jax.grad(lambda w: squares(grad(w, x)))(w)
         return jax.jvp(lambda w: grad(w, x), (w,), (jnp.ones_like(w),))[1]
 
     def spread(scan):
