@@ -288,7 +288,7 @@ def test_memory_of_second_derivatives_is_that_of_the_slots_at_any_length(name):
     assert long <= short + 1
     more = states(name, binomial(8), 64) - middle
     assert 4 * 2 <= more <= 4 * 5.1  # of 4 slots more: states, with tangents, and copies
-    assert states(name, None, 256) > 3 * 256 > 10 * long
+    assert states(name, None, 256) > 2 * 256 > 5 * long
 
 
 def test_forward_mode_stores_nothing():
