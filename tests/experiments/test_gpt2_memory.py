@@ -166,3 +166,19 @@ def test_the_parts_of_a_small_model_are_all_that_it_saves(job, monkeypatch):
     kept = module._parts(report, plain, config)
     assert kept[0] == (2 + 1) * state  # 3 layers need the first two states, and have the last
     assert kept[3] == parts[3] + 4 * 6 * 6  # the causal mask
+
+
+def test_accounts_are_without_checkpoints_and_with_them(job):
+    """A checkpoint per layer keeps the states between layers, and what lies outside of both."""
+    peaks = sys.modules[f"{job.module.__name__}.peaks"]
+    spec = peaks.SPECS["tiny"]._replace(gpu=True)  # accounted for by shapes alone
+    plain, kept = np.array(peaks._accounts(spec, "float32"))
+    _, layer, *_ = np.array(peaks._accounts(_deeper(spec), "float32")) - (plain, kept)
+    state = 4 * spec.state / spec.model["layers"]
+    assert layer[0] == state  # of one more layer
+    assert kept[0] < plain[0]
+    assert kept[1] < plain[1]
+
+
+def _deeper(spec):
+    return spec._replace(model=spec.model | {"layers": spec.model["layers"] + 1})
