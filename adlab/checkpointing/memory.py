@@ -315,7 +315,7 @@ def plan(
     init: PyTree,
     xs: PyTree = None,
     *,
-    budget: float,
+    budget: float | str,
     length: int | None = None,
 ) -> Schedule:
     """Return the schedule that computes least again with the states it stores in `budget` bytes.
@@ -332,12 +332,14 @@ def plan(
       body: as for `checkpointed_scan`; or the cost of each step.
       init: the first carry, arrays or shapes; or the bytes of each state.
       xs: arrays or shapes with one first axis of L steps.
-      budget: bytes for stored states.
+      budget: bytes for stored states; or a size with its unit, such as "100MB" or "1.5 GiB".
       length: L, where there are no xs.
 
     Raises:
-      ValueError: a budget that doesn't hold one state: the least that would is named; no length.
+      ValueError: a budget that doesn't hold one state: the least that would is named; a size that
+        can't be read; no length.
     """
+    budget = _bytes(budget) if isinstance(budget, str) else budget
     if not callable(body):
         return optimal(body, init, budget)
     must = "xs must have one first axis, or length must be given"
@@ -351,3 +353,16 @@ def plan(
     if everything.slots(steps) * state <= budget:
         return everything
     return binomial(int(budget // state))
+
+
+def _bytes(size: str) -> int:
+    """Return the bytes of "100MB" (10^8), "1.5 GiB" or "512"."""
+    import pydantic
+
+    try:
+        return int(pydantic.TypeAdapter(pydantic.ByteSize).validate_python(size))
+    except pydantic.ValidationError as error:
+        raise ValueError(
+            f"budget must be bytes or a size such as '100MB' or '1.5GiB', got {size!r}: "
+            f"{error.errors()[0]['msg']}"
+        ) from None

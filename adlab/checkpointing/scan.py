@@ -33,8 +33,9 @@ def checkpointed_scan(
 ) -> tuple[PyTree, PyTree]:
     """Run `jax.lax.scan(body, init, xs)`, storing for its backward pass what `schedule` says.
 
-    The backward pass holds `schedule.slots(L)` states, the current one, and the intermediates of
-    one step; it computes `schedule.extra_forward_steps(L)` steps again, beside the step within each
+    The backward pass holds `schedule.slots(L)` states, the first (which a compiler drops where
+    nothing asks for derivatives of the gradient), the current one, and the intermediates of one
+    step; it computes `schedule.extra_forward_steps(L)` steps again, beside the step within each
     backward step. Gradients are those of the plain scan, to rounding: the same operations on the
     same numbers, which the compiler may fuse in another way.
 

@@ -60,7 +60,8 @@ def states(config: Config) -> np.ndarray:
     """Return the bytes of the states that each policy but "none" should keep, per dtype."""
     size = models.gpt2_size(config.size)
     schedules = (checkpointing.sqrt(), checkpointing.binomial(config.slots))
-    kept = [size["layers"]] * 2 + [1 + schedule.slots(size["layers"]) for schedule in schedules]
+    # Beside the slots a scan keeps its first state, for derivatives of its gradient, and its last.
+    kept = [size["layers"]] * 2 + [2 + schedule.slots(size["layers"]) for schedule in schedules]
     state = config.batch_size * config.sequence * size["width"]
     widths = np.array([jnp.dtype(dtype).itemsize for dtype in config.dtypes])
     return state * np.outer(widths, kept)

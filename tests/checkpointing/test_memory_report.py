@@ -216,6 +216,19 @@ def test_a_plan_for_steps_that_differ_is_the_optimal_one():
     assert plan(costs, sizes, budget=4.0).actions(5) == expected
 
 
+@pytest.mark.parametrize(("size", "count"), [("100kB", 100_000), ("0.5 MiB", 2**19), ("90000", 90_000)])
+def test_a_budget_may_have_a_unit(size, count):
+    assert plan(step, X, WS, budget=size) == plan(step, X, WS, budget=count)
+    costs, sizes = [1.0, 4.0, 1.0], [4e4, 4e4, 4e4]
+    assert plan(costs, sizes, budget=size).actions(3) == plan(costs, sizes, budget=count).actions(3)
+
+
+@pytest.mark.parametrize("size", ["5 parsecs", "", "-5MB", "nan"])
+def test_a_budget_that_cannot_be_read_is_refused(size):
+    with pytest.raises(ValueError, match=r"budget must be bytes or a size such as '100MB'"):
+        plan(step, X, WS, budget=size)
+
+
 def test_a_budget_that_is_too_small_names_the_least():
     with pytest.raises(ValueError, match=rf"budget must hold one state, {STATE} bytes, got 100"):
         plan(step, X, WS, budget=100)

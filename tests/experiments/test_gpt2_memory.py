@@ -24,10 +24,10 @@ FORMULA = 12 * 4 * 256 * 288 * 8 * 4.0  # bytes, of the model of 10 M parameters
 
 
 def counted():
-    """Data as they are: 48 layers; the square root keeps 7 + 5 states, binomial(5) 5."""
+    """Data as they are: 48 layers; the square root keeps 7 + 5 states, binomial(5) 5; and two."""
     head = 15e9
     saved = [[0, 200e9, 240e9, head]]
-    saved += [[STATE * kept, 0, 0, head] for kept in (48, 9 * 48, 13, 6)]
+    saved += [[STATE * kept, 0, 0, head] for kept in (48, 9 * 48, 14, 7)]
     account = np.array([[580e6, 680e6, 590e6, 42e6], [100e6, 200e6, 115e6, 42e6]])
     return {
         "saved": np.array([saved]),
@@ -169,5 +169,21 @@ def test_the_parts_of_a_small_model_are_all_that_it_saves(job, monkeypatch):
     fun, args = module._loss(config, "bfloat16", "binomial")
     report = module.checkpointing.memory_report(fun, *args, baseline=plain, compile=False)
     kept = module._parts(report, plain, config)
-    assert kept[0] == (2 + 1) * state  # 3 layers need the first two states, and have the last
+    assert kept[0] == (2 + 2) * state  # 3 layers need two slots, the first state and the last
     assert kept[3] == parts[3] + 4 * 6 * 6  # the causal mask
+
+
+def test_accounts_are_without_checkpoints_and_with_them(job):
+    """A checkpoint per layer keeps the states between layers, and what lies outside of both."""
+    peaks = sys.modules[f"{job.module.__name__}.peaks"]
+    spec = peaks.SPECS["tiny"]._replace(gpu=True)  # accounted for by shapes alone
+    plain, kept = np.array(peaks._accounts(spec, "float32"))
+    _, layer, *_ = np.array(peaks._accounts(_deeper(spec), "float32")) - (plain, kept)
+    state = 4 * spec.state / spec.model["layers"]
+    assert layer[0] == state  # of one more layer
+    assert kept[0] < plain[0]
+    assert kept[1] < plain[1]
+
+
+def _deeper(spec):
+    return spec._replace(model=spec.model | {"layers": spec.model["layers"] + 1})

@@ -11,6 +11,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgba
 from matplotlib.text import Text
+from matplotlib.transforms import Bbox
 
 from adlab import lab
 from adlab.figures import colors, style
@@ -173,6 +174,15 @@ def contrast(words, box, pixels):
     red, green, blue, alpha = to_rgba(words.get_color(), words.get_alpha())
     shown = alpha * np.array([red, green, blue]) + (1 - alpha) * ground
     return colors.contrast(shown, ground)
+
+
+def test_contrast_is_with_what_most_of_the_box_is_filled_with():
+    words, box = Text(0, 0, "a", color="black"), Bbox([[2, 1], [8, 5]])
+    pixels = np.full((9, 10, 4), 255, np.uint8)
+    pixels[2:7, 2:8, :3] = (231, 119, 39)  # of 8 shades each the lightest
+    pixels[4:8, 2:4, :3] = 0
+    expected = colors.contrast((0, 0, 0), np.array([231, 119, 39]) / 255)
+    assert contrast(words, box, pixels) == pytest.approx(expected)
 
 
 def visible_texts(figure):
