@@ -137,8 +137,9 @@ def outdated(folder: Path, code: str) -> list[str]:
         lines.append("verdicts and figures aren't: make them again with adlab plot")
     for name, films in made.movies.items():
         if films.code != code or integrity.damaged(folder, films.files):
-            lang, _, kind = name.rpartition(".")
-            lines.append(f"{name} movies aren't: adlab plot --animate {kind} --lang {lang or 'en'}")
+            lang, _, kind = name.partition(".")
+            kind = kind or "gif"  # an older sheet has all of a language together
+            lines.append(f"{name} movies aren't: adlab plot --animate {kind} --lang {lang}")
     return lines
 
 
@@ -281,7 +282,8 @@ def _film(job: configs.Job, data: Arrays, folder: Path, code: str, lang: str, ki
     made = _published(building, folder, lang, code)
     before = integrity.read_derived(folder).movies
     _drop(folder, before.get(f"{lang}.{kind}"), made)
-    _vouch(folder, movies={**before, f"{lang}.{kind}": made})
+    others = {name: films for name, films in before.items() if name != lang}
+    _vouch(folder, movies={**others, f"{lang}.{kind}": made})
 
 
 def _vouch(folder: Path, **changes: Any) -> None:

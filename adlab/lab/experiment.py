@@ -139,7 +139,8 @@ def _check_call(path: Path, module: ModuleType, part: str, takes: tuple[str, ...
     except (TypeError, ValueError):  # of a builtin that doesn't tell
         return
     try:
-        signature.bind(*takes)
+        more = {"verdicts"} & set(signature.parameters) if part == "plot" else ()
+        signature.bind(*takes, **dict.fromkeys(more))
     except TypeError as error:
         raise LabError(
             f"{shown(path)}: the lab calls {form}, but it is {part}{signature}: {error}"

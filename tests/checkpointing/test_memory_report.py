@@ -216,7 +216,9 @@ def test_a_plan_for_steps_that_differ_is_the_optimal_one():
     assert plan(costs, sizes, budget=4.0).actions(5) == expected
 
 
-@pytest.mark.parametrize(("size", "count"), [("100kB", 100_000), ("0.5 MiB", 2**19), ("90000", 90_000)])
+@pytest.mark.parametrize(
+    ("size", "count"), [("100kB", 100_000), ("0.5 MiB", 2**19), ("90000", 90_000)]
+)
 def test_a_budget_may_have_a_unit(size, count):
     assert plan(step, X, WS, budget=size) == plan(step, X, WS, budget=count)
     costs, sizes = [1.0, 4.0, 1.0], [4e4, 4e4, 4e4]

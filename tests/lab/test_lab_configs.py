@@ -182,6 +182,15 @@ def test_a_missing_experiment_names_the_nearest(checkout):
     )
 
 
+def test_a_plot_may_demand_verdicts(checkout):
+    checkout.experiment(
+        "asking",
+        "from adlab import lab\nclass Config(lab.ExperimentConfig): ...\n"
+        "run = verdicts = lambda *values: None\ndef plot(data, config, *, verdicts): ...",
+    )
+    assert config.load(checkout.config("asking", "")).name == "asking"
+
+
 def test_a_missing_experiment_is_looked_for_in_adlabs_own_folder_too(checkout, monkeypatch):
     other = checkout.path / "installed"
     (other / "experiments" / "decades").mkdir(parents=True)

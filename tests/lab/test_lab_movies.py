@@ -3,7 +3,7 @@
 import pytest
 
 from adlab import lab
-from adlab.lab import results
+from adlab.lab import integrity, results
 from adlab.lab.cli import main
 from adlab.lab.errors import UsageError
 
@@ -80,6 +80,17 @@ def test_movies_of_older_code_or_damaged_are_told_and_drawn_again(moving):
     main(["plot", "decay", "--lang", "en,ru", "--animate", "gif"])
     assert results.currency(moving.result) == "current"
     assert figures(moving) == ["decay.svg", "renamed.gif", "ru"]
+
+
+def test_movies_of_an_older_sheet_are_replaced(moving):
+    main(RUN)
+    older = integrity.Made(code="old", files={})
+    sheet = integrity.read_derived(moving.result).model_copy(update={"movies": {"en": older}})
+    integrity.write_sheet(moving.result / "derived.json", sheet)
+    told = "current, but en movies aren't: adlab plot --animate gif --lang en"
+    assert results.currency(moving.result) == told
+    main(["plot", "decay", "--animate", "gif"])
+    assert results.currency(moving.result) == "current"
 
 
 def test_run_from_python_draws_them_too(moving):
