@@ -15,11 +15,13 @@ from jax.extend import core as jex
 from adlab.core import calls, checks, jaxprs
 from adlab.core.types import PyTree
 
-__all__ = ["as_program", "one_program"]
+__all__ = ["as_program", "one_program", "signature"]
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _KEPT: OrderedDict[Hashable, Callable[..., list[Any]]] = OrderedDict()
 _MOST = 64  # programs that are kept
+_READING = (TypeError, ValueError, LookupError, AttributeError)
+"""What Python's operations raise of a traced value, JAX's own errors among them."""
 _FEW = 1024  # bytes of a constant that a program may be kept with
 
 
@@ -58,13 +60,13 @@ def as_program(compute: Callable[[Any], PyTree], fun: Any, x: PyTree) -> PyTree:
     # A function may read its constants: branch on them, index by them, look them up, write them
     # into text. What a traced one raises there may be anything, so the second try tells what it is.
     if data:
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(*_READING):
             traced = jax.make_jaxpr(lambda data: compute(rebuilt(data)), return_shape=True)(data)
     if traced is None:
         data = []
         traced = jax.make_jaxpr(lambda _: compute(fun), return_shape=True)(data)
     program, shapes = traced
-    run, key = None, _signature(program.jaxpr)
+    run, key = None, signature(program.jaxpr)
     if key is not None and (run := _KEPT.pop(key, None)):
         _KEPT[key] = run  # used last
     if run is None:
@@ -106,7 +108,7 @@ class _Own(Exception):
     """A program holds functions, effects or arrays of its own."""
 
 
-def _signature(jaxpr: jex.Jaxpr) -> Hashable | None:
+def signature(jaxpr: jex.Jaxpr) -> Hashable | None:
     """Return what two programs have in common if and only if they compute the same of arguments.
 
     None where that can't be told, or where the program would keep what is the user's: functions

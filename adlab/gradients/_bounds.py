@@ -1,8 +1,8 @@
 """Difference quotients inside of a box: no value is asked for outside of it.
 
 Each coordinate has its own quotient. Where the box leaves room on both sides it is that of the
-scheme; where there is less than half a step on one side, a one-sided one of the same order, of
-nodes x + k h on the side with more room; h shrinks to the room that there is. All are sums
+scheme, whose step shrinks to the room; where less than half of it is left on one side, a one-sided
+one of the same order, of nodes x + k h within the room on the other side. All are sums
 
     sum_k w_k [f(x + a_k h) - f(x)],
 
@@ -83,11 +83,29 @@ def box(bounds: Any) -> Box | None:
         infinite if side is None else side
         for side, infinite in zip(bounds, (-np.inf, np.inf), strict=True)
     ]
+    sides = [
+        jax.tree.map(lambda leaf, i=infinite: i if leaf is None else leaf, side, is_leaf=_is_none)
+        for side, infinite in zip(sides, (-np.inf, np.inf), strict=True)
+    ]
     for name, side in zip(("lower", "upper"), sides, strict=True):
         for leaf in jax.tree.leaves(side):
-            if checks.concrete(leaf) and np.any(np.isnan(np.asarray(leaf, np.float64))):
-                raise ValueError(f"bounds must be numbers, got NaN in the {name} ones")
+            _require_numbers(name, leaf)
     return Box(*sides)
+
+
+def _is_none(leaf: Any) -> bool:
+    return leaf is None
+
+
+def _require_numbers(name: str, leaf: Any) -> None:
+    """Raise where a bound isn't a real number, or is NaN."""
+    known = checks.concrete(leaf)
+    dtype = np.asarray(leaf).dtype if known else leaf.dtype
+    real = jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)
+    if not real:
+        raise TypeError(f"bounds must be real numbers, got {leaf!r} among the {name} ones")
+    if known and np.any(np.isnan(np.asarray(leaf, np.float64))):
+        raise ValueError(f"bounds must be numbers, got NaN in the {name} ones")
 
 
 def sides(name: str, within: Box, x: PyTree) -> tuple[Array, Array]:
@@ -100,6 +118,12 @@ def sides(name: str, within: Box, x: PyTree) -> tuple[Array, Array]:
     high = per_coordinate(name, "bounds", within.upper, x)
     if checks.concrete((low, high, x)):
         flat, low_, high_ = (np.asarray(part) for part in (trees.ravel(x), low, high))
+        if np.any(low_ > high_):
+            i = int(np.argmax(low_ > high_))
+            raise ValueError(
+                f"{name}: lower bounds must be at most the upper ones, got [{low_[i]:.6g}, "
+                f"{high_[i]:.6g}] at coordinate {i}"
+            )
         outside = np.flatnonzero(~((low_ <= flat) & (flat <= high_)))
         if outside.size:
             i = int(outside[0])
@@ -118,7 +142,9 @@ def placed(scheme: str, x: PyTree, low: Array, high: Array, steps: Array) -> tup
     NaN are the weights of a coordinate that has no room, or whose step doesn't move it; all are
     where x is outside.
     """
-    flat = trees.ravel(x)
+    at = trees.ravel(x)
+    flat = jax.lax.stop_gradient(at)
+    low, high, steps = jax.lax.stop_gradient((low, high, steps))
     down, up = flat - low, high - flat
     known = jnp.where(jnp.all((down >= 0) & (up >= 0)), 1, jnp.nan).astype(flat.dtype)
 
@@ -126,21 +152,30 @@ def placed(scheme: str, x: PyTree, low: Array, high: Array, steps: Array) -> tup
         rounded = trees.ravel(trees.unravel(flat + offsets, x))
         return jnp.clip(rounded, low, high)
 
+    points, weights = _stencils(scheme, flat, moved, down, up, steps)
+    # Points move with x, and their distances from it don't: 0 is added, whose derivative is 1.
+    return points + (at - flat), known * weights
+
+
+def _stencils(
+    scheme: str, flat: Array, moved: Callable[[Array], Array], down: Array, up: Array, steps: Array
+) -> tuple[Array, Array]:
+    """Return points and weights, where there is so much room below and above."""
     if scheme in ("forward", "backward"):
         sign = 1.0 if scheme == "forward" else -1.0
         first, other = (up, down) if scheme == "forward" else (down, up)
         ahead = (first >= steps) | (first >= other)
         offsets = jnp.where(ahead, sign, -sign) * jnp.minimum(steps, jnp.where(ahead, first, other))
         points = moved(offsets)[None]
-        return points, known / (points - flat)
+        return points, 1 / (points - flat)
     near, far = jnp.minimum(down, up), jnp.maximum(down, up)
-    inside = near >= steps / 2
+    inside = near >= jnp.minimum(steps, far / _REACH) / 2
     both = _both_sides(scheme, flat, moved, jnp.minimum(steps, near))
     reaches, shares = _EDGES[scheme]
     toward = jnp.where(up >= down, 1.0, -1.0) * jnp.minimum(steps, far / _REACH)
     edge = jnp.stack([moved(reach * toward) for reach in reaches])
     weights = jnp.asarray(shares, flat.dtype)[:, None] / (edge - flat)
-    return jnp.where(inside, both[0], edge), known * jnp.where(inside, both[1], weights)
+    return jnp.where(inside, both[0], edge), jnp.where(inside, both[1], weights)
 
 
 def require_room(name: str, scheme: str, within: Box, x: PyTree, steps: Array) -> None:

@@ -28,7 +28,7 @@ from adlab.core.types import (
 )
 from adlab.gradients import _bounds, _complex_step, _ladders
 from adlab.gradients._chunks import chunk_length, over_coordinates
-from adlab.gradients._expected_errors import GradientWithError, expected, stencil_sums
+from adlab.gradients._expected_errors import GradientWithError, expected, stencil_sums, weighted
 from adlab.gradients._step_checks import DIRECTIONS, require_accuracy
 from adlab.gradients.gradient_fn import GradientFn, gradient_fn
 from adlab.gradients.measured_steps import EVALUATIONS, Balance, measurable, measure
@@ -89,16 +89,18 @@ class FiniteDifference(Method):
             value = fun(x)
         found = self._measured(fun, x, value) if self.with_error or self._measures(x) else None
         steps = self._steps(fun, x, found if self._measures(x) else None)
-        slope, weighted = self._slope(fun, x, value, steps)
+        slope, of_values = self._slope(fun, x, value, steps)
         chunk = chunk_length(self.chunk_size, fun, x, trees.size(x))
         gradient = over_coordinates(slope, x, chunk)
         if not self.with_error:
             return gradient
         order, slopes = STENCILS[self.scheme].order, trees.ravel(gradient)
-        sums = stencil_sums(order, *weighted())
         errors = jnp.full_like(slopes, jnp.nan)
         if found is not None:
-            errors = expected(x, found, order, *sums, slopes)
+            slope, wider = self._slope(fun, x, value, 2 * steps)
+            doubled = trees.ravel(over_coordinates(slope, x, chunk))
+            sums, (_, moment) = (stencil_sums(order, *each()) for each in (of_values, wider))
+            errors = expected(x, found, order, sums, slopes, (doubled, moment))
         return gradient, trees.unravel(errors, trees.probe_like(x))
 
     def finished(self, found: PyTree, x: PyTree) -> PyTree:
@@ -107,8 +109,9 @@ class FiniteDifference(Method):
         return GradientWithError(*(trees.cast_like(part, x) for part in found))
 
     def cost(self, x: PyTree, *, value: bool) -> Cost:
-        dim, looks = trees.size(x), measurable(x) and (self.with_error or self._measures(x))
+        looks = measurable(x) and (self.with_error or self._measures(x))
         measured = EVALUATIONS * looks
+        dim = trees.size(x) * (2 if self.with_error and looks else 1)
         if self.box is not None:  # a measurement is made elsewhere, with a value of its own
             measured += int(looks and self.one_sided)
             return Cost(evaluations=_bounds.POINTS[self.scheme] * dim + 1 + measured)
@@ -167,7 +170,7 @@ class FiniteDifference(Method):
             return jnp.asarray(total, flat.dtype)
 
         pairs, shares = [end[:2] for end in ends], tuple(float(end[-1]) for end in ends)
-        return slope, lambda: _weighted(flat, pairs, shares)
+        return slope, lambda: weighted(flat, pairs, shares)
 
     def _ends(self, x: PyTree, steps: Array) -> list[tuple[Array, Array, Any, Any, Any]]:
         """Return (x + a h, x + b h, a, b, weight) per quotient, for all coordinates at once.
@@ -216,7 +219,7 @@ class FiniteDifference(Method):
                 rise = difference(fun(ahead), fun(behind))
                 total += float(weight) * float(rise) / float(moved(behind, ahead, d))
             tried.append((d, total))
-        given = f"step {float(np.asarray(steps)[0]):.3g}"
+        given = f"step {_told(steps)}"
         automatic = self.step is None
         require_accuracy(fun.name, given, fun, x, tried, self.chunk_size, automatic=automatic)
 
@@ -229,9 +232,15 @@ class FiniteDifference(Method):
 
         if not seen(steps) and seen(replace(self, step=None, rule="relative")._steps(fun, x)):
             raise ValueError(
-                f"{fun.name}: step must change fun at x, got {float(np.asarray(steps)[0]):.3g}, "
+                f"{fun.name}: step must change fun at x, got {_told(steps)}, "
                 'under the round-off of its values; use "auto" or a larger one'
             )
+
+
+def _told(steps: Array) -> str:
+    """Return a step in words, or the range of several."""
+    least, most = (f"{float(each):.3g}" for each in (jnp.min(steps), jnp.max(steps)))
+    return least if least == most else f"{least} to {most}"
 
 
 _Slope: TypeAlias = tuple[Callable[[Array], Array], Callable[[], tuple[Array, Array]]]
@@ -250,18 +259,6 @@ def _rounded_steps(x: PyTree, best: Array, value_dtype: Any, order: int) -> Arra
 
     h = trees.ravel(jax.tree.map(leaf_steps, x))
     return jnp.exp2(jnp.round(jnp.log2(h)))
-
-
-@one_program(2)
-def _weighted(
-    flat: Array, pairs: list[tuple[Array, Array]], shares: tuple[float, ...]
-) -> tuple[Array, Array]:
-    """Return displacements and weights of the values at both ends of each quotient."""
-    moves, weights = [], []
-    for (ahead, behind), share in zip(pairs, shares, strict=True):
-        moves += [ahead - flat, behind - flat]
-        weights += [share / (ahead - behind), -share / (ahead - behind)]
-    return jnp.stack(moves), jnp.stack(weights)
 
 
 @one_program(2)
@@ -349,19 +346,19 @@ def finite_difference(
       chunk_size: how many coordinates are evaluated at a time.
       argnums: which positional argument to differentiate, or a tuple of several.
       has_aux: whether `fun` returns auxiliary data beside its value.
-      bounds: (lower, upper), each one number, a tree like x, or None for none: `fun` is never
-        evaluated outside of them, not by measurements either. Where there is less than half a step
-        of room on one side, the quotient is one-sided: forward and backward change places, of order
-        2 it is [4 f(h) - 3 f(0) - f(2h)] / 2h with an error -h^2 f'''/3, of order 4 one of nodes
-        h/2 apart with an error -h^4 f^(5)/80; steps shrink to the room there is. It takes d + 1,
-        2d + 1 and 4d + 1 evaluations. step="auto" is measured at the nearest point that has some
+      bounds: (lower, upper), each one number, a tree like x, or None for none, and rounded to x's
+        own dtype: `fun` is never evaluated outside of them, not by measurements either. Where there
+        is less than half a step of room on one side, the quotient is one-sided: forward and
+        backward change places, of order 2 it is [4 f(h) - 3 f(0) - f(2h)] / 2h with an error
+        -h^2 f'''/3, of order 4 one of nodes h/2 apart with an error -h^4 f^(5)/80; steps shrink to
+        the room there is. It takes d + 1, 2d + 1 and 4d + 1 evaluations. step="auto" is measured at
+        the nearest point that has some
         room. Not for "complex", which moves x along the imaginary axis alone.
-
       with_error: whether to return GradientWithError(gradient, error), where the true derivatives
         are within `error` of the estimates in about 95 of 100 cases: by the noise of `fun` and its
-        derivative of order p + 1, which the 40 evaluations of step="auto" tell, whatever the step.
-        One size of that derivative serves all coordinates: where `fun` varies on different scales
-        along them, it is too small for some. NaN where nothing can be told, as of x of 16 bits.
+        derivative of order p + 1, which the 40 evaluations of step="auto" tell, whatever the step,
+        and by estimates of twice the step, which tell that derivative along each coordinate, for
+        as many evaluations again. NaN where nothing can be told, as of x of 16 bits.
 
     Returns:
       A GradientFn with the signature of `fun`.

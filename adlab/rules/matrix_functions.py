@@ -33,7 +33,8 @@ import numpy as np
 from jax import lax
 from jax.custom_derivatives import SymbolicZero
 
-from adlab.core import checks
+from adlab.core import checks, jaxprs
+from adlab.core._programs import signature
 from adlab.core.types import ArrayLike
 from adlab.rules._divided_differences import Differences, by_quadrature
 from adlab.rules._kept import applied, kept
@@ -61,6 +62,7 @@ def matrix_function(
     * "sqrt", "inv_sqrt", "log", "power" with `exponent`: eigenvalues within max(n, 8) eps max|w| of
       0 count as 0. "inv_sqrt", "log" and negative powers are undefined there; "sqrt" and powers
       below 1 are defined, but have no derivative. Negative eigenvalues take integer powers only.
+      Second derivatives of powers next to 1 lose digits, 1 / |exponent - 1| in units of eps.
     * "exp".
     * "abs", and "positive_part", (w + |w|)/2. At an eigenvalue 0, neither has a derivative; f'
       counts as 0 and 1/2 there, the middle of its slopes, and f'' as 0.
@@ -133,34 +135,60 @@ class _Frame(NamedTuple):
 class _Kind:
     """A function: a name with its exponent, or a callable."""
 
-    fun: str | Callable[[jax.Array], jax.Array]
+    fun: str | Callable[..., jax.Array]
     exponent: float | None
 
     def hoisted(self, dtype: Any) -> tuple[_Kind, tuple[jax.Array, ...]]:
-        """Return the same with all tracers that it closes over as arguments of it, and those."""
+        """Return the program of the function as it is now, and the arrays that it closes over."""
         if isinstance(self.fun, str):
             return self, ()
         at = jax.ShapeDtypeStruct((), dtype)
-        found = jax.eval_shape(self.fun, at)
+        program, found = jax.make_jaxpr(self.fun, return_shape=True)(at)
         if getattr(found, "shape", None) != () or not jnp.issubdtype(found.dtype, jnp.floating):
             raise TypeError(
                 "matrix_function: fun must return a real scalar for a real scalar, got "
                 f"{getattr(found, 'dtype', type(found))} of shape {getattr(found, 'shape', None)}"
             )
-        converted, closed_over = jax.closure_convert(self.fun, at)
-        return (_Kind(converted, None), tuple(closed_over)) if closed_over else (self, ())
+        inner = self.fun.func if isinstance(self.fun, functools.partial) else self.fun
+        name = str(getattr(inner, "__name__", inner))
+        return _Kind(_Program(program, name), None), tuple(program.consts)
 
     def differences(self, closed_over: tuple[jax.Array, ...]) -> Differences:
         """Return the divided differences."""
         if isinstance(self.fun, str):
             return named(self.fun, self.exponent)
         fun = self.fun
-        return by_quadrature(lambda x: fun(x, *closed_over))
+        return by_quadrature(lambda x: fun(*closed_over, x))
 
     def __str__(self) -> str:
         if isinstance(self.fun, str):
             return self.fun if self.exponent is None else f"power {self.exponent:g}"
         return str(getattr(self.fun, "__name__", self.fun))
+
+
+class _Program:
+    """A function of what it closes over and a scalar; equal to another of the same operations.
+
+    So it is compiled once, though the user's function is read at each call, and nothing of the
+    user's is kept with it.
+    """
+
+    def __init__(self, program: Any, name: str) -> None:
+        self._run = jaxprs.hoisted(program, "fun")
+        self._key = signature(program.jaxpr)
+        self.__name__ = name
+
+    def __call__(self, *args: Any) -> jax.Array:
+        found: jax.Array = self._run(*args)[0]
+        return found
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, _Program) or self._key is None:
+            return self is other
+        return bool(self._key == other._key)
+
+    def __hash__(self) -> int:
+        return id(self) if self._key is None else hash(self._key)
 
 
 @functools.partial(jax.jit, static_argnums=1)
@@ -253,10 +281,7 @@ def _finite(x: jax.Array) -> jax.Array:
 
 def _kind(fun: Any, exponent: Any) -> _Kind:
     if callable(fun):
-        try:
-            hash(fun)
-        except TypeError:
-            fun = functools.partial(fun)
+        fun = functools.partial(fun)  # hashable, whatever it is; its program is what counts
     elif isinstance(fun, str):
         checks.one_of("matrix_function: fun", fun, NAMES)
     else:

@@ -52,18 +52,18 @@ def test_no_point_outside_is_seen_from_the_host_and_evaluations_are_as_announced
         seen.append({name: np.asarray(leaf, np.float64) for name, leaf in x.items()})
         return np.float32(sum(float(leaf.sum()) for leaf in seen[-1].values()))
 
-    lower, upper = {"a": np.array([0.0, -np.inf, 1.0]), "b": -1.0}, {"a": 1.0, "b": np.inf}
+    lower = {"a": np.array([0.0, -np.inf, 1.0]), "b": -1.0}
+    upper = {"a": np.array([0.01, 1.0, 1.5]), "b": None}
     gradient = finite_difference(
         from_host(record), scheme=scheme, step=step, bounds=(lower, upper), chunk_size=1
     )
     x = {"a": np.array([0.0, 1.0, 1.0]) + np.array([0.001, 0, 0]), "b": np.array(-1.0)}
     x = {name: jnp.asarray(leaf, dtype) for name, leaf in x.items()}
-    upper["a"] = np.array([0.01, 1.0, 1.5])
     found = gradient(x)
     for leaf in found.values():
         np.testing.assert_allclose(np.asarray(leaf, np.float64), 1, rtol=2e-2)
     assert len(seen) == gradient.cost(x).evaluations
-    for side, beyond in ((lower, np.less), (upper, np.greater)):
+    for side, beyond in ((lower, np.less), (upper | {"b": np.inf}, np.greater)):
         for name in x:
             held = np.asarray(jnp.asarray(side[name], dtype), np.float64)
             assert not any(np.any(beyond(point[name], held)) for point in seen)
@@ -107,6 +107,33 @@ def test_with_room_for_half_a_step_a_central_quotient_shrinks():
     np.testing.assert_allclose(found, 3 - 2 * 0.25**2, rtol=1e-13)  # h^2 f'''/3, one-sided
     found = finite_difference(cube, step=0.25, bounds=(0.99, 1.1))(np.float64(1.0))
     np.testing.assert_allclose(found, 3 - 2 * 0.05**2, rtol=1e-12)  # the second node at the edge
+
+
+@x64
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("step", [1e-4, "relative"])
+def test_both_modes_differentiate_an_estimate_at_an_edge(scheme, step):
+    """Points move with x, their distances don't: sum_k w_k [f'(x + r_k) - f'(x)], about f''."""
+    x = np.array([0.0, 0.5, 1.0])
+    estimate = finite_difference(
+        lambda x: jnp.sum(jnp.sin(x) ** 2), scheme=scheme, step=step, bounds=(0.0, 1.0)
+    )
+    for jacobian in (jax.jacfwd(estimate), jax.jacrev(estimate)):
+        np.testing.assert_allclose(jnp.diag(jacobian(x)), 2 * np.cos(2 * x), atol=5e-4)
+
+
+def test_a_narrow_box_leaves_the_middle_to_central_quotients():
+    """In float32, of steps far longer than the box: with less noise than one-sided ones have."""
+    rng = np.random.default_rng(0)
+    centers = rng.uniform(0.5, 1.5, 200).astype(np.float32)
+    for scheme, limit in (("central", 2e-4), ("richardson", 5e-4)):
+        options = {"scheme": scheme, "step": 0.05}
+
+        def estimate(x, options=options):
+            return finite_difference(jnp.sin, bounds=(x - 1e-3, x + 1e-3), **options)(x)
+
+        errors = jax.vmap(estimate)(centers) - np.cos(centers)
+        assert np.median(np.abs(errors)) < limit  # eps |sin| / 2e-3 is 5e-5; one-sided, 5 times it
 
 
 @x64
@@ -175,6 +202,14 @@ def test_other_bad_input_about_bounds():
     x = np.array([1.0, 2.0], np.float32)
     with pytest.raises(TypeError, match=r"bounds must be a pair \(lower, upper\)"):
         finite_difference(jnp.sum, bounds=5.0)
+    for bad in ("a", 1 + 1j, 10**400):
+        with pytest.raises(TypeError, match=r"bounds must be real numbers, got .* the upper ones"):
+            finite_difference(jnp.sum, bounds=(0.0, bad))
+    with pytest.raises(ValueError, match=r"lower bounds must be at most the upper ones, got"):
+        finite_difference(jnp.sum, bounds=(3.0, 0.0))(x)
+    half_open = ((0.0, None), (None, 1.0))
+    open_ = finite_difference(lambda a, b: a * b, argnums=(0, 1), bounds=half_open)
+    np.testing.assert_allclose(open_(0.0, 1.0), [1.0, 0.0], atol=1e-3)
     with pytest.raises(TypeError, match="step must be positive real numbers, got complex64"):
         finite_difference(jnp.sum, step=np.ones(2, np.complex64))
     with pytest.raises(ValueError, match=r"coordinate of x move, got a step .* at coordinate 1"):

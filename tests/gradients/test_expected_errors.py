@@ -49,6 +49,24 @@ def test_the_error_is_within_the_bound_in_90_to_99_of_100_cases(dtype, scheme, s
 
 
 @pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize(
+    ("scheme", "step"), [("forward", 1e-2), ("forward", "auto"), ("central", 1e-2)]
+)
+@pytest.mark.parametrize(
+    "fun", [lambda x: jnp.sum(jnp.sin(x)), lambda x: jnp.log(jnp.sum(jnp.exp(5 * x)))]
+)
+@pytest.mark.parametrize("dim", [3, 10])
+def test_the_error_is_that_of_each_coordinate(fun, dim, scheme, step):
+    """Derivatives of order p + 1 are of any size along them, and one direction tells no more."""
+    x = np.random.default_rng(dim).normal(size=(100, dim))
+    estimate = jax.vmap(finite_difference(fun, scheme=scheme, step=step, with_error=True))
+    (gradient, error), exact = oracles.quickly_compiled(
+        lambda x: (estimate(x), jax.vmap(jax.grad(fun))(x))
+    )(x)
+    assert np.mean(np.abs(gradient - exact) <= error) >= 0.9
+
+
+@pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("scheme", ["forward", "backward", "central", "richardson"])
 def test_sums_over_a_stencil_are_the_constants_of_the_balance(scheme):
     stencil, h = STENCILS[scheme], 0.125
@@ -60,7 +78,7 @@ def test_sums_over_a_stencil_are_the_constants_of_the_balance(scheme):
     gain, moment = stencil_sums(stencil.order, np.array(moves), np.array(weights))
     noise, truncation = constants(stencil)
     np.testing.assert_allclose(gain * h, [noise])
-    np.testing.assert_allclose(moment, [truncation * h**stencil.order])
+    np.testing.assert_allclose(abs(moment), [truncation * h**stencil.order])
 
 
 @pytest.mark.usefixtures("x64")
@@ -87,7 +105,7 @@ def test_shapes_costs_and_values():
     assert gradient["a"].shape == error["a"].shape == (2,)
     assert gradient["a"].dtype == error["a"].dtype == np.float32
     assert np.all(np.abs(gradient["a"] - 3 * x["a"] ** 2) <= error["a"])
-    assert estimator.cost(x).evaluations == 2 * 2 + 1 + 40
+    assert estimator.cost(x).evaluations == 2 * (2 * 2) + 1 + 40
     (value, _), found = estimator.value_and_grad(x)
     np.testing.assert_allclose(value, 9)
     np.testing.assert_array_equal(found.error["a"], error["a"])

@@ -386,3 +386,24 @@ def test_what_a_function_closes_over_is_a_constant_and_says_so():
     np.testing.assert_allclose(slopes, values, rtol=1e-13)  # 2 p s PAIR^2 with s = 2
     with pytest.raises(TypeError, match="fun must not close over what is differentiated"):
         jax.grad(scaled)(1.0, 2.0)
+
+
+def test_a_function_is_read_at_each_call_and_compiled_once():
+    """Its state may have changed, eagerly; and what it closes over may be a traced integer."""
+    a, state = np.array([[2.0, 0.5], [0.5, 1.0]]), {"factor": 2.0}
+
+    def scaled(w):
+        return state["factor"] * w
+
+    slope = lambda: jax.grad(lambda a: matrix_function(a, scaled)[0, 0])(a)[0, 0]  # noqa: E731
+    for factor in (2.0, 3.0):
+        state["factor"] = factor
+        np.testing.assert_allclose(matrix_function(a, scaled), factor * a)
+        np.testing.assert_allclose(slope(), factor)
+
+    def slopes(n):
+        picked = lambda w: jnp.asarray([1.0, 2.0, 3.0])[n] * w  # noqa: E731
+        return jax.grad(lambda a: jnp.trace(matrix_function(a, picked)))(jnp.asarray(a))
+
+    found = jax.vmap(slopes)(jnp.arange(3))
+    np.testing.assert_allclose(found, np.arange(1.0, 4.0)[:, None, None] * np.eye(2), atol=1e-6)
