@@ -124,6 +124,8 @@ def _columns(fact: Fact, shape: Sequence[int], axes: Sequence[int]) -> tuple[Any
     part = partly(fact.known)
     if part is None:
         return np.zeros(shape, np.int32), list(axes)
+    if not axes:  # a whole array is taken or set
+        return np.asarray(part.value), []
     known = np.all(np.broadcast_to(part.mask, shape).reshape(-1, len(axes)), axis=0).tolist()
     values = np.where(known, np.asarray(part.value), 0)
     return values, [axis for axis, sure in zip(axes, known, strict=True) if not sure]

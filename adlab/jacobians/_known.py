@@ -161,6 +161,8 @@ def _placed(equation: jex.JaxprEqn, parts: Sequence[Part | None]) -> Part | None
     indices = range(len(parts))[places] if places else range(0)
     if any(parts[k] is None or parts[k].mask is not True for k in indices):  # type: ignore[union-attr]
         return None
+    if "scatter" in equation.primitive.name and _wraps(equation):
+        return None
     values, unknown = [], []
     for k, (atom, part) in enumerate(zip(equation.invars, parts, strict=True)):
         aval: Any = atom.aval
@@ -173,6 +175,12 @@ def _placed(equation: jex.JaxprEqn, parts: Sequence[Part | None]) -> Part | None
         params["fill_value"] = 0  # what is filled in is known
     found = equation.primitive.bind(*unknown, **params)
     return Part(run_equation(equation, values)[0], np.asarray(found) == 0)
+
+
+def _wraps(equation: jex.JaxprEqn) -> bool:
+    """Tell whether a count of unknown numbers, in the equation's own dtype, may come to 0 again."""
+    aval: Any = equation.outvars[0].aval
+    return bool(jnp.issubdtype(aval.dtype, jnp.integer)) and jnp.iinfo(aval.dtype).bits < 32
 
 
 def _counting(equation: jex.JaxprEqn) -> Any:

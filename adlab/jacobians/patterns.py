@@ -131,9 +131,20 @@ def _reached(program: jex.ClosedJaxpr, seeds: PyTree) -> sparse.csr_array:
         Fact(identity(count, start, sum(sizes)), None)
         for count, start in zip(sizes, offsets(sizes), strict=True)
     ]
+    results = [math.prod(aval.shape) for aval in program.out_avals]
+    if _writes_in_place(program):
+        return sparse.csr_array(np.ones((sum(results), sum(sizes)), bool))
     with jax.ensure_compile_time_eval():
         found = flow(program, facts)
-    results = [math.prod(aval.shape) for aval in program.out_avals]
     pattern = sparse.csr_array(stacked([fact.pattern for fact in found], results, sum(sizes)))
     pattern.sum_duplicates()
     return pattern
+
+
+def _writes_in_place(program: jex.ClosedJaxpr) -> bool:
+    """Tell whether a program has references, whose content changes behind what is followed."""
+    return any(
+        hasattr(atom.aval, "inner_aval")
+        for equation in equations(program.jaxpr)
+        for atom in (*equation.invars, *equation.outvars)
+    )

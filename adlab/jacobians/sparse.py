@@ -9,6 +9,7 @@ doi:10.1093/imamat/13.1.117.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.sparse as sp
 from jax.experimental.sparse import BCOO
 
 from adlab.core import _shardings
@@ -61,10 +63,16 @@ def sparse(
     pattern: one that the user gave, else None.
     """
     argnums, args, kwargs = call
-    key = call_key(argnums, args, kwargs, values=pattern is None)
+    if pattern is None:  # at each call, for what the function closes over may have changed
+        found, forward = patterns.find(chosen)
+        key: Any = _digest(found, forward, chosen)
+    else:
+        key = call_key(argnums, args, kwargs, values=False)
     plan = plans.get(key) if key is not None else None
     if plan is None:
-        plan = _planned(chosen, pattern)
+        if pattern is not None:
+            found, forward = entries_of(pattern, chosen), patterns.has_mode(chosen, "forward")
+        plan = _planned(chosen, found, forward)
         if key is not None:
             plans[key] = plan
             if len(plans) > _KEPT:
@@ -76,15 +84,19 @@ def sparse(
     return _assembled(chosen, plan, data), aux
 
 
-def _planned(chosen: Selection, pattern: Any) -> _Plan:
-    """Find the pattern if it isn't given, and colour its columns, or its rows.
+def _digest(found: sp.csr_array, forward: bool, chosen: Selection) -> str:
+    """Return what two calls have in common if and only if one plan serves both."""
+    parts = hashlib.sha256(found.indptr.tobytes() + found.indices.tobytes())
+    types = jax.tree.map(lambda leaf: (np.shape(leaf), str(leaf.dtype)), (chosen.x, chosen.shape))
+    parts.update(repr((forward, found.shape, types)).encode())
+    return parts.hexdigest()
+
+
+def _planned(chosen: Selection, found: sp.csr_array, forward: bool) -> _Plan:
+    """Colour the columns of a pattern, or its rows.
 
     Rows are swept where they take fewer colours, and where JAX hasn't got forward mode.
     """
-    if pattern is None:
-        found, forward = patterns.find(chosen)
-    else:
-        found, forward = entries_of(pattern, chosen), patterns.has_mode(chosen, "forward")
     rows, cols = found.nonzero()
     order = np.lexsort((cols, rows))
     rows, cols = rows[order], cols[order]

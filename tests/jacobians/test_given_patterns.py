@@ -137,3 +137,27 @@ def test_a_traced_pattern_is_refused():
 
     with pytest.raises(TypeError, match="pattern must be known when the function is traced"):
         traced(BCOO.from_scipy_sparse(TRIDIAGONAL))
+
+
+def missing(fun, entries, x):
+    rows, cols = zip(*entries, strict=True)
+    x = jnp.asarray(x, jnp.float32)
+    shape = (jax.eval_shape(fun, x).size, x.size)
+    given = sparse.csr_array((np.ones(len(rows), bool), (rows, cols)), shape)
+    with pytest.raises(ValueError, match="and misses some in"):
+        jacobian(fun, mode="sparse", pattern=given)(x)
+
+
+def test_neither_infinite_nor_large_rows_hide_what_others_miss():
+    missing(lambda x: jnp.stack([jnp.sqrt(x[0]), x[1]]), [(0, 0)], [0.0, 1.0])
+    missing(lambda x: jnp.stack([1e6 * x[0], x[1]]), [(0, 0), (1, 0)], [1.0, 1.0])
+    missing(lambda x: jnp.stack([1e6 * x[0], x[1]]), [(0, 0)], [1.0, 1.0])
+
+
+def test_no_column_is_taken_for_another_or_for_none():
+    """Of 20,000 numbers some are near 0, or near another, where they are drawn at random once."""
+    x = np.ones(20_000, np.float32)
+    diagonal = [(k, k) for k in range(20_000)]
+    missing(lambda x: x.at[18_168].add(x[18_167]), diagonal, x)
+    for one, other in ((18, 181), (3, 77)):
+        missing(lambda x, k=one: x[k : k + 1], [(0, other)], x[:200])

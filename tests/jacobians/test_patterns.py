@@ -204,3 +204,33 @@ def test_a_callback_is_not_called_for_its_value():
 def test_what_sparsity_refuses(args, options, error, message):
     with pytest.raises(error, match=message):
         sparsity(lambda x: x, *args, **options)
+
+
+def refers(x):
+    ref = jax.new_ref(jnp.zeros(3))
+    ref[0] = x[1]
+    ref[1] = ref[0] * x[2]
+    return ref[...]
+
+
+def counts(x):
+    """256 unknown numbers, added up in 8 bits, may come to 0, and to anything else."""
+    number = (x > -2).astype(jnp.uint8) * (x > -0.5).astype(jnp.uint8)
+    total = jnp.zeros(3, jnp.uint8).at[jnp.zeros(256, int)].add(number)
+    return total.astype(jnp.float32) * x[:3]
+
+
+@pytest.mark.parametrize(
+    ("fun", "entries", "size"),
+    [
+        (refers, [(0, 1), (1, 1), (1, 2)], 3),
+        (counts, [(0, 0)], 256),
+        (lambda x: x.at[:].set(x[::-1] ** 2), [(0, 2), (1, 1), (2, 0)], 3),
+        (lambda x: x.at[:].add(x[::-1]), [(0, 0), (0, 2), (2, 0)], 3),
+        (lambda x: x.at[...].mul(x[::-1], mode="drop"), [(0, 0), (0, 2)], 3),
+        (lambda x: jnp.zeros(3).at[:].set(x), [(0, 0), (1, 1), (2, 2)], 3),
+    ],
+)
+def test_what_is_written_in_place_or_counted_is_found(fun, entries, size):
+    found = sparsity(fun, np.ones(size, np.float32)).todense()
+    assert all(found[place] for place in entries)

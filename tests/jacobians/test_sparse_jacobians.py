@@ -1,5 +1,7 @@
 """Sparse Jacobians: right, small, and found once."""
 
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +10,7 @@ import pytest
 from jacobian_cases import CASES
 from jax.experimental.sparse import BCOO
 
-from adlab.jacobians import jacobian, patterns
+from adlab.jacobians import jacobian
 
 
 def band(x):
@@ -59,13 +61,15 @@ def test_a_banded_jacobian_of_20000_columns_is_never_dense(chunk_size):
 
 @pytest.fixture
 def searched(monkeypatch):
-    """The functions whose patterns have been looked for."""
-    found, own = [], patterns.find
-    monkeypatch.setattr(patterns, "find", lambda chosen: found.append(chosen) or own(chosen))
+    """The patterns that have been coloured."""
+    found, own = [], sys.modules["adlab.jacobians.sparse"]._planned
+    monkeypatch.setattr(
+        "adlab.jacobians.sparse._planned", lambda *args: found.append(args) or own(*args)
+    )
     return found
 
 
-def test_the_pattern_is_found_once_for_given_shapes(searched):
+def test_a_pattern_is_coloured_once(searched):
     j = jacobian(band, mode="sparse")
     x = np.ones(8, np.float32)
     j(x)
@@ -103,15 +107,29 @@ def test_patterns_that_depend_on_other_arguments_are_found_anew():
 
 
 def test_only_the_last_patterns_are_kept(searched):
-    sparse = jacobian(lambda x, a: x * a, mode="sparse")
-    x, others = np.float32([1, 2, 3]), np.arange(1, 13, dtype=np.float32)[:, None] * np.ones(3, "f")
-    for number, a in enumerate(others, start=1):
-        np.testing.assert_allclose(dense(sparse(x, a)), np.diag(a))
-        assert len(searched) == number
-    sparse(x, others[-1])
-    assert len(searched) == len(others)  # found before
-    sparse(x, others[0])
-    assert len(searched) == len(others) + 1  # long gone
+    sparse = jacobian(lambda x, n: jnp.where(jnp.arange(12) == n, x, 0) * x, mode="sparse")
+    x = np.arange(1, 13, dtype=np.float32)
+    for n in range(12):
+        np.testing.assert_allclose(dense(sparse(x, n)), np.diag(2 * x * (np.arange(12) == n)))
+        assert len(searched) == n + 1
+    sparse(x, 11)
+    assert len(searched) == 12  # coloured before
+    sparse(x, 0)
+    assert len(searched) == 13  # long gone
+
+
+def test_what_a_function_closes_over_is_read_at_each_call():
+    weights, state = np.array([1.0, 0.0, 1.0], np.float32), {"shift": 1}
+    x = np.array([1.0, 2.0, 3.0], np.float32)
+    scaled = jacobian(lambda x: weights * x, mode="sparse")
+    rolled = jacobian(lambda x: jnp.roll(x, state["shift"]) * x, mode="sparse")
+    for kept in ([1.0, 0.0, 1.0], [0.0, 1.0, 1.0]):
+        weights[:] = kept
+        np.testing.assert_array_equal(dense(scaled(x)), np.diag(kept))
+    for state["shift"] in (1, 2):
+        permuted = np.roll(np.eye(3), state["shift"], axis=0)
+        expected = np.diag(permuted @ x) + x[:, None] * permuted
+        np.testing.assert_array_equal(dense(rolled(x)), expected)
 
 
 def test_patterns_follow_random_keys_whose_values_are_known(searched):
