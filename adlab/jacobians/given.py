@@ -1,7 +1,8 @@
-"""Patterns that the user gives: checked in shape, and against one product with the Jacobian."""
+"""Patterns that the user gives: checked in shape, and against products with the Jacobian."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import jax
@@ -15,10 +16,11 @@ from adlab.core.trees import unravel
 from adlab.core.types import PyTree
 from adlab.jacobians.selection import Selection
 
-__all__ = ["check_pattern", "entries_of", "verified"]
+__all__ = ["check_pattern", "entries_of", "probes", "verified"]
 
-_PROBES = 3
 _SEED = 20_252  # of the numbers that a pattern is verified with
+_SCALE = 1.37  # no power of two, which would scale rounding exactly
+_ROUNDINGS = 30
 
 
 def check_pattern(pattern: Any, mode: str) -> None:
@@ -66,43 +68,56 @@ def entries_of(pattern: Any, chosen: Selection) -> sparse.csr_array:
 def verified(
     chosen: Selection, plan: Any, product: Any, data: list[list[jax.Array]]
 ) -> list[list[jax.Array]]:
-    """Return the entries if the matrix has the Jacobian's product with random numbers.
+    """Return the entries if the matrix has the Jacobian's products with random numbers.
 
-    An entry that the pattern misses is in the product, while the matrix has it in another column or
-    not at all. Where nothing can be raised, under a trace, rows that differ become NaN.
+    An entry that the pattern misses is in the products, while the matrix has it in another column
+    or not at all. Where nothing can be raised, under a trace, rows that differ become NaN.
+
+    Products of one program are equal up to rounding. What rows may differ by is their own: half of
+    the digits of their terms, and a multiple of how far the products with scaled numbers are from
+    the scaled products, which is the rounding of what cancels inside of the program.
 
     product: of the Jacobian, v -> J v, or in reverse mode v -> v^T J.
 
     Raises:
-      ValueError: the products differ by more than rounding.
+      ValueError: the products differ by more than rounding; one alone is finite.
     """
     dtype = jnp.result_type(*(leaf.dtype for leaf in jax.tree.leaves((chosen.shape, data))))
     side = chosen.shape if plan.reverse else chosen.x
     from_, to = (plan.rows, plan.cols) if plan.reverse else (plan.cols, plan.rows)
     count = chosen.inputs if plan.reverse else chosen.outputs
-    probes = jnp.asarray(_probes(len(plan.colors)), dtype)
-    expected = jax.vmap(lambda v: _flat(product(unravel(v, side)), dtype))(probes)
+    v = jnp.asarray(probes(len(plan.colors)), dtype)
+    both: Any = jax.vmap(lambda v: _flat(product(unravel(v, side)), dtype))
+    products = both(jnp.concatenate([v, _SCALE * v]))
+    expected, scaled = products[: len(v)], products[len(v) :]
     values = jnp.zeros(len(plan.rows), dtype)
     for line, row in zip(plan.blocks, data, strict=True):
         for (entries, _, _), block in zip(line, row, strict=True):
             values = values.at[entries].set(block.astype(dtype))
-    terms = values * probes[:, from_]
-    found = jnp.zeros((len(probes), count), dtype).at[:, to].add(terms)
+    terms = values * v[:, from_]
+    found = jnp.zeros((len(v), count), dtype).at[:, to].add(terms)
     size = jnp.zeros_like(found).at[:, to].add(jnp.abs(terms)) + jnp.abs(expected)
-    # Products of one program differ by rounding: half of the digits are left for what it cancels.
+    rounding = jnp.max(jnp.abs(scaled - _SCALE * expected), axis=0)
+    rounding = jnp.where(jnp.isfinite(rounding), rounding, 0)
     eps = max(float(jnp.finfo(leaf.dtype).eps) for leaf in jax.tree.leaves((chosen.shape, data)))
-    finite = jnp.isfinite(expected) & jnp.isfinite(found)
-    apart = jnp.abs(found - expected) > 4 * eps**0.5 * size
-    lost = jnp.isfinite(expected) != jnp.isfinite(found)
-    wrong = jnp.any(jnp.where(finite, apart, lost), axis=0)
-    return _refused(wrong, plan, data)
+    # never so where one isn't finite
+    wrong = jnp.abs(found - expected) > eps**0.5 * size + _ROUNDINGS * rounding
+    wrong |= jnp.isfinite(expected) != jnp.isfinite(found)
+    return _refused(jnp.any(wrong, axis=0), plan, data)
 
 
-def _probes(count: int) -> np.ndarray:
-    """Return random numbers (3, count) away from 0, of which no two columns are alike in all."""
+def probes(count: int) -> np.ndarray:
+    """Return three vectors of `count` numbers whose sizes are between 1 and 2.
+
+    Numbers in any two places differ in one of the vectors by 1 / m, m^3 >= count: an entry can't be
+    in the wrong place unseen. The places lie in a grid of m^3 cells, in random order, each in the
+    lower half of its own in all directions.
+    """
+    side = 2 * math.ceil(count ** (1 / 3) / 2)
     rng = np.random.default_rng(_SEED)
-    signs = rng.integers(2, size=(_PROBES, count)) * 2 - 1
-    return np.asarray(signs * rng.uniform(1, 2, size=(_PROBES, count)))
+    cells = np.unravel_index(rng.permutation(side**3)[:count], (side,) * 3)
+    along = (np.stack(cells) + rng.uniform(0, 0.5, (3, count))) * (2 / side)  # between 0 and 2
+    return np.asarray(np.where(along < 1, 1 + along, -along))
 
 
 def _flat(tree: PyTree, dtype: Any) -> jax.Array:

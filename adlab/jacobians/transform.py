@@ -63,10 +63,11 @@ def jacobian(
       has_aux: whether `fun` returns a pair (value, auxiliary data).
       pattern: for mode="sparse", the entries that can differ from zero: a matrix (m, n) of
         `scipy.sparse` or a BCOO, with the rows and columns of `sparsity`; stored entries count,
-        whatever their values. None: found. At each call one more product, with random numbers,
-        verifies it: an entry that is missing is refused or, under a trace, makes its row NaN (its
-        column, where rows are swept), unless it is smaller than the rest of it by the square
-        root of machine epsilon.
+        whatever their values. None: found. At each call six more products, taken at once with
+        random numbers, verify it: an entry that is missing is refused or, under a trace, makes its
+        row NaN (its column, where rows are swept), unless it is smaller than the rest of its row by
+        the square root of machine epsilon, or within rounding of what cancels there. A row that
+        isn't finite goes unverified.
 
     Returns:
       A function with the signature of `fun`. It returns what `jax.jacfwd` does: the tree of the

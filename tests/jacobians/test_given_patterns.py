@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.experimental.sparse import BCOO
-from scipy import sparse
+from scipy import sparse, spatial
 
 from adlab.jacobians import jacobian, patterns, sparsity
+from adlab.jacobians.given import probes
 
 N = 12
 X = jnp.linspace(0.2, 1.1, N)
@@ -95,6 +96,59 @@ def test_rounding_is_no_missing_entry():
     fun = lambda x: (x + 100.0) ** 2 - 1e4 - 200 * x  # noqa: E731
     j = jacobian(fun, mode="sparse", pattern=sparse.eye_array(3))
     assert np.isfinite(jax.jit(jax.vmap(lambda x: j(x).data))(points)).all()
+
+
+def test_rounding_of_what_cancels_is_no_missing_entry():
+    """Saturated, a softmax subtracts numbers that are equal: rounding is all that is left."""
+    x = jnp.linspace(-1.0, 1.0, 300).reshape(50, 6).at[:, 2].add(17.0)
+    blocks = sparse.kron(sparse.eye_array(50), np.ones((6, 6)))
+    j = jax.jit(jacobian(jax.nn.softmax, mode="sparse", pattern=blocks))
+    assert np.isfinite(j(x).data).all()
+
+
+@pytest.mark.parametrize("entry", [jnp.inf, jnp.nan])
+def test_a_row_that_is_not_finite_leaves_the_others_verified(entry):
+    x = jnp.ones(3)
+    fun = lambda x: jnp.stack([x[0] * entry, x[1] * x[2], x[2]])  # noqa: E731
+    given = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1]])
+    with pytest.raises(ValueError, match="misses some in 1 of 3 rows, first in row 1"):
+        jacobian(fun, mode="sparse", pattern=sparse.csr_array(given))(x)
+    given[1, 2] = 1
+    found = np.asarray(jacobian(fun, mode="sparse", pattern=sparse.csr_array(given))(x).todense())
+    np.testing.assert_array_equal(found[1:], [[0, 1, 1], [0, 0, 1]])
+    assert not np.isfinite(found[0, 0])
+    given[0, 0] = 0
+    with pytest.raises(ValueError, match="misses some in 1 of 3 rows, first in row 0"):
+        jacobian(fun, mode="sparse", pattern=sparse.csr_array(given))(x)
+
+
+@pytest.mark.parametrize("given", [[[1, 0], [1, 0]], [[1, 0], [0, 0]]])
+def test_a_small_row_beside_a_large_one_is_verified(given):
+    fun = lambda x: jnp.stack([1e6 * x[0], x[1]])  # noqa: E731
+    with pytest.raises(ValueError, match="misses some in 1 of 2 rows, first in row 1"):
+        jacobian(fun, mode="sparse", pattern=sparse.csr_array(np.array(given)))(jnp.ones(2))
+
+
+def test_each_of_200_columns_is_told_from_each_other():
+    """An entry of column 18 can't be given for one of column 181, nor left out in any."""
+    x, every = jnp.ones(200), np.arange(200)
+    for shift in (37, 163):
+        given = sparse.csr_array((np.ones(200), (every, (every + shift) % 200)), (200, 200))
+        with pytest.raises(ValueError, match="misses some in 200 of 200 rows"):
+            jacobian(jnp.sin, mode="sparse", pattern=given)(x)
+    none = sparse.csr_array((200, 200))
+    with pytest.raises(ValueError, match="misses some in 200 of 200 rows"):
+        jacobian(jnp.sin, mode="sparse", pattern=none)(x)
+
+
+@pytest.mark.parametrize("count", [1, 2, 9, 200, 20_000])
+def test_the_numbers_that_verify_differ_in_all_places(count):
+    drawn = probes(count)
+    assert drawn.shape == (3, count)
+    assert 1 <= np.abs(drawn).min() <= np.abs(drawn).max() <= 2
+    apart = 0.99 / (2 + count ** (1 / 3))
+    assert not spatial.cKDTree(drawn.T).query_pairs(apart, p=np.inf)
+    assert np.abs(drawn.sum(axis=1)).max() < 2 + 5 * count**0.5  # of both signs
 
 
 @pytest.mark.parametrize(
