@@ -46,6 +46,7 @@ LOOKS = dict(zip(METHODS, ("reverse_mode", "forward_mode", "finite_difference"),
 CONTROL_ORDER, COMPILED_ORDER = 6, 5  # from which on doubling has overtaken what grows slower
 DOUBLING = 1.7  # least factor of an order more: 2, less what a cheap first order leaves of it
 RADIUS, POINTS = 0.5, 64  # of Cauchy's integral; tanh is regular within pi/2
+SHORTEST = 2e-2  # seconds below which programs are timed several times in a row
 
 
 class Config(lab.ExperimentConfig):
@@ -132,7 +133,7 @@ def _measured(config: Config, fun: Any, order: int, progress: lab.Progress) -> A
     ready = time.perf_counter()
     calls = [functools.partial(program, point, direction) for program in programs]
     calls.append(functools.partial(single, point))
-    progress.timing(f"seconds_{order}", timing.in_turn(calls, config.repeats, least=2e-3))
+    progress.timing(f"seconds_{order}", timing.in_turn(calls, config.repeats, least=_least(config)))
     progress.seconds(f"K_{order}", compile=ready - started, run=time.perf_counter() - ready)
     work = [(program.cost_analysis() or {}).get("flops", np.nan) for program in (*programs, single)]
     values = [float(call()) for call in calls[:-1]]
@@ -158,6 +159,11 @@ def cauchy(
 def theory(orders: np.ndarray) -> np.ndarray:
     """Return the products of coefficients that a product of two series takes."""
     return np.asarray((orders + 1) * (orders + 2) / 2)
+
+
+def _least(config: Config) -> float:
+    """Return the seconds that a measurement takes at least, where times are judged at all."""
+    return SHORTEST if config.repeats >= timing.REPEATS else 0.0
 
 
 def verdicts(data: Arrays, config: Config) -> list[Verdict]:
