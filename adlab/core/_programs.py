@@ -58,7 +58,8 @@ def as_program(compute: Callable[[Any], PyTree], fun: Any, x: PyTree) -> PyTree:
     data, rebuilt = _data(fun)
     traced = None
     # A function may read its constants: branch on them, index by them, look them up, write them
-    # into text. What a traced one raises there may be anything, so the second try tells what it is.
+    # into text. A traced one raises then, and the second try, with the constants themselves, tells
+    # whether that was all.
     if data:
         with contextlib.suppress(*_READING):
             traced = jax.make_jaxpr(lambda data: compute(rebuilt(data)), return_shape=True)(data)

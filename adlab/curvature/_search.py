@@ -197,8 +197,8 @@ def search(
         last = xp.minimum(xp.maximum(run.taken + CHECKED_EVERY, enough), steps)
         run = engine.repeat(run.taken, last, step, run)
         state = judge(engine, _basis(engine, run), wanted, start.size, rtol)
-        anew = state.small.all() & state.stuck & (run.taken < steps) & ~state.over()
-        return renew(engine, run, anew, fresh), state
+        restart = state.small.all() & state.stuck & (run.taken < steps) & ~state.over()
+        return renew(engine, run, restart, fresh), state
 
     def going_on(found: tuple[Krylov, State]) -> Any:
         run, state = found

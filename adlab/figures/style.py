@@ -175,7 +175,7 @@ def save(figure: Figure, stem: Path, formats: Sequence[str] | None = None) -> li
 
     The layout is settled once and kept, so that the three files agree and so does a second call.
     Missing folders are made. The figure keeps the look and the numbers that it is written with:
-    draw it anew for another theme, scale or language.
+    draw it again for another theme, scale or language.
 
     Args:
       figure: what to write.

@@ -8,9 +8,8 @@ one of the same order, of nodes x + k h within the room on the other side. All a
 
 whose weights for nodes 0, h, 2h, ... follow from the polynomial through the values: of order 2
 [4 f(h) - 3 f(0) - f(2h)] / 2h with an error -h^2 f'''/3; of order 4, with nodes h/2 apart, an
-error -h^4 f^(5)/80.
-At half a step of room a central quotient of that shorter step still errs less than the one-sided
-one: its truncation is 1/8 of that, and its noise 0.55 times.
+error -h^4 f^(5)/80. At half a step of room a central quotient of that shorter step still errs less
+than the one-sided one: its truncation is 1/8 of that, and its noise 0.55 times.
 """
 
 from __future__ import annotations
@@ -70,7 +69,7 @@ def box(bounds: Any) -> Box | None:
     """Return the box of a pair (lower, upper), where None leaves a side open; None for no pair.
 
     Raises:
-      TypeError: not a pair.
+      TypeError: not a pair, or not of real numbers.
       ValueError: a bound is NaN.
     """
     if bounds is None or isinstance(bounds, Box):
@@ -79,18 +78,14 @@ def box(bounds: Any) -> Box | None:
         raise TypeError(
             f"bounds must be a pair (lower, upper) of numbers or of trees like x, got {bounds!r}"
         )
-    sides = [
-        infinite if side is None else side
-        for side, infinite in zip(bounds, (-np.inf, np.inf), strict=True)
-    ]
-    sides = [
+    lower, upper = (
         jax.tree.map(lambda leaf, i=infinite: i if leaf is None else leaf, side, is_leaf=_is_none)
-        for side, infinite in zip(sides, (-np.inf, np.inf), strict=True)
-    ]
-    for name, side in zip(("lower", "upper"), sides, strict=True):
+        for side, infinite in zip(bounds, (-np.inf, np.inf), strict=True)
+    )
+    for name, side in (("lower", lower), ("upper", upper)):
         for leaf in jax.tree.leaves(side):
             _require_numbers(name, leaf)
-    return Box(*sides)
+    return Box(lower, upper)
 
 
 def _is_none(leaf: Any) -> bool:

@@ -98,10 +98,11 @@ def per_coordinate(function: str, name: str, given: Any, x: PyTree) -> Array:
       TypeError: a leaf isn't a real number.
     """
     leaves, structure = jax.tree.flatten(x)
-    parts, found = jax.tree.flatten(given)
+    parts = jax.tree.leaves(given)
+    found: Any = jax.tree.structure(given)
     if is_leaf(given) and np.ndim(given) == 0:
         parts = parts * len(leaves)
-    elif str(found) != str(structure):
+    elif found != structure:
         raise ValueError(
             f"{function}: {name} must be one number, or a tree like x, {structure}, got {found}"
         )

@@ -28,8 +28,7 @@ def sparse_hessian(
 
     Columns that share no row are coloured alike, and one Hessian-vector product, forward mode over
     reverse mode, is taken for each colour: 3 for a tridiagonal Hessian of any size, n for one with
-    a full row. The pattern is that of the gradient's Jacobian, as `sparsity` finds it, once for
-    given shapes of x and given values of the other arguments.
+    a full row. The pattern is that of the gradient's Jacobian, found as by `jacobian`.
 
     >>> sparse_hessian(lambda x: jnp.sum(x[1:] * x[:-1] ** 2))(jnp.array([1.0, 2, 3])).todense()
     Array([[4., 2., 0.],

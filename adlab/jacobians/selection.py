@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adlab.core import calls, checks, trees
+from adlab.core import calls, trees
 from adlab.core.types import Argnums, PyTree
 
 __all__ = ["Argnums", "Selection", "call_key", "select"]
@@ -98,12 +97,11 @@ def _output(bound: Callable[[PyTree], Any], x: PyTree) -> PyTree:
     return shape
 
 
-def call_key(argnums: Argnums, args: Any, kwargs: Any, *, values: bool) -> Any:
+def call_key(argnums: Argnums, args: Any, kwargs: Any) -> Any:
     """Return what calls have in common that share a plan, or None where that can't be told.
 
     Of the differentiated arguments and of arrays it holds shapes and dtypes; of Python's numbers,
-    which a function may branch on, the values too. With `values`, those of all other arrays
-    besides.
+    which a function may branch on, the values too.
     """
     places = argnums if isinstance(argnums, tuple) else (argnums,)
     chosen = {place % len(args) for place in places}
@@ -111,27 +109,18 @@ def call_key(argnums: Argnums, args: Any, kwargs: Any, *, values: bool) -> Any:
     for place, arg in enumerate([*args, kwargs]):
         leaves, tree = jax.tree.flatten(arg)
         parts.append(tree)
-        parts += [_leaf_key(leaf, differentiated=place in chosen, values=values) for leaf in leaves]
+        parts += [_leaf_key(leaf, differentiated=place in chosen) for leaf in leaves]
     try:
         hash(tuple(parts))
     except TypeError:
         return None
-    return None if _UNKNOWN in parts else tuple(parts)
+    return tuple(parts)
 
 
-_UNKNOWN = object()
-
-
-def _leaf_key(leaf: Any, *, differentiated: bool, values: bool) -> Any:
+def _leaf_key(leaf: Any, *, differentiated: bool) -> Any:
     number = isinstance(leaf, bool | int | float | complex)
     if not number and not isinstance(leaf, jax.Array | np.ndarray | np.generic):
         return leaf
     kind = jax.typeof(leaf)
     shape = (kind.shape, kind.dtype, kind.weak_type)
-    if differentiated or not (number or values):
-        return shape
-    if not checks.concrete(leaf):
-        return _UNKNOWN
-    if jnp.issubdtype(kind.dtype, jax.dtypes.prng_key):
-        leaf = jax.random.key_data(leaf)
-    return (*shape, hashlib.blake2b(np.asarray(leaf).tobytes()).digest())
+    return shape if differentiated or not number else (*shape, np.asarray(leaf).tobytes())

@@ -10,7 +10,7 @@ doi:10.1093/imamat/13.1.117.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,16 +21,16 @@ import scipy.sparse as sp
 from jax.experimental.sparse import BCOO
 
 from adlab.core import _shardings
-from adlab.core.types import Argnums, PyTree
+from adlab.core.types import PyTree
 from adlab.jacobians import patterns
 from adlab.jacobians.coloring import colored
 from adlab.jacobians.given import entries_of, verified
-from adlab.jacobians.selection import Selection, call_key
+from adlab.jacobians.selection import Selection
 from adlab.jacobians.sweeps import chunked
 
 __all__ = ["sparse"]
 
-_KEPT = 8  # coloured patterns, each with the values that it was found at
+_KEPT = 8  # coloured patterns
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,33 +50,23 @@ class _Plan:
 
 
 def sparse(
-    chosen: Selection,
-    call: tuple[Argnums, tuple[PyTree, ...], Mapping[str, Any]],
-    chunk: int | None,
-    plans: dict[Any, Any],
-    pattern: Any = None,
+    chosen: Selection, chunk: int | None, plans: dict[Any, Any], pattern: Any = None
 ) -> tuple[PyTree, Any]:
     """Return the Jacobian as BCOO matrices, and what is auxiliary.
 
-    call: argnums, arguments and keywords. plans: the coloured patterns found so far, by the keys of
-    calls; one that is new is added. chunk: how many colours are swept at a time, None for all.
-    pattern: one that the user gave, else None.
+    chunk: how many colours are swept at a time, None for all. plans: the patterns coloured so far;
+    one that is new is added. pattern: one that the user gave, else None.
     """
-    argnums, args, kwargs = call
-    if pattern is None:  # at each call, for what the function closes over may have changed
+    if pattern is None:  # found at each call: what the function closes over may have changed
         found, forward = patterns.find(chosen)
-        key: Any = _digest(found, forward, chosen)
     else:
-        key = call_key(argnums, args, kwargs, values=False)
-    plan = plans.get(key) if key is not None else None
-    if plan is None:
-        if pattern is not None:
-            found, forward = entries_of(pattern, chosen), patterns.has_mode(chosen, "forward")
-        plan = _planned(chosen, found, forward)
-        if key is not None:
-            plans[key] = plan
-            if len(plans) > _KEPT:
-                del plans[next(iter(plans))]  # the oldest
+        found, forward = entries_of(pattern, chosen), patterns.has_mode(chosen, "forward")
+    key = _digest(found, forward, chosen)
+    if key not in plans:
+        plans[key] = _planned(chosen, found, forward)
+        if len(plans) > _KEPT:
+            del plans[next(iter(plans))]  # the oldest
+    plan = plans[key]
     data = _swept(chosen, plan, chunk)
     if pattern is not None:
         data = verified(chosen, plan, _product(chosen, reverse=plan.reverse), data)

@@ -41,9 +41,9 @@ def jacobian(
     * "mixed": elimination of the vertices of the computational graph, in the cheapest order found
       (`adlab.graphs`). Wins where the function narrows between wide ends.
     * "sparse": columns or rows that share no entry are swept together, as many sweeps as colours;
-      the pattern is that of `sparsity`, found and coloured at the first call with given shapes of x
-      and given values of the other arguments, on which it may depend; the last eight are kept. Of
-      arguments that are traced no values are used.
+      the pattern is that of `sparsity`, found at each call (under `jax.jit`, at each trace), since
+      it may depend on the other arguments and on what `fun` closes over; the last eight that were
+      coloured are kept. Of arguments that are traced no values are used.
     * "auto": by `jacobian_costs`, from shapes alone. Elimination is considered under `jax.jit` and
       with chunk_size="auto" only: it takes the function apart at every trace, and isn't chunked.
 
@@ -104,9 +104,9 @@ def jacobian(
             _check_devices(chosen, mode)
             if mode == "sparse":
                 chunk = None if chunk_size == "auto" else chunk_size
-                matrix, aux = sparse(chosen, (argnums, args, kwargs), chunk, plans, pattern)
+                matrix, aux = sparse(chosen, chunk, plans, pattern)
             else:
-                key = call_key(argnums, args, kwargs, values=False)
+                key = call_key(argnums, args, kwargs)
                 way, chunk = _remembered(plans, chosen, mode, chunk_size, key)
                 matrix, aux = _dense(chosen, way, chunk)
         return (matrix, aux) if has_aux else matrix

@@ -42,7 +42,8 @@ def in_turn(
     Args:
       calls: the functions, without arguments.
       repeats: how often each is timed.
-      least: seconds; a quicker function is called several times per measurement, to take as long.
+      least: seconds; a quicker function is called several times per measurement, to take as long,
+        where there are enough repeats to be judged.
       processor: whether to take the processor's time where it is what computes: other programs'
         share of the clock isn't the function's.
     """
@@ -64,11 +65,10 @@ def in_turn(
             jax.block_until_ready(call())
         return seconds(call, number)
 
-    # a clock of coarse ticks may say 0
-    numbers = [
-        1 + int(least / max(warmed(*each, 1), 1e-6)) if least else 1
-        for each in zip(calls, quick, strict=True)
-    ]
+    numbers = [1] * len(calls)
+    if least and repeats >= REPEATS:
+        lasts = [warmed(*each, 1) for each in zip(calls, quick, strict=True)]
+        numbers = [1 + int(least / max(last, 1e-6)) for last in lasts]  # coarse ticks may say 0
     rows = list(zip(calls, quick, numbers, strict=True))
     times = [[warmed(*row) for row in rows] for _ in range(repeats)]
     return np.reshape(times, (repeats, len(calls))).T

@@ -10,10 +10,10 @@ and the second one along e and g, with c and d in the basis v,
     D[e, g] = v (sum_j f[w_i, w_j, w_k] (c_ij d_jk + d_ij c_jk)) v^H.
 
 No difference of eigenvalues is divided by, nor do eigenvectors have to be those of one cluster or
-another: both are constants here. What depends on `a` is told by rules. That of f(a) answers D[da];
-that of D[e] answers D[de] + D[e, da].
+another: both are constants here. How results depend on `a` is in rules for their derivatives: that
+of f(a) is D[da], and that of D[e] is D[de] + D[e, da].
 
-Reverse mode needs these answers transposed, and once more differentiated; see `_kept`. The map of
+Reverse mode needs these maps transposed, and once more differentiated; see `_kept`. The map of
 a direction to D[e] is symmetric, without conjugation, after a transposition of its result: the
 trace of D[e] g doesn't change as e and g change places, nor does that of D[e, f] g.
 

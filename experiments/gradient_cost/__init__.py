@@ -133,7 +133,7 @@ def _measured(config: Config, d: int, progress: lab.Progress) -> Arrays:
     calls = [
         functools.partial(program, xs, shifts) for program, xs in zip(compiled, points, strict=True)
     ]
-    seconds = timing.in_turn(calls, config.repeats, least=_least(config), processor=True)
+    seconds = timing.in_turn(calls, config.repeats, least=SHORTEST, processor=True)
     progress.timing(f"seconds_{d}", seconds / np.array([[len(xs)] for xs in points]))
     progress.seconds(f"d_{d}", compile=ready - started, run=time.perf_counter() - ready)
     work = [flops.count(call, x, shifts).flops for call in found.values()]
@@ -177,11 +177,6 @@ def _called(d: int) -> np.ndarray:
 def theory(dims: np.ndarray) -> np.ndarray:
     """Return the calls of each method, of shape (sizes, methods)."""
     return np.stack([dims + 1, 2 * dims, dims, np.ones_like(dims)], axis=1)
-
-
-def _least(config: Config) -> float:
-    """Return the seconds that a measurement takes at least, where times are judged at all."""
-    return SHORTEST if config.repeats >= timing.REPEATS else 0.0
 
 
 def verdicts(data: Arrays, config: Config) -> list[Verdict]:

@@ -87,7 +87,7 @@ def _measured(config: Config, m: int, progress: lab.Progress) -> Arrays:
     ready = time.perf_counter()
     progress.update(1, 2, "timing")
     calls = [functools.partial(program, x, matrix) for program in programs]
-    progress.timing(f"seconds_{m}", timing.in_turn(calls, config.repeats, least=_least(config)))
+    progress.timing(f"seconds_{m}", timing.in_turn(calls, config.repeats, least=SHORTEST))
     progress.seconds(f"m_{m}", compile=ready - started, run=time.perf_counter() - ready)
     flops = [costs[mode].flops for mode in ("forward", "reverse", costs.best)]
     return {
@@ -96,11 +96,6 @@ def _measured(config: Config, m: int, progress: lab.Progress) -> Arrays:
         "best": np.array(costs.best),
         "sweep": np.array(costs.best_sweep),
     }
-
-
-def _least(config: Config) -> float:
-    """Return the seconds that a measurement takes at least, where times are judged at all."""
-    return SHORTEST if config.repeats >= timing.REPEATS else 0.0
 
 
 def verdicts(data: Arrays, config: Config) -> list[Verdict]:

@@ -133,7 +133,7 @@ def _measured(config: Config, fun: Any, order: int, progress: lab.Progress) -> A
     ready = time.perf_counter()
     calls = [functools.partial(program, point, direction) for program in programs]
     calls.append(functools.partial(single, point))
-    progress.timing(f"seconds_{order}", timing.in_turn(calls, config.repeats, least=_least(config)))
+    progress.timing(f"seconds_{order}", timing.in_turn(calls, config.repeats, least=SHORTEST))
     progress.seconds(f"K_{order}", compile=ready - started, run=time.perf_counter() - ready)
     work = [(program.cost_analysis() or {}).get("flops", np.nan) for program in (*programs, single)]
     values = [float(call()) for call in calls[:-1]]
@@ -159,11 +159,6 @@ def cauchy(
 def theory(orders: np.ndarray) -> np.ndarray:
     """Return the products of coefficients that a product of two series takes."""
     return np.asarray((orders + 1) * (orders + 2) / 2)
-
-
-def _least(config: Config) -> float:
-    """Return the seconds that a measurement takes at least, where times are judged at all."""
-    return SHORTEST if config.repeats >= timing.REPEATS else 0.0
 
 
 def verdicts(data: Arrays, config: Config) -> list[Verdict]:

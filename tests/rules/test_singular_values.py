@@ -480,7 +480,7 @@ def test_singular_values_alone_are_those_of_the_whole_with_all_derivatives(shape
 
 @pytest.mark.parametrize("dtype", [float, complex])
 def test_singular_values_of_hermitian_matrices_come_from_their_eigenvalues(dtype):
-    """3, -3, 1, 0 and -2: |3| and |-3| coincide, and are told apart by their signs."""
+    """3, -3, 1, 0 and -2: 3 and -3 have one absolute value, and differ in sign."""
     rng = np.random.default_rng(0)
     z = rng.normal(size=(2, 5, 5)) + (1j * rng.normal(size=(2, 5, 5)) if dtype is complex else 0)
     q, _ = np.linalg.qr(z[0])
