@@ -96,6 +96,26 @@ def test_noise_of_a_known_size_is_told_and_so_is_truncation():
     assert true <= long.error < 1.5 * true
 
 
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("step", ["auto", "relative", 1e-3])
+def test_the_gradient_is_the_one_without_an_error(step):
+    fun, x = lambda x: jnp.sum(jnp.sin(7 * x)), np.array([0.3, 1.7])
+    options = {"scheme": "forward", "step": step}
+    found = finite_difference(fun, with_error=True, **options)(x)
+    np.testing.assert_array_equal(found.gradient, finite_difference(fun, **options)(x))
+
+
+@pytest.mark.usefixtures("x64")
+def test_where_twice_the_step_has_no_room_a_measurement_tells_truncation():
+    x, room = np.float64(0.0), 0.125
+    found = finite_difference(
+        jnp.exp, scheme="forward", step=room, bounds=(0.0, room), with_error=True
+    )(x)
+    true = float(found.gradient) - 1.0
+    assert true > room / 2  # exp'' h/2, and more
+    assert true <= found.error < 1.5 * true
+
+
 def test_shapes_costs_and_values():
     fun = lambda x: (jnp.sum(x["a"] ** 3), "aux")  # noqa: E731
     x = {"a": np.array([1.0, 2.0], np.float32)}

@@ -118,6 +118,16 @@ def test_only_the_last_patterns_are_kept(searched):
     assert len(searched) == 13  # long gone
 
 
+def test_a_plan_is_for_the_trees_that_it_was_made_for():
+    """Both have four numbers and a diagonal, in leaves of other sizes."""
+    squares = jacobian(lambda x: jax.tree.map(jnp.square, x), mode="sparse")
+    for sizes in ((2, 2), (1, 3), (4, 0)):
+        x = {name: np.ones(size, np.float32) for name, size in zip("ab", sizes, strict=True)}
+        found = squares(x)
+        for name, size in zip("ab", sizes, strict=True):
+            np.testing.assert_array_equal(dense(found[name][name]), 2 * np.eye(size))
+
+
 def test_what_a_function_closes_over_is_read_at_each_call():
     weights, state = np.array([1.0, 0.0, 1.0], np.float32), {"shift": 1}
     x = np.array([1.0, 2.0, 3.0], np.float32)

@@ -363,6 +363,7 @@ def test_rcond_minus_1_is_eps():
     eps = np.finfo(float).eps
     a = np.diag([1.0, 1.5 * eps])
     np.testing.assert_allclose(lstsq(a, np.ones(2)), [1, 0])
+    np.testing.assert_allclose(lstsq(np.diag([1.0, 0.5 * eps]), np.ones(2), rcond=-1), [1, 0])
     for run in (lstsq, jax.jit(lambda a, b, rcond: lstsq(a, b, rcond=rcond))):
         found = run(a, np.ones(2), **({"rcond": -1}))
         np.testing.assert_allclose(found, np.linalg.lstsq(a, np.ones(2), rcond=-1)[0])

@@ -18,6 +18,7 @@ from prescribed_matrices import (
 )
 
 from adlab.rules import eigh, svd
+from adlab.rules.eigenvalues import _mirrored
 from adlab.rules.singular_values import SVD
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -507,6 +508,8 @@ def test_singular_values_of_hermitian_matrices_come_from_their_eigenvalues(dtype
 def test_one_triangle_of_a_matrix_is_read(triangle, part):
     rng = np.random.default_rng(0)
     a = rng.normal(size=(4, 4)) + 1j * rng.normal(size=(4, 4))
+    read = np.asarray(_mirrored(jnp.asarray(a), triangle))
+    np.testing.assert_array_equal(read, np.conj(read).T)  # whatever the imaginary diagonal
     w, v = map(np.asarray, eigh(a, UPLO=triangle))
     np.testing.assert_allclose(w, np.linalg.eigh(a, UPLO=triangle)[0], atol=1e-13)
     whole = part(a) + np.conj(part(a, 1 if triangle == "U" else -1)).T
