@@ -19,6 +19,10 @@ from adlab.checkpointing import (
     sqrt,
     store_all,
 )
+from adlab.checkpointing._sweeps import _pull
+from adlab.checkpointing.actions import validate
+from adlab.checkpointing.program import compiled
+from adlab.checkpointing.scan import _sweep
 from adlab.curvature import hvp
 
 LENGTH = 5
@@ -185,6 +189,29 @@ def test_every_schedule_serves_the_second_order(schedule):
 )
 def test_options_are_those_of_the_plain_scan(name, model):
     check(name, model, scanned(binomial(2)), reverse=True, unroll=2)
+
+
+def test_a_backward_sweep_is_linear_in_its_cotangents():
+    """Its rule for them, which no composition above has a nonzero tangent for."""
+
+    def body(h, factor):
+        h = jnp.tanh(h * factor)
+        return h, h**2
+
+    program = compiled(validate(binomial(2).actions(LENGTH), LENGTH), LENGTH)
+    options = {"length": LENGTH, "reverse": False, "unroll": 1}
+    sweep, consts, _ = _sweep(body, jnp.asarray(X), jnp.asarray(W), program, options)
+    inputs = (consts, [jnp.asarray(X)], [jnp.asarray(W)])
+    (carry, ys), saved = sweep.save(inputs)
+    rng = np.random.default_rng(0)
+    one, other = (
+        tuple([jnp.asarray(rng.normal(size=leaf.shape), leaf.dtype) for leaf in group]
+              for group in (carry, ys))
+        for _ in range(2)
+    )  # fmt: skip
+    pull = functools.partial(_pull, sweep, inputs, saved)
+    moved = oracles.quickly_compiled(lambda a, b: jax.jvp(pull, (a,), (b,))[1])(one, other)
+    close(moved, pull(other))
 
 
 def powers(scan, x):
