@@ -6,9 +6,12 @@ import string
 import unicodedata
 from pathlib import Path
 
+import matplotlib as mpl
 import pytest
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import TextPath
 
-from adlab.figures import labels
+from adlab.figures import labels, style
 
 ROOT = Path(__file__).parents[2]
 OWN = ROOT / "adlab" / "figures" / "labels.toml"
@@ -37,6 +40,22 @@ def test_russian_labels_are_russian_unless_they_are_mathematics():
         if re.search(r"\w{3,}", words):
             alphabets = {unicodedata.name(c, "").split()[0] for c in words if c.isalpha()}
             assert "CYRILLIC" in alphabets, key
+
+
+@pytest.mark.parametrize("lang", labels.LANGUAGES)
+def test_titles_fit_the_width_of_a_slide_whether_they_assert_or_ask(lang):
+    """A smoke run shows one of the two; numbers of four digits stand for what titles are given."""
+    texts = {key: entry[lang] for key, entry in LABELS}
+    titles = [title for key in texts if key.endswith("_asked") for title in (key, key[:-6])]
+    assert len(titles) > 20
+    with style.context(lang):
+        size, width = mpl.rcParams["figure.titlesize"], 72 * style.SLIDE[0]
+        font = FontProperties(family=mpl.rcParams["font.family"])
+    for key in titles:
+        words = re.sub(r"(?<!\{)\{\w+\}", "1234", texts[key]).replace("{{", "{").replace("}}", "}")
+        for line in words.split("\n"):
+            taken = TextPath((0, 0), line, size=size, prop=font).get_extents().width
+            assert taken <= width, (key, taken)
 
 
 def test_the_labels_of_an_experiment_begin_with_its_name():
