@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgba
+from matplotlib.legend import Legend
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
@@ -162,6 +163,10 @@ def test_figures_have_large_dark_type_within_the_picture(drawn, lang):
             assert box.x1 <= figure.bbox.x1, where
             assert box.y1 <= figure.bbox.y1, where
             assert contrast(words, box, pixels) >= colors.READABLE, where
+        for legend in figure.findobj(Legend):  # its lines are no texts
+            box = legend.get_window_extent(renderer)
+            assert box.x0 >= 0, name
+            assert box.x1 <= figure.bbox.x1, name
 
 
 def contrast(words, box, pixels):
