@@ -178,10 +178,14 @@ def _parsed(*args: Any, **kwargs: Any) -> Any:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0 done, 1 failed, 2 refused, 130 interrupted.
 
-    Nothing is raised: an error is one line on standard error. ADLAB_TRACEBACK=1 shows more.
+    Nothing is raised: an error is one line on standard error. ADLAB_TRACEBACK=1 shows more. As the
+    command of a process (no `argv`) an interrupted one doesn't return: it ends the process.
     """
     typed = list(sys.argv[1:] if argv is None else argv)
-    return boundary.guarded(lambda: _dispatch(typed), typed)
+    code = boundary.guarded(lambda: _dispatch(typed), typed)
+    if argv is None and code == 130:
+        boundary.leave(code)
+    return code
 
 
 def _dispatch(typed: list[str]) -> int:

@@ -314,6 +314,22 @@ def test_an_interrupt_while_modules_are_imported_is_a_line():
     assert (done.returncode, done.stderr) == (130, "interrupted\n")
 
 
+def test_an_interrupted_process_ends_at_once(monkeypatch, capsys):
+    def interrupted(command):
+        del command
+        raise KeyboardInterrupt
+
+    ends = []
+    monkeypatch.setattr(cli, "_list", interrupted)
+    monkeypatch.setattr(boundary.os, "_exit", ends.append)
+    monkeypatch.setattr(sys, "argv", ["adlab", "list"])
+    assert main(["list"]) == 130  # called by other code, which goes on
+    assert ends == []
+    cli.main()  # as a command: threads of the device may still run
+    assert ends == [130]
+    assert capsys.readouterr().err.count("to resume: adlab list\n") == 2
+
+
 def test_messages_of_others_are_cut_and_never_fail():
     class Mute(Exception):
         def __str__(self):
