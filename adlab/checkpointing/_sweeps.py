@@ -149,7 +149,7 @@ def run(sweep: Sweep, inputs: Groups) -> Groups:
 
 @functools.partial(run.defjvp, symbolic_zeros=True)
 def _run_jvp(sweep: Sweep, primals: Any, tangents: Any) -> tuple[Groups, Groups]:
-    outputs, _, dots = _saved_and_pushed(sweep, primals[0], tangents[0])
+    outputs, _, dots = _saved_and_pushed(sweep, *_arrays((primals[0], tangents[0])))
     return outputs, dots
 
 
@@ -161,10 +161,17 @@ def _save(sweep: Sweep, inputs: Groups) -> tuple[Groups, Any]:
 
 @functools.partial(_save.defjvp, symbolic_zeros=True)
 def _save_jvp(sweep: Sweep, primals: Any, tangents: Any) -> tuple[Any, Any]:
-    outputs, saved, dots = _saved_and_pushed(sweep, primals[0], tangents[0])
+    outputs, saved, dots = _saved_and_pushed(sweep, *_arrays((primals[0], tangents[0])))
     leaves, tree = jax.tree.flatten(saved)
     none = jax.tree.unflatten(tree, _with_others(leaves, trees.zeros_like(smooth(leaves))))
     return (outputs, saved), (dots, none)
+
+
+def _arrays(tree: Any) -> Any:
+    """Return the tree with numbers of Python, as `jax.jvp` hands them on, as arrays."""
+    return jax.tree.map(
+        lambda leaf: jnp.asarray(leaf) if isinstance(leaf, complex | float | int) else leaf, tree
+    )
 
 
 def _saved_and_pushed(sweep: Sweep, inputs: Groups, tangents: Groups) -> tuple[Groups, Any, Groups]:
@@ -194,8 +201,8 @@ def _pull(sweep: Sweep, inputs: Groups, saved: Any, bars: Groups) -> Groups:
 
 @functools.partial(_pull.defjvp, symbolic_zeros=True)
 def _pull_jvp(sweep: Sweep, primals: Any, tangents: Any) -> tuple[Groups, Groups]:
-    inputs, saved, bars = primals
-    dots = _dots(inputs, tangents[0])
+    inputs, saved, bars = _arrays(primals)
+    dots = _dots(inputs, _arrays(tangents[0]))
 
     def forward(moved: tuple[Groups, Groups]) -> Groups:
         dots, more = moved
@@ -206,7 +213,7 @@ def _pull_jvp(sweep: Sweep, primals: Any, tangents: Any) -> tuple[Groups, Groups
 
     pulled = _pull(sweep, inputs, saved, bars)
     given = (_smooth(inputs), bars)
-    return pulled, _linear_in_some(forward, transpose, given, (dots, tangents[2]), pulled)
+    return pulled, _linear_in_some(forward, transpose, given, (dots, _arrays(tangents[2])), pulled)
 
 
 def _second_order(

@@ -351,10 +351,11 @@ def plan(
       length: L, where there are no xs.
 
     Raises:
+      TypeError: a budget that is neither.
       ValueError: a budget that doesn't hold one state: the least that would is named; a size that
         can't be read; no length.
     """
-    budget = _bytes(budget) if isinstance(budget, str) else budget
+    budget = _bytes(budget)
     if not callable(body):
         return optimal(body, init, budget)
     must = "xs must have one first axis, or length must be given"
@@ -370,14 +371,19 @@ def plan(
     return binomial(int(budget // state))
 
 
-def _bytes(size: str) -> int:
-    """Return the bytes of "100MB" (10^8), "1.5 GiB" or "512"."""
+def _bytes(size: float | str) -> float:
+    """Return the bytes of "100MB" (10^8), "1.5 GiB", "512" or a number."""
+    if not isinstance(size, str):
+        try:
+            return float(size)
+        except TypeError:
+            raise TypeError(f"budget must be bytes or a size, got {size!r}") from None
     import pydantic
 
+    what = f"budget must be bytes or a size such as '100MB' or '1.5GiB', got {size!r}"
+    if not re.fullmatch(r"\s*\d*\.?\d+\s*[A-Za-z]*\s*", size):  # pydantic reads how it begins
+        raise ValueError(f"{what}: a number, with a decimal point, and a unit")
     try:
         return int(pydantic.TypeAdapter(pydantic.ByteSize).validate_python(size))
     except pydantic.ValidationError as error:
-        raise ValueError(
-            f"budget must be bytes or a size such as '100MB' or '1.5GiB', got {size!r}: "
-            f"{error.errors()[0]['msg']}"
-        ) from None
+        raise ValueError(f"{what}: {error.errors()[0]['msg']}") from None

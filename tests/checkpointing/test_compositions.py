@@ -375,3 +375,18 @@ def test_weights_that_all_devices_share(name, place):
         return jax.shard_map(functools.partial(derivative, scan), mesh=mesh, **specs)(W, X)
 
     close(*jax.jit(lambda: (spread(scanned(binomial(2))), spread(lax.scan)))())
+
+
+@pytest.mark.parametrize("scan", [scanned(binomial(2)), chained(binomial(2))])
+def test_numbers_of_python_are_differentiated_as_arrays_are(scan):
+    """`jax.jvp` hands the numbers themselves to rules. (h s^6)' = 6 h s^5, (h s^6)'' = 30 h s^4."""
+    s, h = 1.5, 0.3
+
+    def power(scale):
+        return scan(lambda c, _: (scale * c, c), h * scale, W)[0]
+
+    first, second = jax.jit(
+        lambda: (jax.jvp(power, (s,), (1.0,))[1], jax.jvp(jax.grad(power), (s,), (1.0,))[1])
+    )()
+    np.testing.assert_allclose(first, 6 * h * s**5, rtol=ROUNDING)
+    np.testing.assert_allclose(second, 30 * h * s**4, rtol=ROUNDING)

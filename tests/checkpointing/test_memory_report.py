@@ -243,10 +243,12 @@ def test_a_budget_may_have_a_unit(size, count):
     assert plan(costs, sizes, budget=size).actions(3) == plan(costs, sizes, budget=count).actions(3)
 
 
-@pytest.mark.parametrize("size", ["5 parsecs", "", "-5MB", "nan"])
+@pytest.mark.parametrize("size", ["5 parsecs", "", "-5MB", "nan", "1,5 GB", "64 MB/s", "1.2.3"])
 def test_a_budget_that_cannot_be_read_is_refused(size):
     with pytest.raises(ValueError, match=r"budget must be bytes or a size such as '100MB'"):
         plan(step, X, WS, budget=size)
+    with pytest.raises(TypeError, match=r"budget must be bytes or a size, got None"):
+        plan(step, X, WS, budget=None)
 
 
 def test_a_budget_that_is_too_small_names_the_least():
