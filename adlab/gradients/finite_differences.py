@@ -351,9 +351,9 @@ def finite_difference(
         is less than half a step of room on one side, the quotient is one-sided: forward and
         backward change places, of order 2 it is [4 f(h) - 3 f(0) - f(2h)] / 2h with an error
         -h^2 f'''/3, of order 4 one of nodes h/2 apart with an error -h^4 f^(5)/80; steps shrink to
-        the room there is. It takes d + 1, 2d + 1 and 4d + 1 evaluations. step="auto" is measured at
-        the nearest point that has some
-        room. Not for "complex", which moves x along the imaginary axis alone.
+        the room there is, and a coordinate that has none, as between equal bounds, is NaN. It takes
+        d + 1, 2d + 1 and 4d + 1 evaluations. step="auto" is measured at the nearest point that has
+        some room. Not for "complex", which moves x along the imaginary axis alone.
       with_error: whether to return GradientWithError(gradient, error), where the true derivatives
         are within `error` of the estimates in about 95 of 100 cases: by the noise of `fun` and its
         derivative of order p + 1, which the 40 evaluations of step="auto" tell, whatever the step,

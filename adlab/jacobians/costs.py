@@ -157,7 +157,7 @@ def jacobian_costs(
     check_arguments(argnums, has_aux)
 
     def measured(*traced: PyTree) -> JacobianCosts:
-        return cost_table(select(fun, argnums, has_aux, traced, {}))
+        return cost_table(select(fun, argnums, has_aux, traced, {}, "jacobian_costs"))
 
     return _outside(measured, args)
 

@@ -132,7 +132,7 @@ def _refused(wrong: jax.Array, plan: Any, data: list[list[jax.Array]]) -> list[l
             raise ValueError(
                 "pattern must hold every entry of the Jacobian that differs from zero, and misses "
                 f"some in {len(places)} of {len(wrong)} {name}s, first in {name} {places[0]}; "
-                "jacobians.sparsity(fun, ...) finds them"
+                "jacobians.sparsity of fun, or of jax.grad(fun) for a Hessian, finds them"
             )
         return data
     lines = plan.cols if plan.reverse else plan.rows

@@ -71,7 +71,7 @@ def sparsity(
     def traced(*values: Any) -> None:
         given = iter(values)
         full = [next(given) if isinstance(x, jax.ShapeDtypeStruct) else x for x in leaves]
-        chosen = select(fun, argnums, has_aux, jax.tree.unflatten(tree, full), {})
+        chosen = select(fun, argnums, has_aux, jax.tree.unflatten(tree, full), {}, "sparsity")
         found.append(find(chosen)[0])
 
     if shapes:

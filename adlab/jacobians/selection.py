@@ -67,16 +67,15 @@ def select(
     has_aux: bool,
     args: Sequence[PyTree],
     kwargs: Mapping[str, Any],
+    name: str = "jacobian",
 ) -> Selection:
-    """Bind all but the differentiated arguments.
+    """Bind all but the differentiated arguments; messages begin with `name`.
 
     Raises:
       ValueError: argnums out of range or twice; nothing to differentiate, or nothing returned.
       TypeError: x or y aren't real floating-point; no pair is returned where `has_aux`.
     """
-    bound, x = calls.bind(
-        "jacobian", fun, args, kwargs, argnums=argnums, has_aux=has_aux, scalar=False
-    )
+    bound, x = calls.bind(name, fun, args, kwargs, argnums=argnums, has_aux=has_aux, scalar=False)
     full = bound.with_aux if has_aux else bound
     return Selection(full, has_aux, x, _output(bound, x))
 

@@ -143,7 +143,13 @@ class _Kind:
         if isinstance(self.fun, str):
             return self, ()
         at = jax.ShapeDtypeStruct((), dtype)
-        program, found = jax.make_jaxpr(self.fun, return_shape=True)(at)
+        try:
+            program, found = jax.make_jaxpr(self.fun, return_shape=True)(at)
+        except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError) as error:
+            raise TypeError(
+                "matrix_function: fun must be made of JAX's functions, as jnp.exp and jnp.where, "
+                f"not of NumPy's, math's or conditions, got {self.fun!r}"
+            ) from error
         if getattr(found, "shape", None) != () or not jnp.issubdtype(found.dtype, jnp.floating):
             raise TypeError(
                 "matrix_function: fun must return a real scalar for a real scalar, got "

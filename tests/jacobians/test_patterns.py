@@ -198,7 +198,7 @@ def test_a_callback_is_not_called_for_its_value():
     [
         ((jnp.ones(2),), {"argnums": 1}, ValueError, "argnums must name one of the 1 positional"),
         ((jnp.ones(2),), {"has_aux": 1}, TypeError, "has_aux must be True or False, got 1"),
-        ((jnp.arange(2),), {}, TypeError, "x must be real floating-point, got int32"),
+        ((jnp.arange(2),), {}, TypeError, "^sparsity: x must be real floating-point, got int32"),
     ],
 )
 def test_what_sparsity_refuses(args, options, error, message):

@@ -65,7 +65,7 @@ def test_a_given_pattern_is_verified():
     expected = rosenbrock_hessian(x)
     found = jax.jit(sparse_hessian(rosenbrock, pattern=expected))(x)
     np.testing.assert_allclose(full(found), expected.toarray(), rtol=1e-5, atol=1e-3)  # float32
-    with pytest.raises(ValueError, match="misses some in 7 of 8 rows, first in row 1"):
+    with pytest.raises(ValueError, match=r"7 of 8 rows, first in row 1; .*jax\.grad\(fun\)"):
         sparse_hessian(rosenbrock, pattern=sparse.triu(expected))(x)
 
 

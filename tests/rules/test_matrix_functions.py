@@ -1,6 +1,7 @@
 """matrix_function: two derivatives at any gap of eigenvalues, against other algorithms."""
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -352,6 +353,9 @@ def test_what_cannot_be_meant_is_refused():
             TypeError,
             "fun must return a real scalar .* got complex128",
         ),
+        ((eye, np.exp), TypeError, r"fun must be made of JAX's functions, .* got <ufunc 'exp'>"),
+        ((eye, math.exp), TypeError, r"fun must be made of JAX's functions"),
+        ((eye, lambda x: x if x > 0 else 0 * x), TypeError, r"or conditions, got <function"),
         ((eye, lambda x: x * eye), TypeError, r"fun must return a real scalar .* shape \(2, 2\)"),
         ((np.ones((2, 3)), "exp"), ValueError, r"a must be square, got shape \(2, 3\)"),
         ((np.eye(2, dtype=int), "exp"), TypeError, "a must be floating-point .* got int64"),
