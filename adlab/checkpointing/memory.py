@@ -93,24 +93,21 @@ class MemoryReport:
         if base is None:
             return f"no checkpoints: saves all of {_written(self.saved_bytes)}"
         more = f"{100 * (self.recomputation - 1):.0f} % more work"
-        known = bool(self._compiled and base._compiled)
         lowered = self._lowers(base)
         if self.wraps_all and not lowered:
             return f"wraps the whole loss: saves nothing, for {more}"
         promised = base.saved_bytes - self.saved_bytes
-        if promised < _SAME * base.saved_bytes or (known and not lowered):
+        mine, its = self._compiled, base._compiled
+        if promised < _SAME * base.saved_bytes or (mine and its and not lowered):
             return f"saves nothing, for {more}"
         if not lowered:
             return f"saves nothing unless operations are fused (compile=True tells), for {more}"
-        if not known:
+        if not (mine and its):
             return f"saves {_written(promised)} for {more}"
-        compiled = (
-            f"{_written(self._compiled)} as compiled, without checkpoints "
-            f"{_written(base._compiled)}"
-        )
-        if self._compiled > (1 - _UNDONE) * base._compiled:
+        compiled = f"{_written(mine)} as compiled, without checkpoints {_written(its)}"
+        if mine > (1 - _UNDONE) * its:
             return f"undone by the compiler: {compiled}; run the steps in a scan"
-        if base._compiled - self._compiled < promised / 10:
+        if its - mine < promised / 10:
             return f"saves less than promised, for {more}: {compiled}, which fuses what it can"
         return f"saves {_written(promised)} for {more}"
 
@@ -122,9 +119,8 @@ class MemoryReport:
         """
         if self.peak_bytes < (1 - _SAME) * base.peak_bytes:
             return True
-        if not (self._compiled and base._compiled):
-            return False
-        return self._compiled <= (1 - _UNDONE) * base._compiled
+        mine, its = self._compiled, base._compiled
+        return bool(mine and its and mine <= (1 - _UNDONE) * its)
 
     @property
     def _compiled(self) -> int | None:

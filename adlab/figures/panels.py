@@ -14,7 +14,14 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
+from matplotlib.ticker import (
+    FixedLocator,
+    FuncFormatter,
+    LogFormatterSciNotation,
+    LogLocator,
+    NullFormatter,
+    NullLocator,
+)
 from numpy.typing import ArrayLike
 
 from adlab.figures import style
@@ -315,13 +322,52 @@ def _finish(ax: Axes, xlabel: str, ylabel: str, title: str, legend: str = "best"
 def _log_ticks(axis: Axis) -> None:
     """Powers of ten, about six at most; within two decades 1, 2, 5 as plain numbers."""
     low, high = sorted(axis.get_view_interval())
-    decades = math.log10(high / low)
-    if decades < 2:
-        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-        axis.set_major_formatter(FuncFormatter(lambda value, _: _number(value)))
+    if math.log10(high / low) < 2:
+        axis.set_major_locator(_ShortTicks(axis))
+        axis.set_major_formatter(_ShortNumbers(axis))
     else:
         axis.set_major_locator(LogLocator(numticks=7))
     axis.set_minor_formatter(NullFormatter())
+
+
+class _ShortTicks(LogLocator):
+    """1, 2, 5 times powers of ten, where they fit; else 1 and 3, or 1 alone.
+
+    It is asked whenever a figure is drawn: limits and size change after a panel is finished.
+    """
+
+    def __init__(self, of: Axis) -> None:
+        super().__init__()
+        self._of = of
+
+    def tick_values(self, vmin: float, vmax: float) -> Any:
+        low, high = sorted((vmin, vmax))
+        # matplotlib leaves two lines to a label, where one will do
+        space = max(2, self._of.get_tick_space()) * (2 if self._of is self._of.axes.yaxis else 1)
+        if not _is_short(low, high):
+            return LogLocator(numticks=min(7, space)).tick_values(vmin, vmax)
+        powers = 10.0 ** np.arange(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+        for factors in ((1.0, 2.0, 5.0), (1.0, 3.0), (1.0,)):
+            places = np.ravel(np.multiply.outer(powers, factors))
+            if np.count_nonzero((low <= places) & (places <= high)) <= space:
+                break
+        return places
+
+
+class _ShortNumbers(LogFormatterSciNotation):
+    """Plain numbers, unless the axis has become long."""
+
+    def __init__(self, of: Axis) -> None:
+        super().__init__()
+        self._of = of
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        short = _is_short(*sorted(self._of.get_view_interval()))
+        return _number(x) if short else str(super().__call__(x, pos))
+
+
+def _is_short(low: float, high: float) -> bool:
+    return low > 0 and math.log10(high / low) < 3
 
 
 def _ticks_at(axis: Axis, places: np.ndarray) -> None:

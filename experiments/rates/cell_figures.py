@@ -17,7 +17,7 @@ from adlab.figures.panels import Curve
 
 from .cells import Arrays
 from .config import Config
-from .theory import exponent, plain_two_point
+from .theory import drawn_two_point, exponent
 from .verdicts import hits
 
 
@@ -129,7 +129,7 @@ def _squares(data: Arrays, config: Config, unit: int) -> list[Curve]:
         k, values = hits(data, exact, "squares")
         x, y = np.insert(k[0], 0, 0), np.insert(values[0].mean(axis=0), 0, 1.0)
         curves.append(Curve(x[unit:], y[unit:], text("rates.figure.gd"), "gradient_descent"))
-    place = plain_two_point(config)
+    place = drawn_two_point(config)
     if place is not None:
         k, values = hits(data, place, "squares")
         for i, tone in zip((0, len(k) - 1), style.shades("two_point", 2), strict=True):
@@ -176,14 +176,16 @@ def distance(data: Arrays, config: Config, title: str) -> Figure:
     bound = config.condition * np.log(1 / config.accuracy)  # k/n where the bound is at the target
     tau = np.linspace(0, bound, 50)
     ax.plot(tau, np.exp(-tau / config.condition), "--", color=style.tone("muted"), linewidth=4)
-    place, lines = plain_two_point(config), []
+    place, lines = drawn_two_point(config), []
     if place is not None:
         for i in (0, len(config.full_dims) - 1):
             k, expected = (
                 data[f"strongly_convex_{x}"][place, i] for x in ("k", "predicted_squares")
             )
-            line = Curve(k[k >= 0] / config.full_dims[i], expected[k >= 0])
-            lines.append(_until(line, config.accuracy))
+            known = (k >= 0) & np.isfinite(expected)
+            if known.any():
+                line = Curve(k[known] / config.full_dims[i], expected[known])
+                lines.append(_until(line, config.accuracy))
     panels.convergence(
         ax, curves, xlabel=text("axis.scaled_iteration"), xscale="linear", references=lines,
         ylabel=text("rates.figure.relative_square"), legend="",
@@ -191,6 +193,9 @@ def distance(data: Arrays, config: Config, title: str) -> Figure:
     ax.set(xlim=(0, bound), ylim=(config.accuracy, 1.2))
     for line in ax.lines[1 : len(curves) + 1]:
         line.set(linewidth=5, markersize=12)
+    if lines:
+        named(ax, text("rates.figure.distance_exact"), (0, config.accuracy), shift=(20, 20),
+              ha="left", va="bottom", size=24)  # fmt: skip
     _name_distances(ax, curves, config, bound)
     return figure
 
@@ -199,8 +204,6 @@ def _name_distances(ax: Axes, curves: Sequence[Curve], config: Config, bound: fl
     look: Any = {"size": 24}
     named(ax, text("rates.figure.distance_bound"), (bound / 2, config.accuracy**0.5),
           color=style.tone("muted"), shift=(12, 4), ha="left", va="bottom", **look)  # fmt: skip
-    named(ax, text("rates.figure.distance_exact"), (0, config.accuracy), shift=(20, 20), ha="left",
-          va="bottom", **look)  # fmt: skip
     level = config.accuracy**0.75
     for curve in curves:
         if curve.method == "gradient_descent":

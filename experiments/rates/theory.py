@@ -48,3 +48,11 @@ def plain_two_point(config: Config) -> int | None:
         if spec.kind == "two_point" and (spec.law, spec.num_probes) == ("sphere", 1):
             return i
     return None
+
+
+def drawn_two_point(config: Config) -> int | None:
+    """Return the place of the two-point estimate that figures show: the plainest there is."""
+    specs: list[Any] = list(config.estimators)
+    places = [i for i, spec in enumerate(specs) if spec.kind == "two_point"]
+    plain = plain_two_point(config)
+    return min(places, key=lambda i: (i != plain, specs[i].num_probes), default=None)

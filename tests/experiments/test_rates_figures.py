@@ -143,3 +143,24 @@ def test_the_slides_rate_stands_beside_the_exact_one(figures):
         words = " ".join(note.get_text() for note in notes(ax))
         assert "1/k" in words
         assert ("1.09" in words or "1{,}09" in words) == (ax is smooth)
+
+
+def test_another_law_of_the_two_point_estimate_is_drawn_too(job, found):
+    data, config, _ = found
+    specs = list(config.estimators)
+    changed = [
+        each.model_copy(update={"law": "gaussian"}) if each.kind == "two_point" else each
+        for each in specs
+    ]
+    others = config.model_copy(update={"estimators": tuple(changed)})
+    assert not any(each.kind == "two_point" and each.law == "sphere" for each in others.estimators)
+    key, figures = "strongly_convex_predicted_squares", []
+    with style.context():
+        for value in (0.5, np.nan):
+            arrays = data | {key: np.full_like(data[key], value)}
+            figures.append(job.module.plot(arrays, others, verdicts=[])["distance"])
+        exact = labels.text("rates.figure.distance_exact")
+    colors = [to_hex(line.get_color()) for line in figures[0].axes[0].lines]
+    assert set(style.shades("two_point", 2)) <= set(colors)
+    words = [{note.get_text() for note in notes(each.axes[0])} for each in figures]
+    assert [exact in each for each in words] == [True, False]  # told only where it is drawn

@@ -1,5 +1,6 @@
 """Panels show what they are given, with theory's lines at theory's slopes."""
 
+import itertools
 import re
 import subprocess
 import sys
@@ -167,3 +168,28 @@ def test_every_kind_of_file_has_the_size_of_a_slide_and_the_figure_keeps_its_own
     )
     np.testing.assert_allclose([float(side) for side in box.groups()], [72 * width, 72 * height])
     assert figure.dpi == before
+
+
+def shown(axis):
+    """Return labels of ticks within the view, with their places from left to right."""
+    axis.figure.draw_without_rendering()
+    low, high = axis.get_view_interval()
+    labels = [tick.label1 for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]
+    return sorted(((t.get_window_extent(), t.get_text()) for t in labels), key=lambda e: e[0].x0)
+
+
+@pytest.mark.parametrize("width", [13.3, 6.0, 4.0])
+@pytest.mark.parametrize("limits", [(20, 900), (1, 1e6)])
+def test_ticks_fit_whatever_limits_and_size_a_figure_gets_later(width, limits):
+    with style.context():
+        figure, ax = axes()
+        short = np.array([25.0, 400.0])
+        panels.convergence(ax, [Curve(short, short, "", "two_point")], xlabel="k", ylabel="f")
+        ax.set(xlim=limits)
+        figure.set_size_inches(width, 3)
+        labels = shown(ax.xaxis)
+    assert len(labels) >= 2
+    for (left, _), (right, _) in itertools.pairwise(labels):
+        assert left.x1 < right.x0
+    plain = [text for _, text in labels if text.isdigit()]
+    assert len(plain) == (len(labels) if limits[1] == 900 else 0)
