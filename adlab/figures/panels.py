@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.lines import Line2D
 from matplotlib.ticker import (
     FixedLocator,
     FuncFormatter,
@@ -89,7 +90,14 @@ def grid(
 def legend_below(figure: Figure, ax: Axes, cols: int = 2) -> None:
     """Put one legend for all panels of a figure below them, with the entries of `ax`."""
     handles, names = ax.get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=cols)
+    hidden = any(
+        isinstance(each, Line2D)
+        and each.get_linestyle() == "--"
+        and len(str(each.get_marker())) == 1
+        for each in handles
+    )
+    length = 4.0 if hidden else None  # of a shorter line the marker covers what is dashed
+    figure.legend(handles, names, loc="outside lower center", ncols=cols, handlelength=length)
 
 
 def convergence(

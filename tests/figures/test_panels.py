@@ -193,3 +193,15 @@ def test_ticks_fit_whatever_limits_and_size_a_figure_gets_later(width, limits):
         assert left.x1 < right.x0
     plain = [text for _, text in labels if text.isdigit()]
     assert len(plain) == (len(labels) if limits[1] == 900 else 0)
+
+
+def test_a_dashed_line_with_a_marker_is_dashed_in_the_legend_too():
+    lengths = []
+    for marker in ("s", ""):
+        with style.context():
+            figure, ax = axes()
+            ax.plot(X, X, "--", marker=marker, label="dashed")
+            panels.legend_below(figure, ax)
+        lengths.append(figure.legends[0].handlelength)
+    assert lengths[0] == 4.0  # 3 dashes and more at the usual width
+    assert lengths[1] < 4.0

@@ -52,6 +52,21 @@ def test_every_experiment_tells_and_every_profile_fits(path):
         assert 0 <= found.peak[1] < 3e9
 
 
+@pytest.mark.parametrize(
+    ("changes", "taken"),
+    [
+        ({}, 185e6),  # as the process grew, beside what it held after a run of 100 draws
+        ({"num_draws": 10**6, "probes": [4], "estimators": [{"kind": "two_point"}]}, 372e6),
+        ({"num_draws": 2000, "dim": 2000, "probes": [], "estimators": [{"kind": "two_point"}]},
+         368e6),
+    ],
+)  # fmt: skip
+def test_an_estimate_is_of_the_order_of_what_was_taken(changes, taken):
+    (path,) = [each for each in PATHS if each.stem == "estimator_variance"]
+    found = needs.estimate(config.load(path, changes=changes))
+    assert taken / 2 < found.peak[1] < 2 * taken
+
+
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 def test_what_no_machine_has_is_refused_before_anything_is_allocated(path):
     assert (path.stem in HUGE) != (path.stem in SMALL)
