@@ -90,14 +90,13 @@ def grid(
 def legend_below(figure: Figure, ax: Axes, cols: int = 2) -> None:
     """Put one legend for all panels of a figure below them, with the entries of `ax`."""
     handles, names = ax.get_legend_handles_labels()
-    hidden = any(
-        isinstance(each, Line2D)
-        and each.get_linestyle() == "--"
-        and len(str(each.get_marker())) == 1
-        for each in handles
-    )
+    hidden = any(isinstance(each, Line2D) and _hides_dashes(each) for each in handles)
     length = 4.0 if hidden else None  # of a shorter line the marker covers what is dashed
     figure.legend(handles, names, loc="outside lower center", ncols=cols, handlelength=length)
+
+
+def _hides_dashes(line: Line2D) -> bool:
+    return line.get_linestyle() == "--" and line.get_marker() not in ("None", "none", " ", "")
 
 
 def convergence(
