@@ -91,8 +91,8 @@ def versions(modules: Iterable[str]) -> dict[str, str]:
     while waiting:
         name = _normal(waiting.pop())
         if name not in found and (about := _distribution(name)):
-            found[name] = about.version
-            waiting += [] if name == "adlab" else _required(about)
+            found[name], required = _told(about)
+            waiting += [] if name == "adlab" else required
     return {"python": platform.python_version(), **dict(sorted(found.items()))}
 
 
@@ -116,10 +116,12 @@ def _homes() -> Mapping[str, list[str]]:
     return metadata.packages_distributions()
 
 
-def _required(about: metadata.Distribution) -> list[str]:
-    """Return what a distribution requires in any case, without its extras."""
+@functools.cache
+def _told(about: metadata.Distribution) -> tuple[str, list[str]]:
+    """Return a distribution's version, and what it requires in any case, without its extras."""
     lines = [line for line in about.requires or () if "extra ==" not in line]
-    return [match[0] for line in lines if (match := re.match(r"[A-Za-z0-9._-]+", line))]
+    matches = (re.match(r"[A-Za-z0-9._-]+", line) for line in lines)
+    return about.version, [match[0] for match in matches if match]
 
 
 def _normal(name: str) -> str:
