@@ -114,7 +114,9 @@ class Closure:
         """Return a hash of all that counts; it doesn't depend on where the folders lie."""
         parts = set(self._links)
         for file, places in self.statements.items():
-            said = "\n".join(self.disk.read(file).statements[place].text for place in sorted(places))
+            said = "\n".join(
+                self.disk.read(file).statements[place].text for place in sorted(places)
+            )
             parts.add(f"{self.disk.label(file)}\0{said}")
         total = hashlib.sha256("\n".join(sorted(parts)).encode())
         for path in sorted({*self._data(), *self.also}, key=self.disk.label):
