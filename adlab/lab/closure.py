@@ -33,13 +33,45 @@ from pathlib import Path
 
 from adlab.lab.statements import Chain, Import, Source, read
 
-__all__ = ["Closure", "Root", "binds"]
+__all__ = ["Closure", "Disk", "Root", "binds"]
 
 Root = tuple[Path, Chain]
 """A file and a name wanted in it; () wants all of them."""
 
 _LIBRARY = Path(__file__).parents[1]
 _INSTALLED = {Path(sysconfig.get_path(kind)) for kind in ("purelib", "platlib", "stdlib")}
+
+
+class Disk:
+    """Files and folders as they are while closures are found: each is looked for once."""
+
+    def __init__(self) -> None:
+        self.read = functools.cache(read)
+        self.label = functools.cache(self._label)
+        self.target = functools.cache(self._target)
+        self._root = functools.cache(_root)
+
+    def _label(self, file: Path) -> str:
+        return file.relative_to(self._root(file.parent)).as_posix()
+
+    def _target(self, file: Path, each: Import) -> tuple[Path | None, Path | None]:
+        """Return where the path of an import begins and its module; None for what is installed."""
+        folder = self._folder(file, each)
+        parts = each.module.split(".") if each.module else []
+        return folder, _module(folder, parts) if folder else None
+
+    def _folder(self, file: Path, each: Import) -> Path | None:
+        """Return where the path of an import begins; None where what it names is installed."""
+        if each.level:
+            return file.parents[each.level - 1]
+        top = each.module.partition(".")[0]
+        if top == _LIBRARY.name:
+            return _LIBRARY.parent
+        root = self._root(file.parent)
+        own = file.relative_to(root).parts[0].removesuffix(".py")
+        if root in _INSTALLED and top != own:
+            return None
+        return root.parent if root.name == "experiments" else root
 
 
 @dataclass
@@ -50,6 +82,7 @@ class Closure:
       roots: the names.
       also: files that count besides.
       ignored: files beside the code that don't count.
+      disk: what is known of files; several closures may have it in common.
       statements: which statements of a file count, by their places among its statements.
       installed: the modules of other distributions that what counts imports, by their first names.
     """
@@ -57,14 +90,11 @@ class Closure:
     roots: Collection[Root]
     also: Collection[Path] = ()
     ignored: Collection[Path] = ()
+    disk: Disk = field(default_factory=Disk)
     statements: dict[Path, set[int]] = field(default_factory=dict, init=False)
     installed: set[str] = field(default_factory=set, init=False)
 
     def __post_init__(self) -> None:
-        # Files and folders stay as they are while a closure is found.
-        self._read = functools.cache(read)
-        self._label = functools.cache(_label)
-        self._target = functools.cache(_target)
         self._links: set[str] = set()  # which imported name means what
         self._seen: set[Root] = set()
         self._waiting: list[Root] = list(self.roots)
@@ -84,16 +114,18 @@ class Closure:
         """Return a hash of all that counts; it doesn't depend on where the folders lie."""
         parts = set(self._links)
         for file, places in self.statements.items():
-            said = "\n".join(self._read(file).statements[place].text for place in sorted(places))
-            parts.add(f"{self._label(file)}\0{said}")
+            said = "\n".join(
+                self.disk.read(file).statements[place].text for place in sorted(places)
+            )
+            parts.add(f"{self.disk.label(file)}\0{said}")
         total = hashlib.sha256("\n".join(sorted(parts)).encode())
-        for path in sorted({*self._data(), *self.also}, key=self._label):
+        for path in sorted({*self._data(), *self.also}, key=self.disk.label):
             content = path.read_bytes()
-            total.update(f"{self._label(path)}\0{len(content)}\0".encode() + content)
+            total.update(f"{self.disk.label(path)}\0{len(content)}\0".encode() + content)
         return total.hexdigest()[:16]
 
     def _reach(self, file: Path, chain: Chain) -> None:
-        source = self._read(file)
+        source = self.disk.read(file)
         self._touch(source)
         if not chain:
             self._whole(source)
@@ -125,7 +157,7 @@ class Closure:
 
     def _want(self, source: Source, name: str, file: Path, chain: Chain) -> None:
         self._links.add(
-            f"{self._label(source.file)}\0{name}\0{self._label(file)}\0{'.'.join(chain)}"
+            f"{self.disk.label(source.file)}\0{name}\0{self.disk.label(file)}\0{'.'.join(chain)}"
         )
         self._waiting.append((file, chain))
 
@@ -139,7 +171,7 @@ class Closure:
                 self._take(source, place)
         around = source.file.parent.parent if source.package else source.file.parent
         if (around / "__init__.py").is_file():
-            self._touch(self._read(around / "__init__.py"))
+            self._touch(self.disk.read(around / "__init__.py"))
 
     def _whole(self, source: Source) -> None:
         for place in range(len(source.statements)):
@@ -173,7 +205,7 @@ class Closure:
           each: the import.
           taken: the attributes that are taken of the bound name; None where it isn't used.
         """
-        folder, file = self._target(source.file, each)
+        folder, file = self.disk.target(source.file, each)
         if file is None or folder is None:
             top = each.module.partition(".")[0]
             if not each.level and top not in (_LIBRARY.name, *sys.stdlib_module_names):
@@ -188,7 +220,7 @@ class Closure:
         elif taken is None or each.bound != (top := each.module.partition(".")[0]):
             self._want(source, each.bound, file, taken or ())
         else:  # `import a.b` binds a, of which b.c is taken
-            self._touch(self._read(file))
+            self._touch(self.disk.read(file))
             self._want(source, each.bound, _module(folder, [top]) or file, taken)
 
     def _data(self) -> set[Path]:
@@ -197,7 +229,7 @@ class Closure:
         beside = {folder: _beside(folder) for folder in {file.parent for file in self.statements}}
         for file, places in self.statements.items():
             strings = {
-                each for place in places for each in self._read(file).statements[place].strings
+                each for place in places for each in self.disk.read(file).statements[place].strings
             }
             found |= {
                 path
@@ -247,30 +279,8 @@ def _home(source: Source, module: str, name: str) -> Root | None:
     return (source.file, (module,)) if module in bound else None
 
 
-def _target(file: Path, each: Import) -> tuple[Path | None, Path | None]:
-    """Return where the path of an import begins and its module; None for what is installed."""
-    folder = _folder(file, each)
-    parts = each.module.split(".") if each.module else []
-    return folder, _module(folder, parts) if folder else None
-
-
-def _folder(file: Path, each: Import) -> Path | None:
-    """Return where the path of an import begins; None where what it names is installed."""
-    if each.level:
-        return file.parents[each.level - 1]
-    top = each.module.partition(".")[0]
-    if top == _LIBRARY.name:
-        return _LIBRARY.parent
-    root = _root(file)
-    own = file.relative_to(root).parts[0].removesuffix(".py")
-    if root in _INSTALLED and top != own:
-        return None
-    return root.parent if root.name == "experiments" else root
-
-
-def _root(file: Path) -> Path:
-    """Return the folder that the outermost package around a file lies in."""
-    folder = file.parent
+def _root(folder: Path) -> Path:
+    """Return the folder that the outermost package around a folder's files lies in."""
     while (folder / "__init__.py").is_file():
         folder = folder.parent
     return folder
@@ -284,10 +294,6 @@ def _module(folder: Path, parts: Sequence[str]) -> Path | None:
     if parts and path.with_name(f"{path.name}.py").is_file():
         return path.with_name(f"{path.name}.py")
     return path / "__init__.py" if path.is_dir() else None
-
-
-def _label(file: Path) -> str:
-    return file.relative_to(_root(file)).as_posix()
 
 
 def _beside(folder: Path) -> list[tuple[Path, bool]]:

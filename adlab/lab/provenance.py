@@ -37,29 +37,35 @@ def stamp(head: Path, plugins: Sequence[Path], tables: Mapping[str, Any]) -> dic
       plugins: the files of the modules that the config's own kinds come from.
       tables: the resolved config.
     """
-    found = computed(head, plugins, tables)
+    disk = closure.Disk()
+    found = computed(head, plugins, tables, disk)
     return {
         "computed": found.digest(),
-        "derived": derived(head).digest(),
+        "derived": derived(head, disk).digest(),
         "versions": versions(found.installed),
         "config": integrity.identity(tables),
     }
 
 
-def computed(head: Path, plugins: Sequence[Path], tables: Mapping[str, Any]) -> closure.Closure:
+def computed(
+    head: Path, plugins: Sequence[Path], tables: Mapping[str, Any],
+    disk: closure.Disk | None = None,
+) -> closure.Closure:  # fmt: skip
     """Return what the arrays depend on; see `stamp`."""
     head = head.absolute()
     roots: list[closure.Root] = [(head, ("run",)), (head, ("Config",))]
     roots += [(plugin.absolute(), ()) for plugin in plugins]
     roots += _factories({*registries.kinds_in(dict(tables)), *_spoken_of(head)})
-    return closure.Closure(roots, ignored=[head.with_name(_LABELS)])
+    ignored = [head.with_name(_LABELS)]
+    return closure.Closure(roots, ignored=ignored, disk=disk or closure.Disk())
 
 
-def derived(head: Path) -> closure.Closure:
+def derived(head: Path, disk: closure.Disk | None = None) -> closure.Closure:
     """Return what verdicts and figures depend on, beyond the arrays: all of the experiment."""
     own = [path.absolute() for path in experiment.sources(head)]
     labels = own[0].with_name(_LABELS)
-    return closure.Closure([(path, ()) for path in own], also=[labels] if labels.exists() else [])
+    also = [labels] if labels.exists() else []
+    return closure.Closure([(path, ()) for path in own], also=also, disk=disk or closure.Disk())
 
 
 def _spoken_of(head: Path) -> set[str]:
@@ -91,8 +97,8 @@ def versions(modules: Iterable[str]) -> dict[str, str]:
     while waiting:
         name = _normal(waiting.pop())
         if name not in found and (about := _distribution(name)):
-            found[name] = about.version
-            waiting += [] if name == "adlab" else _required(about)
+            found[name], required = _told(about)
+            waiting += [] if name == "adlab" else required
     return {"python": platform.python_version(), **dict(sorted(found.items()))}
 
 
@@ -116,10 +122,12 @@ def _homes() -> Mapping[str, list[str]]:
     return metadata.packages_distributions()
 
 
-def _required(about: metadata.Distribution) -> list[str]:
-    """Return what a distribution requires in any case, without its extras."""
+@functools.cache
+def _told(about: metadata.Distribution) -> tuple[str, list[str]]:
+    """Return a distribution's version, and what it requires in any case, without its extras."""
     lines = [line for line in about.requires or () if "extra ==" not in line]
-    return [match[0] for line in lines if (match := re.match(r"[A-Za-z0-9._-]+", line))]
+    matches = (re.match(r"[A-Za-z0-9._-]+", line) for line in lines)
+    return about.version, [match[0] for match in matches if match]
 
 
 def _normal(name: str) -> str:

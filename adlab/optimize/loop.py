@@ -215,7 +215,9 @@ def _first(fun: Callable[..., Any], *args: Any) -> Any:
 
 def _hold(leaf: Any) -> Any:
     """Return a function as a pytree without leaves, compared by identity; anything else as data."""
-    return jax.tree_util.Partial(leaf) if callable(leaf) else jnp.asarray(leaf)
+    if callable(leaf):
+        return jax.tree_util.Partial(leaf)
+    return jax.device_put(leaf) if isinstance(leaf, np.ndarray) else jnp.asarray(leaf)
 
 
 def _strong(leaf: Any) -> jax.Array:

@@ -76,7 +76,7 @@ def _jacobians(data: Arrays, config: Config) -> Arrays:
         def layer(v: Any, w: Any, last: bool = k == depth) -> Any:
             return v @ w if last else sigma(v @ w)
 
-        found[f"jacobian_v{k}"] = np.asarray(jax.jacfwd(layer)(state, data[f"value_w{k}"]))
+        found[f"jacobian_v{k}"] = np.asarray(jax.jit(jax.jacfwd(layer))(state, data[f"value_w{k}"]))
     return found
 
 

@@ -93,7 +93,7 @@ def descend(
     """
     metrics = tuple((metrics or {"loss": relative}).items())
     keys = jax.random.split(jax.random.key(seed), len(starts))
-    args = (gradient, *(jnp.asarray(part) for part in (starts, tables, steps)), keys)
+    args = (gradient, *jax.device_put((starts, tables, steps)), keys)
     started = time.perf_counter()
     lowered = _descents.lower(*args, num_steps=num_steps, every=every, metrics=metrics)
     program = lowered.compile()

@@ -30,7 +30,7 @@ def real_data(config: Config, key: jax.Array, progress: lab.Progress) -> Arrays:
     for index, table in enumerate(config.tables):
         progress.update(index, len(config.tables), table)
         problem = problems.logistic_regression(data=table)
-        hessian = np.asarray(jax.hessian(problem.fun)(problem.x0))
+        hessian = np.asarray(jax.jit(jax.hessian(problem.fun))(problem.x0))
         effective = problems.effective_dimension(hessian)
         worst = problem.dim + 2.0
         factors = np.geomspace(effective / 4, 2 * worst, 8)

@@ -30,7 +30,7 @@ PATHS = 40  # whole paths that are kept
 def run(config: Config, progress: lab.Progress) -> Arrays:
     """Descend by every kind with every eps, and run the recursion beside each."""
     step = prescribed_step(PROBLEM, gradients.two_point(PROBLEM.fun))
-    hessian = np.asarray(jax.hessian(PROBLEM.fun)(jnp.asarray(PROBLEM.x0)))
+    hessian = np.asarray(jax.jit(jax.hessian(PROBLEM.fun))(PROBLEM.x0))
     descend = Descent(config, step, progress)
     stages: dict[str, Callable[[], Arrays]] = {
         "exact": lambda: {"exact": descend(gradients.reverse_mode(PROBLEM.fun))[0]}

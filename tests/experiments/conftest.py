@@ -18,8 +18,8 @@ CONFIGS = sorted(path for path in (ROOT / "configs").glob("*.toml") if path.stem
 
 
 # One function writes the files of all figures. What can fail in one kind of file alone, such as
-# images in a vector format, these two have; the others are written as SVG only.
-ALL_FORMATS = ("checkpoint_schedules", "mds")
+# images in a vector format, this one has; the others are written as SVG only.
+ALL_FORMATS = ("checkpoint_schedules",)
 
 
 @pytest.fixture(scope="session", params=CONFIGS, ids=lambda path: path.stem)

@@ -1,5 +1,7 @@
 """The two experiments on the lecture's graphs judge what they should, and would notice errors."""
 
+import copy
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +13,19 @@ from adlab.lab import start
 ROOT = Path(__file__).parents[2]
 
 
-def outcome(name, changes, spoil=None):
-    """Return the data of a run and its verdicts by label, after `spoil` has changed the data."""
+@functools.cache
+def ran(name, **changes):
+    """Return the job and the data of its run."""
+    changes = {key: list(v) if isinstance(v, tuple) else v for key, v in changes.items()}
     job = configs.load(ROOT / "configs" / f"{name}.toml", profile="smoke", changes=changes)
     with start.precision(job.config.x64):
-        data = job.module.run(job.config, None)
+        return job, job.module.run(job.config, None)
+
+
+def outcome(name, changes, spoil=None):
+    """Return the data of a run and its verdicts by label, after `spoil` has changed the data."""
+    job, data = ran(name, **changes)
+    data = copy.deepcopy(data)
     if spoil:
         spoil(data)
     return data, job.module.verdicts(data, job.config)
@@ -79,8 +89,21 @@ def test_a_transposed_or_wrong_derivative_is_noticed():
     assert [v.outcome for v in changed].count("fails") == 1
 
 
+def test_a_derivative_of_another_shape_fails_even_where_its_value_has_it_too():
+    """The widths of the network decide, not the trace itself."""
+
+    def turn(data):
+        for key in ("value_a1", "derivative_a1"):
+            data[key] = data[key].T
+
+    for spoil, expected in ((None, "holds"), (turn, "fails")):
+        _, verdicts = outcome("feed_forward", {}, spoil)
+        shapes = next(v for v in verdicts if v.claim.key.endswith("claim.shapes"))
+        assert (shapes.outcome, shapes.basis) == (expected, "identity")
+
+
 def test_shapes_are_the_lectures():
-    data, _ = outcome("feed_forward", {"batch_size": 5, "inputs": 2, "hidden": [4], "outputs": 3})
+    data, _ = outcome("feed_forward", {"batch_size": 5, "inputs": 2, "hidden": (4,), "outputs": 3})
     shapes = {key: data[f"derivative_{key}"].shape for key in ("x", "w1", "v1", "w2", "v2", "L")}
     assert shapes == {"x": (5, 2), "w1": (2, 4), "v1": (5, 4), "w2": (4, 3), "v2": (5, 3), "L": ()}
     assert np.all(data["derivative_L"] == 1)

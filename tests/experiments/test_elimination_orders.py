@@ -9,6 +9,7 @@ import pytest
 from adlab import graphs
 from adlab.figures import style
 from adlab.lab import config as configs
+from adlab.lab import start
 
 ROOT = Path(__file__).parents[2]
 CHANGES = {"num_graphs": 1000, "vertices": [8, 12], "programs": ["robot_arm"]}
@@ -22,6 +23,13 @@ KNOWN = [
 @pytest.fixture(scope="module")
 def job():
     return configs.load(ROOT / "configs" / "elimination_orders.toml", changes=CHANGES)
+
+
+@pytest.fixture(scope="module")
+def mixed(job):
+    """Return the arrays of the graph that is drawn."""
+    with start.precision(job.config.x64):
+        return job.module.mixed.run()
 
 
 def measured(beaten=150, greedy=500):
@@ -136,8 +144,8 @@ def test_the_arm_reaches_where_rotations_take_it(job):
     np.testing.assert_allclose(arm(*angles), [*position, *direction], rtol=1e-13)
 
 
-def test_times_are_drawn_where_they_are_given(job):
-    data = measured() | job.module.mixed.run()
+def test_times_are_drawn_where_they_are_given(job, mixed):
+    data = measured() | mixed
     names = {"known", "random", "programs", "elimination"}
     with style.context():
         assert set(job.module.plot(data, job.config)) == names
@@ -156,8 +164,8 @@ def whiskers(figure):
     return np.array([segment[:, 0] for segment in drawn.get_segments()])
 
 
-def test_times_have_the_intervals_of_their_repeats(job):
-    data = measured() | job.module.mixed.run()
+def test_times_have_the_intervals_of_their_repeats(job, mixed):
+    data = measured() | mixed
     data["seconds_robot_arm"] = np.outer([1.0, 2, 2, 2, 2], np.ones(9))
     data["seconds_robot_arm"][3] = [1, 1, 1, 2, 2, 2, 4, 4, 4]
     with style.context():
@@ -166,9 +174,8 @@ def test_times_have_the_intervals_of_their_repeats(job):
 
 
 @pytest.mark.usefixtures("x64")
-def test_the_graph_that_is_drawn_costs_and_gives_what_it_does_by_hand(job):
-    mixed = job.module.mixed
-    data = mixed.run()
+def test_the_graph_that_is_drawn_costs_and_gives_what_it_does_by_hand(job, mixed):
+    data, mixed = mixed, job.module.mixed
     assert data["mixed_costs"].tolist() == [4 + 2 + 2 + 4, 4 + 4 + 2 + 4, 9, 9]
     a, b = mixed.POINT  # v4 = a^2 b sin(a b)
     s, c = np.sin(a * b), np.cos(a * b)
