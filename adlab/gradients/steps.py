@@ -121,7 +121,7 @@ def per_coordinate(function: str, name: str, given: Any, x: PyTree) -> Array:
         spread.append(wide)
     if xp is np:
         dtype = trees.common_dtype(x)
-        return jnp.asarray(np.concatenate([part.astype(dtype).reshape(-1) for part in spread]))
+        return trees.as_array(np.concatenate([part.astype(dtype).reshape(-1) for part in spread]))
     return trees.ravel(jax.tree.unflatten(structure, spread))
 
 
