@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adlab.core import _shardings, checks
+from adlab.core import _shardings, checks, trees
 from adlab.core.nodes import register
 from adlab.core.types import Argnums, Array, PyTree, TreeFn
 
@@ -105,7 +105,7 @@ def bind(
     """
     x = argument(name, args, argnums)
     checks.require_inexact(name, x)
-    x = jax.tree.map(lambda v: v if isinstance(v, jax.ShapeDtypeStruct) else jnp.asarray(v), x)
+    x = jax.tree.map(lambda v: v if isinstance(v, jax.ShapeDtypeStruct) else trees.as_array(v), x)
     return Bound(name, fun, tuple(args), dict(kwargs), argnums, has_aux, scalar), x
 
 

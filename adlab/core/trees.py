@@ -10,11 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adlab.core import _shardings
+from adlab.core import _shardings, checks
 from adlab.core.types import Array, PyTree
 
 __all__ = [
     "add_scaled",
+    "as_array",
     "cast_like",
     "common_dtype",
     "first_axis",
@@ -27,6 +28,21 @@ __all__ = [
     "wide_dtype",
     "zeros_like",
 ]
+
+
+def as_array(leaf: Any) -> Array:
+    """Return `jnp.asarray(leaf)`, for which an array of NumPy needs no program outside of a trace.
+
+    The array is a copy: what becomes of NumPy's later doesn't matter.
+    """
+    if (
+        not isinstance(leaf, np.ndarray)
+        or checks.in_trace()
+        or not jax.sharding.get_abstract_mesh().empty
+    ):
+        return jnp.asarray(leaf)
+    array: Array = jax.device_put(leaf, may_alias=False)
+    return array
 
 
 def size(tree: PyTree) -> int:

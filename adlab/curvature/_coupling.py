@@ -32,9 +32,15 @@ _NEARBY = 0.1  # relative to the size of a leaf
 
 
 @jax.jit
-def _losses(operator: Summand) -> tuple[Array, Array]:
+def _twice(operator: Summand) -> tuple[Array, Array]:
     """Return the loss, and the loss traced a second time."""
     return operator.mean(), operator.mean()
+
+
+@jax.jit
+def _losses(operators: list[list[Summand]]) -> list[list[Array]]:
+    """Return the losses of all operators: one program for a batch, its part, and both."""
+    return [[operator.mean() for operator in row] for row in operators]
 
 
 @jax.jit
@@ -56,16 +62,13 @@ class _Gauge:
     def __init__(self, operator: Summand, weights: Weights, first: Any) -> None:
         self.operators = (operator, operator.at(_nearby(operator.params)))
         self.weights, self.widened = weights, _takes_float32(operator.with_data(first, 0))
-        self.dtype = jax.eval_shape(_losses, self._on(operator, first))[0].dtype
+        self.dtype = jax.eval_shape(_twice, self._on(operator, first))[0].dtype
         self.part = _slice(first, slice(0, -(-_size(first) // 4)))
-        self.on_part = self._loss(self.part), self._weight(self.part)
+        self.weight = self._weight(self.part)
 
     def _on(self, operator: Summand, batch: Any) -> Summand:
         on_batch = operator.with_data(batch, 0)
         return _widened(on_batch) if self.widened else on_batch
-
-    def _loss(self, batch: Any) -> list[Array]:
-        return [_losses(self._on(operator, batch))[0] for operator in self.operators]
 
     def _weight(self, batch: Any) -> Any:
         return self.weights.of(self.operators[0], batch, 0, _size(batch))
@@ -76,8 +79,9 @@ class _Gauge:
         Also the number of examples of the first.
         """
         both = _concatenated(self.part, batch)
-        losses = [self._loss(both), self._loss(batch), self.on_part[0]]
-        weights = [self._weight(both), self._weight(batch), self.on_part[1]]
+        each = (both, batch, self.part)
+        losses = _losses([[self._on(one, rows) for one in self.operators] for rows in each])
+        weights = [self._weight(both), self._weight(batch), self.weight]
         return losses, weights, _size(both)
 
     @property
@@ -88,7 +92,7 @@ class _Gauge:
     def require_deterministic(self, batch: Any) -> None:
         """Raise ValueError where two evaluations differ, as they were traced or as they ran."""
         on_batch = self._on(self.operators[0], batch)
-        losses = [float(loss) for _ in range(2) for loss in _losses(on_batch)]
+        losses = [float(loss) for _ in range(2) for loss in _twice(on_batch)]
         for other in losses[1:]:
             if abs(losses[0] - other) > self.tolerance * max(abs(losses[0]), abs(other)):
                 raise ValueError(

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adlab.core import trees
+from adlab.core import probes, trees
 from adlab.core.types import Array, DTypeLike, Key
 from adlab.curvature.operators import Operator
 
@@ -28,6 +28,9 @@ __all__ = ["FUSED", "HOST", "Engine", "draw", "engine_of"]
 
 _T = TypeVar("_T")
 _S = TypeVar("_S")
+_EXACT = (probes.rademacher, probes.coordinate)
+_BLOCK = 16  # probes that the host draws at a time
+_FILLING = 2**14  # numbers that are worth a program's call
 
 
 class Engine:
@@ -102,7 +105,14 @@ class Engine:
     def draw(self, law: Any, operator: Operator, key: Key, indices: Any) -> Any:
         """Return the probes of these indices as rows (k, d), see `draw`."""
         leaves, structure = jax.tree.flatten(operator.like)
-        return np.asarray(_draw(law, tuple(leaves), structure, key, np.asarray(indices)))
+        indices = np.asarray(indices)
+        # Few are drawn in blocks of one length: another number of them needs no other program.
+        # Laws with round-off keep theirs, whose last bits depend on how many are drawn together.
+        few = law in _EXACT and len(indices) <= 4 * _BLOCK
+        block = max(1, min(_BLOCK, _FILLING // operator.dim)) if few else len(indices)
+        padded = np.pad(indices, (0, -len(indices) % block), mode="edge").reshape(-1, block)
+        rows = [np.asarray(_draw(law, tuple(leaves), structure, key, each)) for each in padded]
+        return np.concatenate(rows)[: len(indices)]
 
     def directions(self, key: Key, shape: tuple[int, ...], dtype: DTypeLike) -> Callable[..., Any]:
         """Return a function of an index that draws normal vectors of this shape."""

@@ -73,7 +73,7 @@ class CountedMatvec(FlatMatvec):
           ValueError: a product isn't finite.
           ClosedOver: the products are traced.
         """
-        rows = jnp.asarray(vectors, self.dtype)
+        rows = vectors.astype(self.dtype, copy=False)
         sums: Any = None
         for weight, part in self.operator.parts():
             sums = _accumulate(sums, weight, part, rows)

@@ -131,7 +131,7 @@ def vector(v: PyTree, like: PyTree, meant: str, *, name: str = "v") -> PyTree:
     """Return v as a tree of arrays, after a check that it is real and shaped as `like`."""
     if not trees.same_shapes(v, like):
         raise ValueError(f"{name} must be shaped as {meant}, {_shapes(like)}, got {_shapes(v)}")
-    v = jax.tree.map(jnp.asarray, v)
+    v = jax.tree.map(trees.as_array, v)
     for leaf in jax.tree.leaves(v):
         if not jnp.issubdtype(leaf.dtype, jnp.floating):
             raise TypeError(

@@ -40,10 +40,16 @@ def in_chunks(fun: Callable[[Any], Array], points: PyTree, chunk: int) -> Array:
     return values
 
 
-def over_coordinates(slope: Callable[[Array], Array], x: PyTree, chunk: int) -> PyTree:
-    """Return the tree of slope(i) over the coordinates i of x, `chunk` of them at a time."""
+def over_coordinates(
+    prepare: Callable[[], tuple[Callable[[Array], Array], int]], x: PyTree
+) -> PyTree:
+    """Return the tree of slope(i) over the coordinates i of x, so many of them at a time.
+
+    `prepare` returns both; what it computes for all coordinates is of the same program.
+    """
 
     def every() -> PyTree:
+        slope, chunk = prepare()
         slopes = in_chunks(slope, jnp.arange(trees.size(x)), chunk)
         return trees.unravel(slopes, trees.probe_like(x))
 

@@ -55,9 +55,13 @@ class ComplexStep(Method):
         self, fun: Bound, x: PyTree, key: Key | None, value: Array | None = None
     ) -> PyTree:
         del key
-        along = slope(fun, x, value, self.step)
-        point = complex_like(x)
-        return over_coordinates(along, x, chunk_length(self.chunk_size, fun, point, trees.size(x)))
+        step = None if self.step is None else jnp.asarray(self.step, trees.common_dtype(x))
+
+        def prepare() -> tuple[Callable[[Array], Array], int]:
+            along = slope(fun, x, value, step)
+            return along, chunk_length(self.chunk_size, fun, complex_like(x), trees.size(x))
+
+        return over_coordinates(prepare, x)
 
     def cost(self, x: PyTree, *, value: bool) -> Cost:
         del value  # fun(x) is needed in any case: it must be finite

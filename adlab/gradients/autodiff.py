@@ -105,7 +105,7 @@ class ForwardMode(Method):
             along: Array = jax.jvp(fun, (x,), (tangent,))[1]
             return along.astype(dtype)
 
-        return over_coordinates(slope, x, chunk_length(self.chunk_size, fun, x, dim))
+        return over_coordinates(lambda: (slope, chunk_length(self.chunk_size, fun, x, dim)), x)
 
     def cost(self, x: PyTree, *, value: bool) -> Cost:
         return Cost(jvps=trees.size(x), evaluations=int(value))

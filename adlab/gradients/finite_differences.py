@@ -88,18 +88,21 @@ class FiniteDifference(Method):
         if value is None and (self.one_sided or self.box is not None):
             value = fun(x)
         found = self._measured(fun, x, value) if self.with_error or self._measures(x) else None
-        steps = self._steps(fun, x, found if self._measures(x) else None)
-        slope, of_values = self._slope(fun, x, value, steps)
+        steps_of = self._steps(fun, x, found if self._measures(x) else None)
+        sides = None if self.box is None else _bounds.sides(fun.name, self.box, x)
         chunk = chunk_length(self.chunk_size, fun, x, trees.size(x))
-        gradient = over_coordinates(slope, x, chunk)
+
+        def stencil(widen: int = 1) -> _Slope:
+            return self._slope(fun, x, value, widen * steps_of(), sides)
+
+        gradient = over_coordinates(lambda: (stencil()[0], chunk), x)
         if not self.with_error:
             return gradient
         order, slopes = STENCILS[self.scheme].order, trees.ravel(gradient)
         errors = jnp.full_like(slopes, jnp.nan)
         if found is not None:
-            slope, wider = self._slope(fun, x, value, 2 * steps)
-            doubled = trees.ravel(over_coordinates(slope, x, chunk))
-            sums, (_, moment) = (stencil_sums(order, *each()) for each in (of_values, wider))
+            doubled = trees.ravel(over_coordinates(lambda: (stencil(2)[0], chunk), x))
+            sums, (_, moment) = (stencil_sums(order, *stencil(w)[1]()) for w in (1, 2))
             errors = expected(x, found, order, sums, slopes, (doubled, moment))
         return gradient, trees.unravel(errors, trees.probe_like(x))
 
@@ -125,7 +128,7 @@ class FiniteDifference(Method):
         if self.step is not None:
             require_positive(f"{fun.name}: step", self.step)
         found = self._measured(fun, x, fun(x)) if self._measures(x) else None
-        steps = self._steps(fun, x, found)
+        steps = self._steps(fun, x, found)()
         if self.box is not None:
             _bounds.require_room(fun.name, self.scheme, self.box, x, steps)
             return
@@ -146,12 +149,11 @@ class FiniteDifference(Method):
     def _measures(self, x: PyTree) -> bool:
         return self.rule == "auto" and self.step is None and measurable(x)
 
-    def _slope(self, fun: Bound, x: PyTree, value: Array | None, steps: Array) -> _Slope:
+    def _slope(self, fun: Bound, x: PyTree, value: Any, steps: Array, sides: Any) -> _Slope:
         """Return i -> the stencil's estimate along coordinate i; and its displacements, weights."""
         flat = trees.ravel(x)
-        if self.box is not None:
-            low, high = _bounds.sides(fun.name, self.box, x)
-            points, weights = _bounds.placed(self.scheme, x, low, high, steps)
+        if sides is not None:
+            points, weights = _bounds.placed(self.scheme, x, sides[0], sides[1], steps)
             inside = _bounds.quotient_slope(fun, x, value, points, weights)
             return inside, lambda: (points - flat, weights)
         ends = self._ends(x, steps)
@@ -181,17 +183,18 @@ class FiniteDifference(Method):
         ends = _displaced(x, steps, tuple((float(a), float(b)) for a, b, _ in quotients))
         return [(*pair, *quotient) for pair, quotient in zip(ends, quotients, strict=True)]
 
-    def _steps(self, fun: Bound, x: PyTree, found: Balance | None = None) -> Array:
-        """Return the step of every coordinate; NaN where it isn't positive.
+    def _steps(self, fun: Bound, x: PyTree, found: Balance | None = None) -> Callable[[], Array]:
+        """Return a function, of a program's, of the step of every coordinate.
 
-        `found` is what a measurement told, where one is made.
+        It is NaN where it isn't positive. `found` is what a measurement told, where one is made.
         """
         dtype = trees.common_dtype(x)
         if self.step is not None:
-            return valid_step(per_coordinate(fun.name, "step", self.step, x), dtype)
-        stencil, value_dtype = STENCILS[self.scheme], jax.eval_shape(fun, x).dtype
-        best = jnp.full((), jnp.nan, dtype) if found is None else found.step.astype(dtype)
-        return _rounded_steps(x, best, value_dtype, stencil.order)
+            given = per_coordinate(fun.name, "step", self.step, x)
+            return lambda: valid_step(given, dtype)
+        order, value_dtype = STENCILS[self.scheme].order, jax.eval_shape(fun, x).dtype
+        best: Any = np.full((), np.nan, dtype) if found is None else found.step.astype(dtype)
+        return lambda: _rounded_steps(x, best, value_dtype, order)
 
     def _measured(self, fun: Bound, x: PyTree, value: Array | None) -> Balance | None:
         """Measure noise and scale near x: within bounds where there is some room."""
@@ -230,7 +233,7 @@ class FiniteDifference(Method):
             ((behind, ahead),) = _along(x, trees.unravel(steps, x), ((1.0, -1.0),))
             return float(fun(ahead)) != float(fun(behind))
 
-        if not seen(steps) and seen(replace(self, step=None, rule="relative")._steps(fun, x)):
+        if not seen(steps) and seen(replace(self, step=None, rule="relative")._steps(fun, x)()):
             raise ValueError(
                 f"{fun.name}: step must change fun at x, got {_told(steps)}, "
                 'under the round-off of its values; use "auto" or a larger one'

@@ -106,19 +106,27 @@ def per_coordinate(function: str, name: str, given: Any, x: PyTree) -> Array:
         raise ValueError(
             f"{function}: {name} must be one number, or a tree like x, {structure}, got {found}"
         )
-    spread = []
+    # Numbers that are known are spread in NumPy, where that compiles nothing.
+    spread, xp = [], np if _in_numpy(parts) and checks.concrete(x) else jnp
     for part, leaf in zip(parts, leaves, strict=True):
         if not jnp.issubdtype(jnp.result_type(part), jnp.number) or jnp.iscomplexobj(part):
             raise TypeError(f"{function}: {name} must be real numbers, got {part!r}")
         try:
-            wide = jnp.broadcast_to(jnp.asarray(part, leaf.dtype), leaf.shape)
+            wide = xp.broadcast_to(xp.asarray(part, leaf.dtype), leaf.shape)
         except ValueError:
             raise ValueError(
                 f"{function}: {name} must be one number, or shaped as x, got shape "
                 f"{np.shape(part)} for {leaf.shape}"
             ) from None
         spread.append(wide)
+    if xp is np:
+        dtype = trees.common_dtype(x)
+        return trees.as_array(np.concatenate([part.astype(dtype).reshape(-1) for part in spread]))
     return trees.ravel(jax.tree.unflatten(structure, spread))
+
+
+def _in_numpy(parts: list[Any]) -> bool:
+    return all(isinstance(part, float | int | np.ndarray | np.generic) for part in parts)
 
 
 def difference(a: Array, b: Array) -> Array:

@@ -21,10 +21,10 @@ AUTO = jax.make_mesh((2, 2), ("a", "b"), devices=jax.devices()[:4], axis_types=(
 KEY = jax.random.key(0)
 SPECS = {"one": P("a"), "two": P("b", "a"), "none": P(), "both": P(("a", "b"), None)}
 X = {
-    "one": jnp.array([0.5, -1.0]),
-    "two": jnp.array([[0.25, 1.5], [-0.5, 1.0]]),
-    "none": jnp.float32(0.75),
-    "both": jnp.array([[1.0], [0.5], [0.25], [-1.0]]),
+    "one": jax.device_put(np.array([0.5, -1.0], np.float32)),
+    "two": jax.device_put(np.array([[0.25, 1.5], [-0.5, 1.0]], np.float32)),
+    "none": jax.device_put(np.float32(0.75)),
+    "both": jax.device_put(np.array([[1.0], [0.5], [0.25], [-1.0]], np.float32)),
 }
 
 

@@ -70,30 +70,40 @@ def _slope(traits, x):
     return -scale * np.sin(t)
 
 
-def _regrets(scheme, dtype):
-    """Root mean square error near each of the zoo's functions, over that of the best step."""
+def _zoo(dtype):
+    """Return traits and points of the zoo, (functions * POINTS,), and slopes, a row a function."""
     members = list((DOUBLE if dtype == "float64" else SINGLE).values())
     rng = np.random.default_rng(0)
     x = np.array([c + w * rng.uniform(-1, 1, POINTS) for _, c, w, *_ in members], dtype)
     exact = np.array([_slope(m, p.astype(np.float64)) for m, p in zip(members, x, strict=True)])
-    scales = 2.0 ** np.floor(np.log2([max(1.0, abs(member[1])) for member in members]))
-    steps = 2.0 ** np.arange(-40 if dtype == "float64" else -21, 1)
+    traits = tuple(
+        np.repeat(np.asarray(column, dtype), POINTS) for column in zip(*members, strict=True)
+    )
+    return traits, x.reshape(-1), exact
+
+
+def _regrets(scheme, dtype):
+    """Root mean square error near each of the zoo's functions, over that of the best step."""
+    traits, x, exact = _zoo(dtype)
+    scales = 2.0 ** np.floor(np.log2(np.maximum(1, np.abs(traits[1])))).astype(dtype)
+    steps = 2.0 ** np.arange(-40 if dtype == "float64" else -21, 1, dtype=dtype)
 
     @oracles.quickly_compiled
     def estimates(traits, x, scales, steps):
         def at(step):
             def of(traits, scale, x):
                 h = step if isinstance(step, str) else step * scale
-                fun = finite_difference(lambda x: _member(traits, x), scheme=scheme, step=h)
-                return jax.vmap(fun)(x)
+                return finite_difference(lambda x: _member(traits, x), scheme=scheme, step=h)(x)
 
             return jax.vmap(of)(traits, scales, x)
 
         return at("auto"), jax.lax.map(at, steps)
 
-    traits = tuple(jnp.asarray(column, dtype) for column in zip(*members, strict=True))
-    found = estimates(traits, x, jnp.asarray(scales, dtype), jnp.asarray(steps, dtype))
-    measured, tried = (np.asarray(part, np.float64) - exact for part in found)
+    found = (
+        np.asarray(part, np.float64).reshape(-1, *exact.shape)
+        for part in estimates(traits, x, scales, steps)
+    )
+    (measured,), tried = (part - exact for part in found)
     least = np.sqrt(np.mean(exact**2, axis=-1)) * np.finfo(dtype).eps / 2  # rounding of f'
     best = np.nanmin(np.sqrt(np.mean(tried**2, axis=-1)), axis=0)
     return np.sqrt(np.mean(measured**2, axis=-1)) / np.maximum(best, least)
