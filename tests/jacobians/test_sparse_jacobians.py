@@ -109,9 +109,7 @@ def test_patterns_that_depend_on_other_arguments_are_found_anew():
 
 
 def test_only_the_last_patterns_are_kept(searched):
-    sparse = jacobian(
-        jax.jit(lambda x, n: jnp.where(np.arange(12) == n, x, 0) * x), mode="sparse"
-    )
+    sparse = jacobian(jax.jit(lambda x, n: jnp.where(np.arange(12) == n, x, 0) * x), mode="sparse")
     x = np.arange(1, 13, dtype=np.float32)
     for n in range(12):
         np.testing.assert_allclose(dense(sparse(x, n)), np.diag(2 * x * (np.arange(12) == n)))
