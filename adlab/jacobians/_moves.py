@@ -24,14 +24,15 @@ def on_host(equation: jex.JaxprEqn, values: Sequence[Any]) -> list[Any] | None:
     atoms: Sequence[Any] = (*equation.invars, *equation.outvars)
     if not all(isinstance(atom.aval.dtype, np.dtype) for atom in atoms):
         return None  # keys
+    operands = atoms[: len(equation.invars)]
     arrays = [
         np.asarray(value, getattr(value, "dtype", atom.aval.dtype))
-        for value, atom in zip(values, equation.invars, strict=True)
+        for value, atom in zip(values, operands, strict=True)
     ]
     if name in _PLACING:
         found = _PLACING[name](*arrays, **equation.params)
         return list(found) if equation.primitive.multiple_results else [found]
-    if name in _COUNTING and all(atom.aval.dtype.kind in "iub" for atom in equation.invars):
+    if name in _COUNTING and all(atom.aval.dtype.kind in "iub" for atom in operands):
         dtype = atoms[-1].aval.dtype
         if dtype.kind in "iub" or dtype in (np.float32, np.float64):
             with np.errstate(over="ignore"):  # integers wrap around

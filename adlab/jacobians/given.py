@@ -89,7 +89,8 @@ def verified(
     v = probes(len(plan.colors)).astype(dtype)
 
     def moved(seed: PyTree) -> jax.Array:
-        return _flat(product(jax.tree.map(_shardings.like_type, seed, side)), dtype)
+        flat: jax.Array = _flat(product(jax.tree.map(_shardings.like_type, seed, side)), dtype)
+        return flat
 
     products = jax.vmap(moved)(_cut(np.concatenate([v, np.asarray(_SCALE, dtype) * v]), side))
     eps = max(float(jnp.finfo(leaf.dtype).eps) for leaf in jax.tree.leaves((chosen.shape, data)))

@@ -176,7 +176,8 @@ def _of_color(color: jax.Array, colors: np.ndarray, like: PyTree) -> PyTree:
 
 @functools.partial(jax.jit, static_argnums=2)
 def _ones(color: jax.Array, colors: Any, dtype: Any) -> jax.Array:
-    return (colors == color).astype(dtype)
+    ones: jax.Array = (colors == color).astype(dtype)
+    return ones
 
 
 def _assembled(chosen: Selection, plan: _Plan, data: list[list[jax.Array]]) -> PyTree:
