@@ -18,6 +18,7 @@ from jax.extend import core as jex
 
 from adlab.core import checks
 from adlab.core.jaxprs import run_equation
+from adlab.jacobians._moves import on_host
 
 __all__ = [
     "ELEMENTWISE",
@@ -143,12 +144,12 @@ def _evaluated(equation: jex.JaxprEqn, parts: Sequence[Part | None]) -> list[Par
     name, count = equation.primitive.name, len(equation.outvars)
     with jax.ensure_compile_time_eval():
         if all(part is not None and part.mask is True for part in parts):
-            values = run_equation(equation, [part.value for part in parts])  # type: ignore[union-attr]
+            values = _computed(equation, [part.value for part in parts])  # type: ignore[union-attr]
             return [Part(value, True) for value in values]
         if name in _IN_PART and all(map(_numeric, equation.invars)):
             return [_IN_PART[name](equation, parts)]
         if name in ELEMENTWISE and all(part is not None for part in parts):
-            values = run_equation(equation, [part.value for part in parts])  # type: ignore[union-attr]
+            values = _computed(equation, [part.value for part in parts])  # type: ignore[union-attr]
             shape = np.shape(values[0])
             masks = [np.broadcast_to(part.mask, shape) for part in parts]  # type: ignore[union-attr]
             return [Part(values[0], np.logical_and.reduce(masks))]
@@ -173,8 +174,13 @@ def _placed(equation: jex.JaxprEqn, parts: Sequence[Part | None]) -> Part | None
     params = dict(equation.params)
     if "fill_value" in params:
         params["fill_value"] = 0  # what is filled in is known
-    found = equation.primitive.bind(*unknown, **params)
-    return Part(run_equation(equation, values)[0], np.asarray(found) == 0)
+    (found,) = on_host(equation, unknown) or [equation.primitive.bind(*unknown, **params)]
+    return Part(_computed(equation, values)[0], np.asarray(found) == 0)
+
+
+def _computed(equation: jex.JaxprEqn, values: Sequence[Any]) -> list[Any]:
+    found = on_host(equation, values)
+    return run_equation(equation, values) if found is None else found
 
 
 def _wraps(equation: jex.JaxprEqn) -> bool:

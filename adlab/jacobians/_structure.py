@@ -9,6 +9,7 @@ from jax.extend import core as jex
 
 from adlab.jacobians._facts import Fact, Rule, dense, shape_of, size_of, width_of
 from adlab.jacobians._known import ELEMENTWISE, known_zero, partly
+from adlab.jacobians._moves import on_host
 from adlab.jacobians._rows import (
     Pattern,
     combined,
@@ -82,8 +83,10 @@ def _moved(equation: jex.JaxprEqn, facts: Sequence[Fact]) -> list[Pattern]:
             equation.invars, facts, offsets(sizes), sizes, strict=True
         )
     ]
-    found = equation.primitive.bind(*ids, **equation.params)
-    places = found if equation.primitive.multiple_results else [found]
+    places = on_host(equation, ids)
+    if places is None:
+        found = equation.primitive.bind(*ids, **equation.params)
+        places = found if equation.primitive.multiple_results else [found]
     rows = (
         facts[0].pattern
         if len(facts) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -11,8 +12,7 @@ import numpy as np
 from jax.experimental.sparse import BCOO
 from scipy import sparse
 
-from adlab.core import checks
-from adlab.core.trees import unravel
+from adlab.core import _shardings, checks
 from adlab.core.types import PyTree
 from adlab.jacobians.selection import Selection
 
@@ -86,24 +86,42 @@ def verified(
     side = chosen.shape if plan.reverse else chosen.x
     from_, to = (plan.rows, plan.cols) if plan.reverse else (plan.cols, plan.rows)
     count = chosen.inputs if plan.reverse else chosen.outputs
-    v = jnp.asarray(probes(len(plan.colors)), dtype)
-    both: Any = jax.vmap(lambda v: _flat(product(unravel(v, side)), dtype))
-    products = both(jnp.concatenate([v, _SCALE * v]))
+    v = probes(len(plan.colors)).astype(dtype)
+
+    def moved(seed: PyTree) -> jax.Array:
+        flat: jax.Array = _flat(product(jax.tree.map(_shardings.like_type, seed, side)), dtype)
+        return flat
+
+    products = jax.vmap(moved)(_cut(np.concatenate([v, np.asarray(_SCALE, dtype) * v]), side))
+    eps = max(float(jnp.finfo(leaf.dtype).eps) for leaf in jax.tree.leaves((chosen.shape, data)))
+    entries = [entry for line in plan.blocks for entry, _, _ in line]
+    blocks = [block for row in data for block in row]
+    wrong = _differing(products, v[:, from_], to, entries, blocks, count, eps)
+    return _refused(wrong, plan, data)
+
+
+@functools.partial(jax.jit, static_argnames=("count", "eps"))
+def _differing(
+    products: jax.Array, v: Any, to: Any, entries: Any, blocks: Any, count: int, eps: float
+) -> jax.Array:
+    """Tell for each of `count` rows whether its entries give other products.
+
+    products: with the random numbers, then with the scaled ones. v: the number for each entry. to:
+    its row. entries, blocks: which of the entries are in each block, and their values.
+    """
     expected, scaled = products[: len(v)], products[len(v) :]
-    values = jnp.zeros(len(plan.rows), dtype)
-    for line, row in zip(plan.blocks, data, strict=True):
-        for (entries, _, _), block in zip(line, row, strict=True):
-            values = values.at[entries].set(block.astype(dtype))
-    terms = values * v[:, from_]
-    found = jnp.zeros((len(v), count), dtype).at[:, to].add(terms)
+    values = jnp.zeros(len(to), v.dtype)
+    for places, block in zip(entries, blocks, strict=True):
+        values = values.at[places].set(block.astype(v.dtype))
+    terms = values * v
+    found = jnp.zeros((len(v), count), v.dtype).at[:, to].add(terms)
     size = jnp.zeros_like(found).at[:, to].add(jnp.abs(terms)) + jnp.abs(expected)
     rounding = jnp.max(jnp.abs(scaled - _SCALE * expected), axis=0)
     rounding = jnp.where(jnp.isfinite(rounding), rounding, 0)
-    eps = max(float(jnp.finfo(leaf.dtype).eps) for leaf in jax.tree.leaves((chosen.shape, data)))
     # never so where one isn't finite
     wrong = jnp.abs(found - expected) > eps**0.5 * size + _ROUNDINGS * rounding
     wrong |= jnp.isfinite(expected) != jnp.isfinite(found)
-    return _refused(jnp.any(wrong, axis=0), plan, data)
+    return jnp.any(wrong, axis=0)
 
 
 def probes(count: int) -> np.ndarray:
@@ -120,6 +138,18 @@ def probes(count: int) -> np.ndarray:
     return np.asarray(np.where(along < 1, 1 + along, -along))
 
 
+def _cut(rows: np.ndarray, like: PyTree) -> PyTree:
+    """Cut rows of numbers into trees of the shapes and dtypes of `like`."""
+    leaves, tree = jax.tree.flatten(like)
+    ends = np.cumsum([math.prod(np.shape(leaf)) for leaf in leaves])[:-1]
+    parts = [
+        part.reshape(len(rows), *np.shape(leaf)).astype(jnp.result_type(leaf))
+        for part, leaf in zip(np.split(rows, ends, axis=1), leaves, strict=True)
+    ]
+    return jax.tree.unflatten(tree, parts)
+
+
+@functools.partial(jax.jit, static_argnums=1)
 def _flat(tree: PyTree, dtype: Any) -> jax.Array:
     return jnp.concatenate([jnp.ravel(leaf).astype(dtype) for leaf in jax.tree.leaves(tree)])
 

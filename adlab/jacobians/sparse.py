@@ -9,6 +9,7 @@ doi:10.1093/imamat/13.1.117.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -131,7 +132,7 @@ def _swept(chosen: Selection, plan: _Plan, chunk: int | None) -> list[list[jax.A
     seeded = chosen.shape if plan.reverse else chosen.x
     product = _product(chosen, reverse=plan.reverse)
     stacked = chunked(lambda c: product(_of_color(c, plan.colors, seeded)), count, chunk or count)
-    leaves = [leaf.reshape(count, -1) for leaf in jax.tree.leaves(stacked)]
+    leaves = jax.tree.leaves(stacked)
     found = []
     for a, line in enumerate(plan.blocks):
         row = []
@@ -140,9 +141,16 @@ def _swept(chosen: Selection, plan: _Plan, chunk: int | None) -> list[list[jax.A
             leaf = leaves[b if plan.reverse else a]
             colors = plan.colors[rows if plan.reverse else cols]
             places = (cols - left if plan.reverse else rows - top).astype(np.int32)
-            row.append(leaf.at[colors, places].get(mode="promise_in_bounds"))
+            row.append(_taken(leaf, colors, places))
         found.append(row)
     return found
+
+
+@jax.jit
+def _taken(leaf: jax.Array, colors: Any, places: Any) -> jax.Array:
+    """Return numbers by the colours of their products and their places in these."""
+    rows = leaf.reshape(len(leaf), -1)
+    return rows.at[colors, places].get(mode="promise_in_bounds")
 
 
 def _product(chosen: Selection, *, reverse: bool) -> Callable[[PyTree], PyTree]:
@@ -159,11 +167,17 @@ def _of_color(color: jax.Array, colors: np.ndarray, like: PyTree) -> PyTree:
     colors = colors.astype(color.dtype)
     ones = [
         _shardings.like_type(
-            (colors[start:end] == color).reshape(np.shape(leaf)).astype(jnp.result_type(leaf)), leaf
+            _ones(color, colors[start:end].reshape(np.shape(leaf)), jnp.result_type(leaf)), leaf
         )
         for leaf, (start, end) in zip(leaves, _ranges(like), strict=True)
     ]
     return jax.tree.unflatten(structure, ones)
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _ones(color: jax.Array, colors: Any, dtype: Any) -> jax.Array:
+    ones: jax.Array = (colors == color).astype(dtype)
+    return ones
 
 
 def _assembled(chosen: Selection, plan: _Plan, data: list[list[jax.Array]]) -> PyTree:
@@ -182,7 +196,7 @@ def _assembled(chosen: Selection, plan: _Plan, data: list[list[jax.Array]]) -> P
                 ],
             )
             indices = np.stack(places, axis=1) if places else np.zeros((len(entries), 0), int)
-            made = (block.astype(out.dtype), jnp.asarray(indices, jnp.int32))
+            made = (block.astype(out.dtype), jnp.asarray(indices.astype(np.int32)))
             row.append(BCOO(made, shape=shape, indices_sorted=True, unique_indices=True))
         lines.append(jax.tree.unflatten(structure, row))
     return jax.tree.unflatten(tree, lines)

@@ -8,10 +8,10 @@ RNG = np.random.default_rng(0)
 
 
 def draw(*shape):
-    return jnp.asarray(np.asarray(RNG.uniform(0.2, 1.2, shape), np.float32))
+    return jax.device_put(np.asarray(RNG.uniform(0.2, 1.2, shape), np.float32))
 
 
-A, KERNEL, PLACES = draw(5, 3), draw(2, 1, 2, 2), jnp.asarray(np.array([2, 0, 2, 1]))
+A, KERNEL, PLACES = draw(5, 3), draw(2, 1, 2, 2), np.array([2, 0, 2, 1])
 TREE = {"b": draw(3), "w": {"k": draw(2, 3), "s": draw()}}
 
 

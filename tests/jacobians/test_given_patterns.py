@@ -11,13 +11,31 @@ from adlab.jacobians import jacobian, patterns, sparsity
 from adlab.jacobians.given import probes
 
 N = 12
-X = jnp.linspace(0.2, 1.1, N)
+X = np.linspace(0.2, 1.1, N, dtype=np.float32)
 TRIDIAGONAL = sparse.diags([1.0, 1.0, 1.0], [-1, 0, 1], (N, N), format="csr")
 
 
+@jax.jit
 def band(x):
     wide = jnp.pad(x, 1)
     return jnp.sin(wide[1:-1]) * wide[2:] - wide[:-2] ** 2
+
+
+def dense(found):
+    return sparse.coo_array((found.data, np.asarray(found.indices).T), found.shape).toarray()
+
+
+def padded(matrix, count):
+    """A BCOO of so many places, the last ones beyond the matrix as those of `BCOO.fromdense`."""
+    matrix = sparse.coo_array(matrix)
+    places = np.tile(np.array(matrix.shape, np.int32), (count, 1))
+    places[: matrix.nnz] = np.stack(matrix.coords, axis=1)
+    return BCOO((jnp.asarray(np.ones(count, np.float32)), jnp.asarray(places)), shape=matrix.shape)
+
+
+# Closed form.
+EXPECTED = np.diag(np.cos(X) * np.append(X[1:], 0)) + np.diag(np.sin(X[:-1]), 1)
+EXPECTED -= np.diag(2 * X[:-1], -1)
 
 
 @pytest.fixture
@@ -30,19 +48,19 @@ def no_search(monkeypatch):
 def test_a_given_pattern_is_taken(form):
     given = {
         "bcoo": lambda: BCOO.from_scipy_sparse(TRIDIAGONAL),
-        "padded bcoo": lambda: BCOO.fromdense(jnp.asarray(TRIDIAGONAL.todense()), nse=60),
+        "padded bcoo": lambda: padded(TRIDIAGONAL, 60),
         "wider": lambda: sparse.csr_array(np.abs(np.subtract.outer(range(N), range(N))) < 4),
     }.get(form, lambda: TRIDIAGONAL.asformat(form))()
     j = jacobian(band, mode="sparse", pattern=given)
     found = jax.jit(j)(X)
     assert found.nse == (TRIDIAGONAL.nnz if form != "wider" else 7 * N - 12)
-    expected = jax.jacfwd(band)(X)
-    np.testing.assert_allclose(found.todense(), expected, atol=1e-6)  # float32
+    np.testing.assert_allclose(dense(found), EXPECTED, atol=1e-6)  # float32
 
 
 def test_places_that_pad_a_bcoo_are_no_entries():
-    given = BCOO.fromdense(jnp.eye(3)[::-1], nse=8)
-    assert jax.eval_shape(jacobian(jnp.flip, mode="sparse", pattern=given), jnp.ones(3)).nse == 3
+    given = padded(np.eye(3)[::-1], 8)
+    x = np.ones(3, np.float32)
+    assert jax.eval_shape(jacobian(jnp.flip, mode="sparse", pattern=given), x).nse == 3
 
 
 @pytest.mark.usefixtures("x64")
@@ -50,7 +68,7 @@ def test_what_sparsity_finds_can_be_given():
     def fun(tree):
         return {"a": tree["x"] ** 2, "b": jnp.flip(tree["y"]) * tree["x"][0]}
 
-    tree = {"x": jnp.array([1.0, 2.0]), "y": jnp.array([[3.0, 4.0, 5.0]])}
+    tree = {"x": np.array([1.0, 2.0]), "y": np.array([[3.0, 4.0, 5.0]])}
     j = jacobian(fun, mode="sparse", pattern=sparsity(fun, tree))
 
     @jax.jit
@@ -67,6 +85,7 @@ def test_what_sparsity_finds_can_be_given():
 def test_a_missing_entry_is_refused_with_its_place(missing, rows):
     """In both directions of sweeps: of rows too, where a full row leaves them fewer colours."""
 
+    @jax.jit
     def fun(x):
         return band(x).at[3].add(jnp.sum(x)) if rows else band(x)
 
@@ -77,7 +96,7 @@ def test_a_missing_entry_is_refused_with_its_place(missing, rows):
     line, place = (missing[1], "column") if rows else (missing[0], "row")
     with pytest.raises(ValueError, match=rf"hold every entry .* in {place} {line};.*sparsity"):
         j(X)
-    found = np.asarray(jax.jit(j)(X).todense())  # nothing can be raised: not a number
+    found = dense(jax.jit(j)(X))  # nothing can be raised: not a number
     lines = found.T if rows else found
     assert np.isnan(lines[line]).any()
     assert not np.isnan(np.delete(lines, line, axis=0)).any()
@@ -86,7 +105,7 @@ def test_a_missing_entry_is_refused_with_its_place(missing, rows):
 def test_an_entry_without_others_in_its_row_is_missed_too():
     given = sparse.csr_array((np.ones(1), ([0], [0])), (2, 2))
     with pytest.raises(ValueError, match="misses some in 1 of 2 rows, first in row 1"):
-        jacobian(lambda x: x**2, mode="sparse", pattern=given)(jnp.ones(2))
+        jacobian(jnp.square, mode="sparse", pattern=given)(np.ones(2, np.float32))
 
 
 def test_rounding_is_no_missing_entry():
@@ -100,7 +119,8 @@ def test_rounding_is_no_missing_entry():
 
 def test_rounding_of_what_cancels_is_no_missing_entry():
     """Saturated, a softmax subtracts numbers that are equal: rounding is all that is left."""
-    x = jnp.linspace(-1.0, 1.0, 300).reshape(50, 6).at[:, 2].add(17.0)
+    x = np.linspace(-1.0, 1.0, 300, dtype=np.float32).reshape(50, 6)
+    x[:, 2] += 17
     blocks = sparse.kron(sparse.eye_array(50), np.ones((6, 6)))
     j = jax.jit(jacobian(jax.nn.softmax, mode="sparse", pattern=blocks))
     assert np.isfinite(j(x).data).all()
@@ -108,13 +128,13 @@ def test_rounding_of_what_cancels_is_no_missing_entry():
 
 @pytest.mark.parametrize("entry", [jnp.inf, jnp.nan])
 def test_a_row_that_is_not_finite_leaves_the_others_verified(entry):
-    x = jnp.ones(3)
-    fun = lambda x: jnp.stack([x[0] * entry, x[1] * x[2], x[2]])  # noqa: E731
+    x = np.ones(3, np.float32)
+    fun = jax.jit(lambda x: jnp.stack([x[0] * entry, x[1] * x[2], x[2]]))
     given = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1]])
     with pytest.raises(ValueError, match="misses some in 1 of 3 rows, first in row 1"):
         jacobian(fun, mode="sparse", pattern=sparse.csr_array(given))(x)
     given[1, 2] = 1
-    found = np.asarray(jacobian(fun, mode="sparse", pattern=sparse.csr_array(given))(x).todense())
+    found = dense(jacobian(fun, mode="sparse", pattern=sparse.csr_array(given))(x))
     np.testing.assert_array_equal(found[1:], [[0, 1, 1], [0, 0, 1]])
     assert not np.isfinite(found[0, 0])
     given[0, 0] = 0
@@ -124,14 +144,15 @@ def test_a_row_that_is_not_finite_leaves_the_others_verified(entry):
 
 @pytest.mark.parametrize("given", [[[1, 0], [1, 0]], [[1, 0], [0, 0]]])
 def test_a_small_row_beside_a_large_one_is_verified(given):
-    fun = lambda x: jnp.stack([1e6 * x[0], x[1]])  # noqa: E731
+    fun = jax.jit(lambda x: jnp.stack([1e6 * x[0], x[1]]))
+    x = np.ones(2, np.float32)
     with pytest.raises(ValueError, match="misses some in 1 of 2 rows, first in row 1"):
-        jacobian(fun, mode="sparse", pattern=sparse.csr_array(np.array(given)))(jnp.ones(2))
+        jacobian(fun, mode="sparse", pattern=sparse.csr_array(np.array(given)))(x)
 
 
 def test_each_of_200_columns_is_told_from_each_other():
     """An entry of column 18 can't be given for one of column 181, nor left out in any."""
-    x, every = jnp.ones(200), np.arange(200)
+    x, every = np.ones(200, np.float32), np.arange(200)
     for shift in (37, 163):
         given = sparse.csr_array((np.ones(200), (every, (every + shift) % 200)), (200, 200))
         with pytest.raises(ValueError, match="misses some in 200 of 200 rows"):
@@ -163,7 +184,7 @@ def test_the_numbers_that_verify_differ_in_all_places(count):
         ),
         (sparse.coo_array(np.ones(3)), {}, ValueError, r"must have 2 axes, got shape \(3,\)"),
         (
-            BCOO.fromdense(jnp.ones((N, N)), n_batch=1),
+            BCOO.fromdense(np.ones((N, N), np.float32), n_batch=1),
             {},
             ValueError,
             "must have no batch axes .* n_batch=1, n_dense=0",
@@ -195,7 +216,7 @@ def test_a_traced_pattern_is_refused():
 
 def missing(fun, entries, x):
     rows, cols = zip(*entries, strict=True)
-    x = jnp.asarray(x, jnp.float32)
+    fun, x = jax.jit(fun), np.asarray(x, np.float32)
     shape = (jax.eval_shape(fun, x).size, x.size)
     given = sparse.csr_array((np.ones(len(rows), bool), (rows, cols)), shape)
     with pytest.raises(ValueError, match="and misses some in"):
