@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-from adlab.lab import errors
+from adlab.lab import errors, regular
 from adlab.lab.boundary import foreign
 from adlab.lab.errors import ConfigError, LabError, brief, nearest
 
@@ -168,7 +168,7 @@ def merge_labels(path: Path) -> None:
 def claim(path: Path) -> str:
     """Return the first line of the docstring of a Python file, without importing it."""
     try:
-        doc = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+        doc = ast.get_docstring(ast.parse(regular.read(path)))
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError) as error:
         return f"(unreadable: {type(error).__name__})"
     return (doc or "(no docstring)").splitlines()[0]

@@ -7,6 +7,7 @@ written to as it stands; a file keeps its permissions.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import stat
@@ -15,7 +16,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from adlab.lab.errors import UsageError, brief
+from adlab.lab.errors import UsageError, brief, remedy
 
 __all__ = ["require_csv", "write"]
 
@@ -59,7 +60,9 @@ def write(path: Path, make: Callable[[Path], object], *, parents: bool = False) 
             return False
         _replace(target, make, found)
     except OSError as error:
-        raise UsageError(f"cannot write {brief(path)}: {error.strerror or error}") from None
+        helps = "; make its folder first" if isinstance(error, FileNotFoundError) else remedy(error)
+        reason = f"{error.strerror or error}{helps}"
+        raise UsageError(f"cannot write {brief(path)}: {reason}") from None
     return True
 
 
@@ -83,7 +86,7 @@ def _is_output(path: Path) -> bool:
 def _pour(path: Path, make: Callable[[Path], object]) -> None:
     """Write into what stands at `path`, which can't be replaced by a file."""
     if path.is_dir():
-        raise IsADirectoryError(None, "Is a directory")
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     with tempfile.TemporaryDirectory(prefix="adlab-") as folder:
         whole = Path(folder) / f"out{path.suffix}"
         make(whole)
