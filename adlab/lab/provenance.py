@@ -19,7 +19,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adlab.lab import closure, experiment, integrity, registries
+from adlab.lab import closure, experiment, integrity, registries, regular
 from adlab.lab.statements import read
 
 if TYPE_CHECKING:
@@ -59,7 +59,9 @@ def derived(head: Path) -> closure.Closure:
     """Return what verdicts and figures depend on, beyond the arrays: all of the experiment."""
     own = [path.absolute() for path in experiment.sources(head)]
     labels = own[0].with_name(_LABELS)
-    return closure.Closure([(path, ()) for path in own], also=[labels] if labels.exists() else [])
+    return closure.Closure(
+        [(path, ()) for path in own], also=[labels] if regular.is_regular(labels) else []
+    )
 
 
 def _spoken_of(head: Path) -> set[str]:

@@ -93,7 +93,11 @@ def currency(folder: Path, experiments: Path | None = None) -> str:
         return "unknown: its plugins aren't here"
     if not regular.is_regular(folder / "config.toml"):
         return f"damaged; compute it again with {listing.command(folder)}"
-    stamp = provenance.stamp(head, plugins, toml.read(folder / "config.toml"))
+    tables = toml.read(folder / "config.toml")
+    try:
+        stamp = provenance.stamp(head, plugins, tables)
+    except (OSError, ValueError, RecursionError, MemoryError) as error:
+        return f"unknown: its sources can't be read ({errors.located(error)})"
     match store.state(folder, stamp):
         case "done":
             older = derived.outdated(folder, stamp["derived"])

@@ -190,3 +190,24 @@ def test_where_export_cannot_write_a_remedy_is_told(capsys):
         code, text = said(capsys, "export", "decay", "--out", place)
         assert code == 2
         assert text.endswith(f"; {remedy}\n")
+
+
+@pytest.mark.parametrize("source", [b"x = " + b"-" * 20_000 + b"1", b"x = " + b"+1" * 9_000])
+def test_an_experiment_that_cannot_be_read_hides_no_result(checkout, result, capsys, source):
+    (checkout.path / "experiments" / "decay.py").write_bytes(source)
+    code, text = said(capsys, "results")
+    assert code == 0
+    assert "unknown" in text
+    assert result.name in text
+    assert said(capsys, "list")[0] == 0
+    code, text = said(capsys, "show", "decay")
+    assert code == 0
+    assert "unknown: its sources can't be read" in text
+
+
+@pytest.mark.parametrize("kind", [os.mkfifo, os.mkdir])
+def test_what_is_no_file_holds_no_labels(checkout, result, capsys, kind):
+    kind(checkout.path / "experiments" / "labels.toml")
+    for command in (["results"], ["show", "decay"], ["plot", "decay"]):
+        assert said(capsys, *command)[0] == 0
+    assert results.currency(result) == "current"
