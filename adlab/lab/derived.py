@@ -181,7 +181,7 @@ def derive(job: configs.Job, folder: Path, wanted: Wanted) -> list[str]:
         except BaseException as error:
             with contextlib.suppress(OSError):  # a full disk is told all the same
                 log(traceback.format_exc())
-            problems.append(_problem(job, error))
+            problems.append(_problem(job, error, folder))
     files.remove(folder / store.FIGURES_NEW)
     return problems
 
@@ -216,13 +216,16 @@ def draw_elsewhere(job: configs.Job, folder: Path, out: Path, wanted: Wanted) ->
         except (LabError, KeyboardInterrupt):
             raise
         except BaseException as error:
-            raise LabError(_problem(job, error)) from error
+            raise LabError(_problem(job, error, out)) from error
     return written
 
 
-def _problem(job: configs.Job, error: BaseException) -> str:
-    """Say what failed and where; of what the system refused, what helps."""
-    return f"{job.name}: {experiment.failure(error, job.sources)}{errors.remedy(error)}"
+def _problem(job: configs.Job, error: BaseException, place: Path) -> str:
+    """Say what failed and where; of what the system refused the lab in `place`, what helps."""
+    helps = errors.remedy(error)
+    if helps and isinstance(error, OSError) and not errors.passes(error, job.sources):
+        return f"{job.name}: cannot write {error.filename or place}: {error.strerror}{helps}"
+    return f"{job.name}: {experiment.failure(error, job.sources)}"
 
 
 @contextlib.contextmanager

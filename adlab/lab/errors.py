@@ -87,6 +87,13 @@ def located(error: BaseException, own: Sequence[Path] = ()) -> str:
     return f"{message} ({shown(Path(frame.filename))}:{frame.lineno}, in {frame.name})"
 
 
+def passes(error: BaseException, own: Sequence[Path]) -> bool:
+    """Whether an error came through one of the files `own`."""
+    wanted = {path.absolute() for path in own}
+    frames = traceback.extract_tb(error.__traceback__)
+    return any(Path(frame.filename).absolute() in wanted for frame in frames)
+
+
 def remedy(error: BaseException) -> str:
     """Return what helps against an error of the system, to go behind its message; else nothing."""
     known = _REMEDIES.get(error.errno or 0) if isinstance(error, OSError) else None

@@ -95,11 +95,18 @@ def write_text(path: Path, text: str) -> None:
 def _replace(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """Let `write` fill a file beside `path`, and move it there."""
     unfinished = path.with_name(f".{path.name}{UNFINISHED}")
-    with unfinished.open("wb") as file:
-        write(file)
-        file.flush()
-        os.fsync(file.fileno())
-    put(unfinished, path)
+    try:
+        with unfinished.open("wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        put(unfinished, path)
+    except OSError as error:
+        if error.filename is None:  # of a disk that is full nobody says where
+            error.filename = str(path)
+        with contextlib.suppress(OSError):
+            unfinished.unlink()
+        raise
     sync(path.parent)
 
 

@@ -23,8 +23,9 @@ __all__ = ["require_csv", "write"]
 _OTHER_TABLES = frozenset(
     f".{kind}"
     for kind in (
-        "feather", "h5", "hdf5", "html", "json", "mat", "md", "npy", "npz", "ods", "parquet",
-        "pickle", "pkl", "xls", "xlsx", "yaml", "zip",
+        "7z", "bz2", "db", "feather", "gif", "gz", "h5", "hdf5", "html", "jpg", "json", "mat", "md",
+        "mp4", "npy", "npz", "ods", "parquet", "pdf", "pickle", "pkl", "png", "sqlite", "svg",
+        "tar", "tgz", "toml", "xls", "xlsx", "xml", "xz", "yaml", "zip", "zst",
     )
 )  # fmt: skip
 
@@ -32,9 +33,11 @@ _OTHER_TABLES = frozenset(
 def require_csv(path: Path) -> None:
     """Raise UsageError where a file is named as one of another kind than text that is a table."""
     if path.suffix.lower() in _OTHER_TABLES:
+        stem = Path(path.stem)  # of x.csv.gz: x.csv
+        better = stem if stem.suffix.lower() == ".csv" else path.with_suffix(".csv").name
         raise UsageError(
             f"adlab export writes CSV, and {brief(path)} is the name of another kind of file: "
-            f"choose {brief(path.with_suffix('.csv').name)}; the arrays themselves are in the "
+            f"choose {brief(better)}; the arrays themselves are in the "
             "result's data.npz"
         )
 

@@ -176,6 +176,8 @@ def hold(place: Place, purpose: Purpose = "run") -> Iterator[None]:
     except OSError as error:
         reason = error.strerror or type(error).__name__
         other = "choose another folder with --out DIR"
+        if isinstance(error, FileExistsError | IsADirectoryError):  # of a name that is the lab's
+            other = f"remove {error.filename}, or {other}"
         doing = "write results to" if purpose == "run" else "draw in"
         raise LabError(f"cannot {doing} {place.out}: {reason}; {other}") from None
     with file:

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from adlab.lab import integrity, listing, results
+from adlab.lab import integrity, listing, results, store
 from adlab.lab.cli import main
 
 RUN = ["run", "configs/decay.toml"]
@@ -179,6 +179,7 @@ def test_a_disk_that_is_full_while_figures_are_drawn_is_told(capsys, monkeypatch
     monkeypatch.setattr("adlab.lab.files.Log.__call__", full)
     code, text = said(capsys, "plot", "decay", *more)
     assert code == 1
+    assert f"cannot write {more[-1] if more else ''}" in text
     assert "No space left on device" in text
     assert "; free some space, or choose another folder with --out DIR" in text
 
@@ -211,3 +212,33 @@ def test_what_is_no_file_holds_no_labels(checkout, result, capsys, kind):
     for command in (["results"], ["show", "decay"], ["plot", "decay"]):
         assert said(capsys, *command)[0] == 0
     assert results.currency(result) == "current"
+
+
+def test_a_name_of_the_labs_that_somebody_took_is_told(checkout, result, capsys):
+    taken = checkout.path / "results" / f".partial-{result.name}"
+    taken.write_text("mine")
+    code, text = said(capsys, *RUN, "--force")
+    assert code == 1
+    assert f"File exists; remove results/{taken.name}, or choose another folder" in text
+
+
+def test_a_disk_that_is_full_while_data_are_stored_is_told_with_the_file(tmp_path, monkeypatch):
+    def full(number):
+        del number
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    path = tmp_path / "data.npz"
+    with pytest.raises(OSError, match="No space left") as caught:
+        store.write_text(path, "words")
+    assert caught.value.filename == str(path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "better"), [("x.csv.gz", "x.csv"), ("x.tar.gz", "x.tar.csv"), ("x.svg", "x.csv")]
+)
+def test_export_writes_no_csv_under_the_name_of_an_archive_or_a_picture(capsys, name, better):
+    code, text = said(capsys, "export", "decay", "--out", name)
+    assert code == 2
+    assert f"choose {better}; " in text
