@@ -8,7 +8,6 @@ ADLAB_TRACEBACK=1 shows the traceback of any error.
 from __future__ import annotations
 
 import contextlib
-import errno
 import io
 import os
 import shlex
@@ -18,26 +17,13 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from adlab.lab.errors import LabError, UsageError, brief, located
+from adlab.lab.errors import LabError, UsageError, brief, located, remedy
 
 __all__ = ["Ended", "foreign", "guarded", "leave"]
 
 _WISH = "ADLAB_TRACEBACK"
 _WIDEST = 600  # characters of a line: a list of what is known, at most
 _NARROWEST = 20  # columns; below that nothing can be read
-_REMEDIES = {
-    errno.ENOSPC: "free some space, or choose another folder with --out DIR",
-    errno.EDQUOT: "free some space, or choose another folder with --out DIR",
-    errno.EROFS: "choose another folder with --out DIR",
-    errno.EACCES: "change its permissions, or name another place",
-    errno.EPERM: "change its permissions, or name another place",
-    errno.ENOENT: "was it removed meanwhile? run the command again",
-    errno.ENAMETOOLONG: "use a shorter name",
-    errno.EISDIR: "name a file, not a folder",
-    errno.ENOTDIR: "name a folder, not a file",
-    errno.EMFILE: "raise the limit of open files (ulimit -n)",
-    errno.ELOOP: "mend the circle of links",
-}
 
 
 class Ended(Exception):
@@ -148,8 +134,7 @@ def _system(error: OSError) -> str:
     reason = error.strerror or brief(error)
     named = error.filename if error.filename is not None else _output_of(error)
     at = f"{brief(named, 120)}: " if named is not None else ""
-    remedy = _REMEDIES.get(error.errno or 0, "")
-    return f"{at}{reason}{f'; {remedy}' if remedy else ''}. {_WISH}=1 shows where"
+    return f"{at}{reason}{remedy(error)}. {_WISH}=1 shows where"
 
 
 def _output_of(error: OSError) -> str | None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from adlab.lab import experiment
+from adlab.lab import experiment, regular
 from adlab.lab.errors import brief
 
 __all__ = ["Entry", "Last", "entries", "last_runs"]
@@ -69,7 +69,7 @@ def entries(checkout: Path) -> list[Entry]:
 
 def _entry(path: Path, checkout: Path) -> Entry:
     try:
-        tables: dict[str, Any] = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
+        tables: dict[str, Any] = tomllib.loads(regular.read(path).decode("utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         return Entry(path, path.stem, f"(unreadable: {brief(error)})", (), False)
     name = str(tables.get("experiment", path.stem))
@@ -85,7 +85,7 @@ def _entry(path: Path, checkout: Path) -> Entry:
 def _moves(head: Path) -> bool:
     """Whether the head of an experiment defines or imports `movies`."""
     try:
-        body = ast.parse(head.read_bytes()).body
+        body = ast.parse(regular.read(head)).body
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
         return False
     return "movies" in _bound(body)
@@ -104,7 +104,8 @@ def _bound(body: Sequence[ast.stmt]) -> Iterator[str]:
 
 def finished(out: Path) -> list[Path]:
     """Return the finished runs in a folder of results, without those that were put aside."""
-    runs = [done.parent for done in out.glob("[!.]*/DONE")] if out.is_dir() else []
+    found = out.glob("[!.]*/DONE") if out.is_dir() else ()
+    runs = [done.parent for done in found if regular.is_regular(done)]
     return [run for run in runs if ".aside-" not in run.name]
 
 
@@ -136,9 +137,16 @@ def _last(folder: Path, about: Mapping[str, Any]) -> Last:
     return Last(
         folder.name,
         {outcome: listed.count(outcome) for outcome in _OUTCOMES},
-        float(total) if isinstance(total, int | float) else None,
+        _seconds(total),
         brief(profile, 40) if isinstance(profile, str) else None,
     )
+
+
+def _seconds(total: Any) -> float | None:
+    try:
+        return float(total) if isinstance(total, int | float) else None
+    except OverflowError:  # hundreds of digits
+        return None
 
 
 def _list(value: Any) -> list[Any]:
@@ -154,6 +162,6 @@ def _object(path: Path) -> dict[str, Any]:
 
 def _read(path: Path) -> Any:
     try:
-        return json.loads(path.read_bytes().decode("utf-8-sig"))
+        return json.loads(regular.read(path).decode("utf-8-sig"))
     except (OSError, ValueError, RecursionError):
         return None

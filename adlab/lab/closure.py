@@ -31,6 +31,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from adlab.lab import regular
 from adlab.lab.statements import Chain, Import, Source, read
 
 __all__ = ["Closure", "Disk", "Root", "binds"]
@@ -120,7 +121,7 @@ class Closure:
             parts.add(f"{self.disk.label(file)}\0{said}")
         total = hashlib.sha256("\n".join(sorted(parts)).encode())
         for path in sorted({*self._data(), *self.also}, key=self.disk.label):
-            content = path.read_bytes()
+            content = regular.read(path)
             total.update(f"{self.disk.label(path)}\0{len(content)}\0".encode() + content)
         return total.hexdigest()[:16]
 

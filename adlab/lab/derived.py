@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import shlex
 import traceback
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +21,18 @@ from typing import Any
 
 from adlab.figures.labels import LANGUAGES
 from adlab.lab import config as configs
-from adlab.lab import experiment, files, headings, integrity, listing, provenance, start, store
+from adlab.lab import (
+    errors,
+    experiment,
+    files,
+    headings,
+    integrity,
+    listing,
+    provenance,
+    regular,
+    start,
+    store,
+)
 from adlab.lab.errors import LabError, UsageError, nearest
 from adlab.lab.integrity import Made
 from adlab.lab.verdict import Verdict
@@ -132,14 +144,16 @@ def outdated(folder: Path, code: str) -> list[str]:
     """
     made = integrity.read_derived(folder)
     wanted = lacking(folder, code, made.figures or ("en",))
-    lines = []
+    again, lines = f"adlab plot {shlex.quote(str(folder))}", []
     if wanted.verdicts or wanted.languages:
-        lines.append("verdicts and figures aren't: make them again with adlab plot")
+        langs = ",".join(lang for lang in LANGUAGES if lang in wanted.languages)
+        flag = f" --lang {langs}" if langs not in ("", "en") else ""
+        lines.append(f"verdicts and figures aren't: make them again with {again}{flag}")
     for name, films in made.movies.items():
         if films.code != code or integrity.damaged(folder, films.files):
             lang, _, kind = name.partition(".")
             kind = kind or "gif"  # an older sheet has all of a language together
-            lines.append(f"{name} movies aren't: adlab plot --animate {kind} --lang {lang}")
+            lines.append(f"{name} movies aren't: {again} --animate {kind} --lang {lang}")
     return lines
 
 
@@ -165,8 +179,9 @@ def derive(job: configs.Job, folder: Path, wanted: Wanted) -> list[str]:
         except KeyboardInterrupt:
             raise
         except BaseException as error:
-            log(traceback.format_exc())
-            problems.append(f"{job.name}: {experiment.failure(error, job.sources)}")
+            with contextlib.suppress(OSError):  # a full disk is told all the same
+                log(traceback.format_exc())
+            problems.append(_problem(job, error, folder))
     files.remove(folder / store.FIGURES_NEW)
     return problems
 
@@ -201,8 +216,16 @@ def draw_elsewhere(job: configs.Job, folder: Path, out: Path, wanted: Wanted) ->
         except (LabError, KeyboardInterrupt):
             raise
         except BaseException as error:
-            raise LabError(f"{job.name}: {experiment.failure(error, job.sources)}") from error
+            raise LabError(_problem(job, error, out)) from error
     return written
+
+
+def _problem(job: configs.Job, error: BaseException, place: Path) -> str:
+    """Say what failed and where; of what the system refused the lab in `place`, what helps."""
+    helps = errors.remedy(error)
+    if helps and isinstance(error, OSError) and not errors.passes(error, job.sources):
+        return f"{job.name}: cannot write {error.filename or place}: {error.strerror}{helps}"
+    return f"{job.name}: {experiment.failure(error, job.sources)}"
 
 
 @contextlib.contextmanager
@@ -212,17 +235,22 @@ def _building(out: Path) -> Iterator[Path]:
         out.mkdir(parents=True, exist_ok=True)
         held = os.open(out, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
-        raise UsageError(f"cannot write {out}: {error.strerror}") from None
+        raise _unwritable(out, error) from None
     try:
         fcntl.flock(held, fcntl.LOCK_EX)  # another plot's, that one waits for
         try:
             yield _fresh(out)
         except OSError as error:
-            raise UsageError(f"cannot write {out}: {error.strerror}") from None
+            raise _unwritable(out, error) from None
         finally:
             files.remove(out / store.FIGURES_NEW)
     finally:
         os.close(held)
+
+
+def _unwritable(out: Path, error: OSError) -> UsageError:
+    reason = error.strerror or type(error).__name__
+    return UsageError(f"cannot write {out}: {reason}{errors.remedy(error)}")
 
 
 def nothing_moves(job: configs.Job) -> str | None:
@@ -272,8 +300,9 @@ def _draw(job: configs.Job, data: Arrays, folder: Path, code: str, lang: str) ->
 def _drop(folder: Path, older: Made | None, made: Made) -> None:
     """Remove files of what the experiment draws no more."""
     for name in older.files if older else ():
-        if name not in made.files:
-            (folder / name).unlink(missing_ok=True)
+        inside = name.startswith("figures/") and regular.is_regular(folder / name)
+        if inside and name not in made.files:
+            (folder / name).unlink()
 
 
 def _film(job: configs.Job, data: Arrays, folder: Path, code: str, lang: str, kind: str) -> None:
@@ -299,7 +328,13 @@ def _fresh(folder: Path) -> Path:
 
 
 def _published(building: Path, folder: Path, lang: str, code: str) -> Made:
-    moved = _move(building, place(folder / "figures", lang))
+    target = place(folder / "figures", lang)
+    for way in (folder / "figures", target):
+        if os.path.lexists(way) and not way.is_dir():
+            files.aside(way)
+    for path in building.iterdir():
+        files.clear(target / path.name)
+    moved = _move(building, target)
     names = [path.relative_to(folder).as_posix() for path in moved]
     return Made(code=code, files=integrity.hashes(folder, names))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,20 @@ from typing import ClassVar
 from adlab.core.spelling import nearest as nearest
 
 _LONGEST = 160  # characters of a message that isn't adlab's own
+_REMEDIES = {
+    errno.ENOSPC: "free some space, or choose another folder with --out DIR",
+    errno.EFBIG: "raise the limit of the size of files (ulimit -f)",
+    errno.EDQUOT: "free some space, or choose another folder with --out DIR",
+    errno.EROFS: "choose another folder with --out DIR",
+    errno.EACCES: "change its permissions, or name another place",
+    errno.EPERM: "change its permissions, or name another place",
+    errno.ENOENT: "was it removed meanwhile? run the command again",
+    errno.ENAMETOOLONG: "use a shorter name",
+    errno.EISDIR: "name a file, not a folder",
+    errno.ENOTDIR: "name a folder, not a file",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+    errno.ELOOP: "mend the circle of links",
+}
 
 
 class LabError(Exception):
@@ -70,6 +85,19 @@ def located(error: BaseException, own: Sequence[Path] = ()) -> str:
         return message
     frame = (inside or list(frames))[-1]
     return f"{message} ({shown(Path(frame.filename))}:{frame.lineno}, in {frame.name})"
+
+
+def passes(error: BaseException, own: Sequence[Path]) -> bool:
+    """Whether an error came through one of the files `own`."""
+    wanted = {path.absolute() for path in own}
+    frames = traceback.extract_tb(error.__traceback__)
+    return any(Path(frame.filename).absolute() in wanted for frame in frames)
+
+
+def remedy(error: BaseException) -> str:
+    """Return what helps against an error of the system, to go behind its message; else nothing."""
+    known = _REMEDIES.get(error.errno or 0) if isinstance(error, OSError) else None
+    return f"; {known}" if known else ""
 
 
 def shown(path: Path) -> str:

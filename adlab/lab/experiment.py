@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-from adlab.lab import errors
+from adlab.lab import errors, regular
 from adlab.lab.boundary import foreign
 from adlab.lab.errors import ConfigError, LabError, brief, nearest
 
@@ -118,11 +118,12 @@ def load(path: Path) -> ModuleType:
     merge_labels(path)
     with foreign(f"cannot import {shown(path)}", sources(path)):
         spec.loader.exec_module(module)
-    missing = [part for part in PARTS if not hasattr(module, part)]
-    if missing:
-        raise LabError(f"{shown(path)} must define {', '.join(PARTS)}; missing: {missing[0]}")
-    for part, takes in TAKES.items():
-        _check_call(path, module, part, takes)
+    with foreign(f"cannot tell what {shown(path)} defines", sources(path)):
+        missing = [part for part in PARTS if not hasattr(module, part)]
+        if missing:
+            raise LabError(f"{shown(path)} must define {', '.join(PARTS)}; missing: {missing[0]}")
+        for part, takes in TAKES.items():
+            _check_call(path, module, part, takes)
     return module
 
 
@@ -133,7 +134,7 @@ def _check_call(path: Path, module: ModuleType, part: str, takes: tuple[str, ...
     function = getattr(module, part)
     form = f"{part}({', '.join(takes)})"
     if not callable(function):
-        raise LabError(f"{shown(path)}: {form} must be a function, got {brief(repr(function), 60)}")
+        raise LabError(f"{shown(path)}: {form} must be a function, got {brief(function, 60)}")
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):  # of a builtin that doesn't tell
@@ -143,7 +144,7 @@ def _check_call(path: Path, module: ModuleType, part: str, takes: tuple[str, ...
         signature.bind(*takes, **dict.fromkeys(more))
     except TypeError as error:
         raise LabError(
-            f"{shown(path)}: the lab calls {form}, but it is {part}{signature}: {error}"
+            f"{shown(path)}: the lab calls {form}, but it is {part}{brief(signature, 100)}: {error}"
         ) from None
 
 
@@ -168,7 +169,7 @@ def merge_labels(path: Path) -> None:
 def claim(path: Path) -> str:
     """Return the first line of the docstring of a Python file, without importing it."""
     try:
-        doc = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+        doc = ast.get_docstring(ast.parse(regular.read(path)))
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError) as error:
         return f"(unreadable: {type(error).__name__})"
     return (doc or "(no docstring)").splitlines()[0]

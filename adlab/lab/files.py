@@ -18,13 +18,16 @@ from typing import IO, Any
 
 import numpy as np
 
+from adlab.lab import regular
 from adlab.lab.errors import LabError
 
 __all__ = [
     "Log",
     "as_arrays",
     "aside",
+    "clear",
     "now",
+    "put",
     "read_arrays",
     "read_json",
     "remove",
@@ -75,6 +78,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
       LabError: the file is missing or damaged.
     """
     try:
+        regular.require(path)
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             if len(set(archive.files)) < len(archive.files):
                 raise ValueError("it holds an array twice")
@@ -91,12 +95,31 @@ def write_text(path: Path, text: str) -> None:
 def _replace(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """Let `write` fill a file beside `path`, and move it there."""
     unfinished = path.with_name(f".{path.name}{UNFINISHED}")
-    with unfinished.open("wb") as file:
-        write(file)
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(path)
+    try:
+        with unfinished.open("wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        put(unfinished, path)
+    except OSError as error:
+        if error.filename is None:  # of a disk that is full nobody says where
+            error.filename = str(path)
+        with contextlib.suppress(OSError):
+            unfinished.unlink()
+        raise
     sync(path.parent)
+
+
+def put(file: Path, target: Path) -> None:
+    """Move a file to `target`; a folder that stands there is put aside."""
+    clear(target)
+    file.replace(target)
+
+
+def clear(target: Path) -> None:
+    """Put aside a folder where a file shall be."""
+    if target.is_dir() and not target.is_symlink():
+        aside(target)
 
 
 def sync(folder: Path) -> None:
@@ -117,7 +140,7 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """Read JSON; None where the file is missing or damaged."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(regular.read(path).decode())
     except (OSError, ValueError, RecursionError):
         return None
 
@@ -133,17 +156,19 @@ def remove(path: Path) -> None:
 def aside(path: Path) -> Path:
     """Rename `path` to the first free `<path>.aside-N` and return that."""
     number = 1
-    while (target := path.with_name(f"{path.name}.aside-{number}")).exists():
+    while os.path.lexists(target := path.with_name(f"{path.name}.aside-{number}")):
         number += 1
     path.rename(target)
     return target
 
 
 class Log:
-    """A file to which dated lines are added."""
+    """A file to which dated lines are added; what isn't a file of its own is put aside."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        if os.path.lexists(path) and not (regular.is_regular(path) and not path.is_symlink()):
+            aside(path)
 
     def __call__(self, line: str) -> None:
         """Add a line."""

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import pydantic
 
-from adlab.lab import files
+from adlab.lab import files, regular
 from adlab.lab.errors import LabError
 
 __all__ = [
@@ -42,8 +42,11 @@ DATA = ("config.toml", "run.json", "data.npz", "timings.npz")
 
 
 def _inside(name: str) -> str:
-    if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+    parts = PurePosixPath(name).parts
+    if PurePosixPath(name).is_absolute() or ".." in parts:
         raise ValueError(f"{name} is outside of the run's folder")
+    if not parts or "\0" in name:
+        raise ValueError(f"{name!r} isn't the name of a file")
     return name
 
 
@@ -108,6 +111,7 @@ class Derived(Sheet):
 
 def _digest(path: Path) -> str:
     """Return the sha256 of a file."""
+    regular.require(path)
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -160,7 +164,7 @@ def write_sheet(path: Path, sheet: Sheet) -> None:
 def read_sheet(path: Path, kind: type[SheetType]) -> SheetType | None:
     """Return a sheet; None unless it is to the last byte what `write_sheet` wrote."""
     try:
-        text = path.read_bytes().decode()
+        text = regular.read(path).decode()
         values = json.loads(text)
         del values["sha256"]
         return kind.model_validate(values) if _text(values) == text else None
@@ -183,9 +187,13 @@ def require_whole(folder: Path, remedy: str) -> None:
       LabError: DONE or one of its files is damaged; with the remedy.
     """
     done = read_done(folder)
-    if done is None and of_older_format(folder):
-        return
-    broken = ["DONE"] if done is None else damaged(folder, done.files)
+    if done is not None:
+        broken = damaged(folder, done.files)
+    elif of_older_format(folder):
+        needed = ("config.toml", "data.npz")
+        broken = [name for name in needed if not regular.is_regular(folder / name)]
+    else:
+        broken = ["DONE"]
     if broken:
         names = " and ".join(broken)
         said = "is damaged or missing" if len(broken) == 1 else "are damaged or missing"
@@ -194,5 +202,5 @@ def require_whole(folder: Path, remedy: str) -> None:
 
 def identity(tables: Mapping[str, Any]) -> str:
     """Return the hash of a resolved config, in full."""
-    text = json.dumps(tables, sort_keys=True, ensure_ascii=False)
+    text = json.dumps(tables, sort_keys=True, ensure_ascii=False, default=str)
     return hashlib.sha256(text.encode()).hexdigest()

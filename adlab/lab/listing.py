@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import pydantic
 
-from adlab.lab import experiment, integrity, store
+from adlab.lab import experiment, integrity, regular, store
 from adlab.lab.records import RunRecord
 from adlab.lab.verdict import Verdict
 
@@ -71,7 +71,7 @@ def stored_verdicts(folder: Path) -> list[dict[str, Any]] | None:
         _VERDICTS.validate_python(entries)
         for entry in entries:
             Verdict.from_json(entry)
-    except (KeyError, TypeError, ValueError):  # of which pydantic's is one
+    except (KeyError, TypeError, ValueError, OverflowError):  # of which pydantic's is one
         return None
     return list(entries)
 
@@ -84,14 +84,27 @@ def newest_first(folders: Iterable[Path]) -> list[Run]:
 
 def _run(folder: Path) -> Run:
     said = about(folder)
+    return Run(folder, said, _finished(said.finished or "") or _dated(_stored(folder)))
+
+
+def _finished(told: str) -> datetime.datetime | None:
+    """Return the time that run.json names, in UTC; None where that is none."""
     try:
-        finished = datetime.datetime.fromisoformat(said.finished or "")
-    except ValueError:
-        stored = _stored(folder)
-        finished = datetime.datetime.fromtimestamp(stored, datetime.UTC).replace(microsecond=0)
-    if finished.tzinfo is None:
-        finished = finished.replace(tzinfo=datetime.UTC)
-    return Run(folder, said, finished)
+        when = datetime.datetime.fromisoformat(told)
+        return (
+            when.replace(tzinfo=datetime.UTC)
+            if when.tzinfo is None
+            else when.astimezone(datetime.UTC)
+        )
+    except (ValueError, OverflowError):  # the latter at the ends of the calendar
+        return None
+
+
+def _dated(stored: float) -> datetime.datetime:
+    try:
+        return datetime.datetime.fromtimestamp(stored, datetime.UTC).replace(microsecond=0)
+    except (ValueError, OverflowError, OSError):  # a file system's own idea of time
+        return datetime.datetime.fromtimestamp(0, datetime.UTC)
 
 
 def _stored(folder: Path) -> float:
@@ -129,7 +142,7 @@ def command(folder: Path) -> str:
     said = RunRecord() if "run.json" in broken else about(folder)
     named = said.files.config if said.files else None
     out = [] if folder.parent == Path("results") else ["--out", str(folder.parent)]
-    if named and (config := Path(named)).is_file():
+    if named and regular.is_regular(config := Path(named)):
         profile = ["--profile", said.profile] if said.profile else []
         plugins = [word for name in said.plugins for word in ("--plugin", name)]
         words = [experiment.shown(config), *profile, *_flags(said.overrides), *plugins]
@@ -155,7 +168,7 @@ def _overrides(run: Run) -> str:
 
 
 def _date(run: Run) -> str:
-    return run.finished.astimezone(datetime.UTC).strftime("%Y-%m-%d %H:%M")
+    return run.finished.strftime("%Y-%m-%d %H:%M")
 
 
 def _verdicts(folder: Path) -> str:

@@ -7,6 +7,7 @@ written to as it stands; a file keeps its permissions.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import stat
@@ -15,15 +16,16 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from adlab.lab.errors import UsageError, brief
+from adlab.lab.errors import UsageError, brief, remedy
 
 __all__ = ["require_csv", "write"]
 
 _OTHER_TABLES = frozenset(
     f".{kind}"
     for kind in (
-        "feather", "h5", "hdf5", "html", "json", "mat", "md", "npy", "npz", "ods", "parquet",
-        "pickle", "pkl", "xls", "xlsx", "yaml", "zip",
+        "7z", "bz2", "db", "feather", "gif", "gz", "h5", "hdf5", "html", "jpg", "json", "mat", "md",
+        "mp4", "npy", "npz", "ods", "parquet", "pdf", "pickle", "pkl", "png", "sqlite", "svg",
+        "tar", "tgz", "toml", "xls", "xlsx", "xml", "xz", "yaml", "zip", "zst",
     )
 )  # fmt: skip
 
@@ -31,9 +33,11 @@ _OTHER_TABLES = frozenset(
 def require_csv(path: Path) -> None:
     """Raise UsageError where a file is named as one of another kind than text that is a table."""
     if path.suffix.lower() in _OTHER_TABLES:
+        stem = Path(path.stem)  # of x.csv.gz: x.csv
+        better = stem if stem.suffix.lower() == ".csv" else path.with_suffix(".csv").name
         raise UsageError(
             f"adlab export writes CSV, and {brief(path)} is the name of another kind of file: "
-            f"choose {brief(path.with_suffix('.csv').name)}; the arrays themselves are in the "
+            f"choose {brief(better)}; the arrays themselves are in the "
             "result's data.npz"
         )
 
@@ -59,7 +63,9 @@ def write(path: Path, make: Callable[[Path], object], *, parents: bool = False) 
             return False
         _replace(target, make, found)
     except OSError as error:
-        raise UsageError(f"cannot write {brief(path)}: {error.strerror or error}") from None
+        helps = "; make its folder first" if isinstance(error, FileNotFoundError) else remedy(error)
+        reason = f"{error.strerror or error}{helps}"
+        raise UsageError(f"cannot write {brief(path)}: {reason}") from None
     return True
 
 
@@ -83,7 +89,7 @@ def _is_output(path: Path) -> bool:
 def _pour(path: Path, make: Callable[[Path], object]) -> None:
     """Write into what stands at `path`, which can't be replaced by a file."""
     if path.is_dir():
-        raise IsADirectoryError(None, "Is a directory")
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     with tempfile.TemporaryDirectory(prefix="adlab-") as folder:
         whole = Path(folder) / f"out{path.suffix}"
         make(whole)

@@ -19,7 +19,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adlab.lab import closure, experiment, integrity, registries
+from adlab.lab import closure, experiment, integrity, registries, regular
 from adlab.lab.statements import read
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def derived(head: Path, disk: closure.Disk | None = None) -> closure.Closure:
     """Return what verdicts and figures depend on, beyond the arrays: all of the experiment."""
     own = [path.absolute() for path in experiment.sources(head)]
     labels = own[0].with_name(_LABELS)
-    also = [labels] if labels.exists() else []
+    also = [labels] if regular.is_regular(labels) else []
     return closure.Closure([(path, ()) for path in own], also=also, disk=disk or closure.Disk())
 
 

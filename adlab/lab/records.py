@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import pydantic
 
+from adlab.lab import regular
 from adlab.lab.errors import LabError, brief
 
 __all__ = ["Name", "RunRecord", "read_as", "read_run"]
@@ -51,6 +52,7 @@ class Spent(_Record):
     compile: Seconds | None = None
     run: Seconds | None = None
     total: Seconds | None = None
+    attempts: Annotated[int, pydantic.Field(ge=1)] | None = None
     parts: dict[str, dict[str, Seconds]] = {}
 
 
@@ -90,7 +92,7 @@ def read_as(shape: Any, path: Path, remedy: str) -> Any:
     try:
         if path.stat().st_size > _LARGEST:
             raise LabError(f"{path} has over {_LARGEST} bytes, and isn't adlab's; {remedy}")
-        text = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
+        text = regular.read(path).removeprefix(b"\xef\xbb\xbf")
         return pydantic.TypeAdapter(shape).validate_json(text)
     except FileNotFoundError:
         return None

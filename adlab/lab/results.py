@@ -18,6 +18,7 @@ from adlab.lab import (
     listing,
     provenance,
     records,
+    regular,
     store,
     toml,
 )
@@ -38,7 +39,7 @@ def find(name: str, out: Path, *, latest: bool = False) -> Path:
     Raises:
       UsageError: there is none, or there are several, which are listed.
     """
-    if (Path(name) / "DONE").is_file():
+    if regular.is_regular(Path(name) / "DONE"):
         return Path(name)
     runs = sorted(run.name for run in catalogue.finished(out))
     if name in runs:
@@ -47,12 +48,12 @@ def find(name: str, out: Path, *, latest: bool = False) -> Path:
     matches = [run for run in matches if run.rpartition("-")[0] == name] or matches
     if matches:
         return _only([out / run for run in matches], name, latest)
-    if (Path(name) / "config.toml").is_file():
+    if regular.is_regular(Path(name) / "config.toml"):
         raise UsageError(f"{name} is not finished (no DONE): run its config again")
     stems = {run.rpartition("-")[0]: run for run in runs}
     hint = nearest(name, [*runs, *stems]) or nearest(Path(name).name, runs)
     listed = f" (there: {', '.join(runs)})" if runs else " (there are none)"
-    raise UsageError(f"no result '{name}' in {out}{hint}{listed}")
+    raise UsageError(f"no result '{errors.brief(name)}' in {errors.brief(out)}{hint}{listed}")
 
 
 def _only(runs: list[Path], name: str, latest: bool) -> Path:
@@ -88,9 +89,15 @@ def currency(folder: Path, experiments: Path | None = None) -> str:
     plugins = [Path(file) for file in about.get("files", {}).get("plugins", [])]
     if head is None:
         return "unknown: its experiment isn't here; --experiments DIR says where"
-    if not all(file.is_file() for file in plugins):
+    if not all(regular.is_regular(file) for file in plugins):
         return "unknown: its plugins aren't here"
-    stamp = provenance.stamp(head, plugins, toml.read(folder / "config.toml"))
+    if not regular.is_regular(folder / "config.toml"):
+        return f"damaged; compute it again with {listing.command(folder)}"
+    tables = toml.read(folder / "config.toml")
+    try:
+        stamp = provenance.stamp(head, plugins, tables)
+    except (OSError, ValueError, RecursionError, MemoryError) as error:
+        return f"unknown: its sources can't be read ({errors.located(error)})"
     match store.state(folder, stamp):
         case "done":
             older = derived.outdated(folder, stamp["derived"])
@@ -102,7 +109,10 @@ def currency(folder: Path, experiments: Path | None = None) -> str:
 
 def condition(folder: Path) -> str:
     """Return the state of a run in a word or two."""
-    said = currency(folder)
+    try:
+        said = currency(folder)
+    except LabError:  # of its run.json or config.toml; one such run doesn't hide the others
+        return "damaged"
     return "to be drawn again" if said.startswith("current,") else re.split("[;:]", said)[0]
 
 
@@ -130,7 +140,7 @@ def _verdict(entry: Mapping[str, Any]) -> Verdict:
     verdict = Verdict.from_json(entry)
     try:
         render(verdict.claim, "en")
-    except KeyError:  # a label of that time; the stored text serves
+    except (LookupError, ValueError, TypeError):  # a label of that time; the stored text serves
         return dataclasses.replace(verdict, claim=entry["claim"])
     return verdict
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -193,7 +194,8 @@ def _compute(
         log(str(error))
         raise
     except BaseException as error:
-        log(traceback.format_exc())
+        with contextlib.suppress(OSError):  # a full disk is told all the same
+            log(traceback.format_exc())
         raise LabError(
             f"{job.name}: {experiment.failure(error, job.sources)}\n"
             f"  traceback in {experiment.shown(folder / 'log.txt')}"

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import shutil
 import time
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -18,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from adlab.lab import integrity
+from adlab.lab import integrity, regular
 from adlab.lab.errors import LabError
 from adlab.lab.files import (
     UNFINISHED,
@@ -135,7 +134,7 @@ def _identities(folder: Path) -> Iterator[str]:
     if isinstance(stages, dict):
         yield str(stages.get("config", ""))
     with contextlib.suppress(OSError, ValueError, RecursionError):
-        tables = tomllib.loads((folder / "config.toml").read_text(encoding="utf-8"))
+        tables = tomllib.loads(regular.read(folder / "config.toml").decode())
         yield integrity.identity(tables)
 
 
@@ -177,6 +176,8 @@ def hold(place: Place, purpose: Purpose = "run") -> Iterator[None]:
     except OSError as error:
         reason = error.strerror or type(error).__name__
         other = "choose another folder with --out DIR"
+        if isinstance(error, FileExistsError | IsADirectoryError):  # of a name that is the lab's
+            other = f"remove {error.filename}, or {other}"
         doing = "write results to" if purpose == "run" else "draw in"
         raise LabError(f"cannot {doing} {place.out}: {reason}; {other}") from None
     with file:
@@ -282,7 +283,7 @@ def prepare(place: Place, stamp: Mapping[str, Any], *, anew: bool) -> list[str]:
     if stages.exists() and (anew or not fits):
         if not anew:
             notes.append("the sources changed since the interrupted run: starting anew")
-        shutil.rmtree(stages)
+        remove(stages)
     for name in OWN - {"stages", "log.txt"}:
         remove(place.partial / name)
     stages.mkdir(parents=True, exist_ok=True)

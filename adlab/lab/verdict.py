@@ -51,9 +51,15 @@ class Text:
 
     @staticmethod
     def from_json(value: Any) -> Any:
-        """Undo `to_json`; other values come back as they are."""
+        """Undo `to_json`; other values come back as they are.
+
+        Raises:
+          TypeError: the key isn't a string, or the params aren't a mapping.
+        """
         if not (isinstance(value, dict) and value.keys() == {"key", "params"}):
             return value
+        if not (isinstance(value["key"], str) and isinstance(value["params"], dict)):
+            raise TypeError(f"a text has a key and a table of params, got {value}")
         params = {k: Text.from_json(v) for k, v in value["params"].items()}
         return Text(value["key"], **params)
 

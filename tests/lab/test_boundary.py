@@ -79,6 +79,22 @@ def told(capsys):
     return run
 
 
+UNTOLD = {  # what a part that can't be called says of itself
+    "signature": "class X:\n    @property\n    def __signature__(self): raise RuntimeError('no')\n"
+    "    def __call__(self): pass\nneeds = X()",
+    "repr": "class X:\n    def __repr__(self): raise RuntimeError('no')\nneeds = X()",
+    "default": "class X:\n    def __repr__(self): raise RuntimeError('no')\n"
+    "def needs(a, b, c=X()): pass",
+    "module": "def __getattr__(name): raise RuntimeError('no')",
+}
+
+
+@pytest.mark.parametrize("what", UNTOLD)
+def test_a_part_that_cannot_even_be_looked_at_is_told_in_a_line(checkout, told, what):
+    line = told("run", put(checkout, f"{TOY}\n{UNTOLD[what]}\n"), code=1)
+    assert "experiments/toy.py" in line
+
+
 def put(checkout, source, config=""):
     checkout.experiment("toy", source)
     return str(checkout.config("toy", config))

@@ -67,7 +67,8 @@ def test_movies_of_older_code_or_damaged_are_told_and_drawn_again(moving):
     file = moving.path / "experiments" / "decay.py"
     file.write_text(file.read_text().replace("Movie(figure, draw, 2)", "Movie(figure, draw, 1)"))
     main(["plot", "decay"])  # figures alone
-    older = "current, but en.gif movies aren't: adlab plot --animate gif --lang en"
+    again = f"adlab plot {moving.result}"
+    older = f"current, but en.gif movies aren't: {again} --animate gif --lang en"
     assert results.currency(moving.result) == older
     main(["plot", "decay", "--lang", "ru", "--animate", "gif"])  # of today, beside the older one
     assert results.currency(moving.result) == older
@@ -87,7 +88,7 @@ def test_movies_of_an_older_sheet_are_replaced(moving):
     older = integrity.Made(code="old", files={})
     sheet = integrity.read_derived(moving.result).model_copy(update={"movies": {"en": older}})
     integrity.write_sheet(moving.result / "derived.json", sheet)
-    told = "current, but en movies aren't: adlab plot --animate gif --lang en"
+    told = f"current, but en movies aren't: adlab plot {moving.result} --animate gif --lang en"
     assert results.currency(moving.result) == told
     main(["plot", "decay", "--animate", "gif"])
     assert results.currency(moving.result) == "current"
