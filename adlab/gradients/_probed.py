@@ -12,19 +12,21 @@ import jax.numpy as jnp
 import numpy as np
 
 from adlab.core import _devices, checks, probes, trees
+from adlab.core._blocks import CAPACITY
 from adlab.core._programs import one_program
+from adlab.core._redrawn import BlockLaw, Held, Probe, Redrawn, redrawn, summed
 from adlab.core.calls import Bound
 from adlab.core.cost import Cost
 from adlab.core.nodes import register
 from adlab.core.probes import Law, LawName
 from adlab.core.types import Argnums, Array, ChunkSize, Key, Objective, Params, PyTree, Rest
-from adlab.gradients._chunks import chunk_length
+from adlab.gradients._chunks import chunk_length, in_chunks
 from adlab.gradients.gradient_fn import GradientFn, gradient_fn
 from adlab.gradients.method import Method
 
 __all__ = ["Directional", "Probed", "Slope", "probed"]
 
-Directional: TypeAlias = Callable[[PyTree], Array]
+Directional: TypeAlias = Callable[[Probe], Array]
 """u -> the slope of a function along u."""
 
 
@@ -79,6 +81,9 @@ class Probed(Method):
         key = checks.require_key(fun.name, key)
         _devices.require_shared(fun.name, key, x)
         slope, like = self.slope.along(fun, x, value, self.chunk_size), trees.probe_like(x)
+        law = probes.resolve(self.law)
+        if isinstance(law, BlockLaw) and trees.size(x) > CAPACITY:
+            return self._redrawn(law, slope, fun, x, key)
         if self.num_probes == 1:
             return _scaled(slope, self._draw(like, key))
         chunk = chunk_length(self.chunk_size, fun, x, self.num_probes)
@@ -92,6 +97,27 @@ class Probed(Method):
                 chunk,
             )
         return _over(total, self.num_probes)
+
+    def _redrawn(
+        self, law: BlockLaw, slope: Directional, fun: Bound, x: PyTree, key: Key
+    ) -> PyTree:
+        """Estimate without holding a probe: all slopes first, then the probes once more.
+
+        Besides `fun`'s own memory that takes x + h u, whose place the gradient then has.
+        """
+        count = self.num_probes
+
+        def along(key: Key) -> tuple[Array, Redrawn]:
+            probe = redrawn(law, x, key)
+            return slope(probe), probe
+
+        if count == 1:
+            found = jax.tree.map(lambda leaf: leaf[None], along(key))
+        else:
+            keys = jax.vmap(jax.random.fold_in, (None, 0))(key, np.arange(count))
+            found = in_chunks(along, keys, chunk_length(self.chunk_size, fun, x, count))
+        slopes, stack = found
+        return summed(stack, slopes / count, x)
 
     def cost(self, x: PyTree, *, value: bool) -> Cost:
         return self.slope.cost(x, self.num_probes, value=value)
@@ -170,7 +196,7 @@ def _sum_over_probes(
             return _scaled(slope, probe(start))
         own = np if isinstance(start, int) else jnp
         u = jax.vmap(probe)(start + own.arange(length))
-        return _weighted(jax.vmap(slope)(u), u)
+        return _weighted(jax.vmap(lambda u: slope(Held(u)))(u), u)
 
     chunks, rest = divmod(count, chunk)
     total = _sum_over(lambda i: several(i * chunk, chunk), chunks)
@@ -178,7 +204,7 @@ def _sum_over_probes(
 
 
 def _scaled(slope: Directional, u: PyTree) -> PyTree:
-    return _times(slope(u), u)
+    return _times(slope(Held(u)), u)
 
 
 @one_program()

@@ -10,12 +10,14 @@ import numpy as np
 
 from adlab.core import checks, trees
 from adlab.core._programs import one_program
+from adlab.core._redrawn import Probe
 from adlab.core.types import Array, PyTree, ValueFn
 
 __all__ = [
     "StepRule",
     "difference",
     "displacement",
+    "end_and_run",
     "is_leaf",
     "moved",
     "per_coordinate",
@@ -171,6 +173,37 @@ def moved(start: PyTree, end: PyTree, u: PyTree) -> Array:
         along += jnp.sum((b.astype(dtype) - a.astype(dtype)) * c)
         square += jnp.sum(c * c)
     return jnp.where(balance > 0, jnp.nan, along / square)
+
+
+@one_program(3)
+def end_and_run(x: PyTree, h: Array, probe: Probe, both: bool) -> tuple[PyTree, Array]:
+    """Return x + h u, and what `moved` says of it and of x or, if `both`, of x - h u.
+
+    In one walk over the blocks of u, which is drawn for that; of the ends, only the one is held.
+    """
+    dtype = trees.common_dtype(x)
+
+    def body(u: Array, at: Array) -> tuple[Array, tuple[Array, ...]]:
+        end, other = _rounded(at, h, u), _rounded(at, -h, u) if both else at.astype(u.dtype)
+        balance = jnp.sum(jnp.where(u != 0, jnp.where(end == other, 1.0, -1.0), 0.0))
+        wide = u.astype(dtype)
+        along = jnp.sum((end.astype(dtype) - other.astype(dtype)) * wide)
+        return end, (balance.astype(jnp.float32), along, jnp.sum(wide * wide))
+
+    point, (balance, along, square) = probe.visit(body, into=x, update=True)
+    return point, jnp.where(balance > 0, jnp.nan, along / square)
+
+
+def _rounded(at: Array, h: Array, u: Array) -> Array:
+    """Return at + h u, of the digits that `at` holds, in the dtype of u.
+
+    Said in so many words, since compilers leave out conversions to 16 bits and back.
+    """
+    info = jnp.finfo(at.dtype)
+    moved = at.astype(u.dtype) + h.astype(u.dtype) * u
+    if at.dtype.itemsize >= u.dtype.itemsize:
+        return moved
+    return jax.lax.reduce_precision(moved, info.nexp, info.nmant)
 
 
 @one_program()
