@@ -29,8 +29,8 @@ __all__ = ["BlockLaw", "Held", "Probe", "Redrawn", "redrawn", "summed"]
 class BlockLaw(abc.ABC):
     """A law whose probes are drawn block by block."""
 
-    largest: float | None = None
-    """The largest |u_i|, where that is the same for all probes."""
+    signs: bool = False
+    """Whether all numbers are 1 or -1."""
 
     @abc.abstractmethod
     def words(self, key: Key, count: int, dtype: np.dtype) -> Array:
@@ -56,6 +56,9 @@ class BlockLaw(abc.ABC):
 class Probe(abc.ABC):
     """A probe: a tree of numbers in at least single precision."""
 
+    signs: bool
+    """Whether all of them are 1 or -1."""
+
     @abc.abstractmethod
     def visit(
         self, body: Body, *read: PyTree, into: PyTree = None, update: bool = False,
@@ -74,6 +77,7 @@ class Held(Probe):
     """A probe that is there."""
 
     held: PyTree
+    signs: bool = False
 
     def visit(
         self, body: Body, *read: PyTree, into: PyTree = None, update: bool = False,
@@ -112,6 +116,10 @@ class Redrawn(Probe):
     state: PyTree
 
     @property
+    def signs(self) -> bool:  # type: ignore[override]
+        return self.law.signs
+
+    @property
     def dtype(self) -> np.dtype:
         """The dtype in which blocks are drawn."""
         return trees.common_dtype(self.like)
@@ -140,6 +148,8 @@ class Redrawn(Probe):
 def redrawn(law: BlockLaw, like: PyTree, key: Key, words: Array | None = None) -> Redrawn:
     """Return the probe of a law that has this key, in the shapes of `like`."""
     leaves, structure = jax.tree.flatten(trees.probe_like(like))
+    if words is None and _blocks.grid_of(leaves).count == 1:  # which are asked for more than once
+        words = law.words(key, trees.size(leaves), trees.common_dtype(leaves))
     return _shared(Redrawn(law, tuple(leaves), structure, key, words, None))
 
 

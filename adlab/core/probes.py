@@ -92,13 +92,14 @@ class _Sphere(_Gaussian):
         return scale
 
     def part(self, probe: Redrawn, block: Block) -> Array:
-        return super().part(probe, block) * probe.state
+        scale: Array = probe.state
+        return super().part(probe, block) * scale
 
 
 class _Rademacher(_Named):
     """Draws independent signs, +1 or -1 with probability 1/2: 32 of them from each random word."""
 
-    largest = 1.0
+    signs = True
 
     def words(self, key: Key, count: int, dtype: np.dtype) -> Array:
         del dtype

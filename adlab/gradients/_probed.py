@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -28,6 +29,24 @@ __all__ = ["Directional", "Probed", "Slope", "probed"]
 
 Directional: TypeAlias = Callable[[Probe], Array]
 """u -> the slope of a function along u."""
+_Along: TypeAlias = Callable[[PyTree], Array]
+"""The same of a probe that is there."""
+
+
+@register("key", "words")
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A key whose random words are drawn already.
+
+    Attributes:
+      key: the key.
+      words: those of every probe, (m, ...).
+      made: the law, the numbers m and d, and the dtype that they are for.
+    """
+
+    key: Key
+    words: Array
+    made: tuple[Any, ...]
 
 
 class Slope(abc.ABC):
@@ -78,25 +97,66 @@ class Probed(Method):
     def estimate(
         self, fun: Bound, x: PyTree, key: Key | None, value: Array | None = None
     ) -> PyTree:
+        words: Any = None
+        if isinstance(key, Prepared):
+            if key.made != self._made(x):
+                raise ValueError(
+                    f"{fun.name}: key must be prepared for this law, this number of probes, and "
+                    f"the shape of this x, {self._made(x)}, got one prepared for {key.made}"
+                )
+            key, words = key.key, key.words
         key = checks.require_key(fun.name, key)
         _devices.require_shared(fun.name, key, x)
         slope, like = self.slope.along(fun, x, value, self.chunk_size), trees.probe_like(x)
         law = probes.resolve(self.law)
         if isinstance(law, BlockLaw) and trees.size(x) > CAPACITY:
             return self._redrawn(law, slope, fun, x, key)
+
+        def along(u: PyTree) -> Array:
+            return slope(Held(u, self._signs))
+
         if self.num_probes == 1:
-            return _scaled(slope, self._draw(like, key))
+            return _scaled(along, self._draw(like, key, None if words is None else words[0]))
         chunk = chunk_length(self.chunk_size, fun, x, self.num_probes)
         if self.law == "orthogonal":
-            total = self._sum_over_blocks(slope, like, key, chunk)
+            total = self._sum_over_blocks(along, like, key, chunk)
         else:
-            total = _sum_over_probes(
-                slope,
-                lambda i: self._draw(like, jax.random.fold_in(key, i)),
-                self.num_probes,
-                chunk,
-            )
+
+            def probe(i: Any) -> PyTree:
+                drawn = None if words is None else words[i]
+                return self._draw(like, jax.random.fold_in(key, i), drawn)
+
+            total = _sum_over_probes(along, probe, self.num_probes, chunk)
         return _over(total, self.num_probes)
+
+    @property
+    def _signs(self) -> bool:
+        return bool(getattr(probes.resolve(self.law), "signs", False))
+
+    def words(self, x: PyTree, keys: Key) -> int:
+        law, size = probes.resolve(self.law), trees.size(x)
+        threefry = str(jax.random.key_impl(keys)) == "threefry2x32"  # alone and together the same
+        if not threefry or not isinstance(law, BlockLaw) or not 0 < size <= CAPACITY:
+            return 0
+        dtype = trees.common_dtype(x)
+        drawn = jax.eval_shape(lambda: law.words(jax.random.key(0), size, dtype))
+        return self.num_probes * math.prod(drawn.shape)
+
+    def prepare(self, x: PyTree, keys: Key) -> Any:
+        law, size, dtype = probes.resolve(self.law), trees.size(x), trees.common_dtype(x)
+        if not self.words(x, keys) or not isinstance(law, BlockLaw):
+            return keys
+
+        def one(key: Key) -> Array:
+            if self.num_probes == 1:
+                return law.words(key, size, dtype)[None]
+            own = jax.vmap(jax.random.fold_in, (None, 0))(key, np.arange(self.num_probes))
+            return jax.vmap(lambda key: law.words(key, size, dtype))(own)
+
+        return Prepared(keys, jax.vmap(one)(keys), self._made(x))
+
+    def _made(self, x: PyTree) -> tuple[Any, ...]:
+        return self.law, self.num_probes, trees.size(x), trees.common_dtype(x).name
 
     def _redrawn(
         self, law: BlockLaw, slope: Directional, fun: Bound, x: PyTree, key: Key
@@ -133,9 +193,11 @@ class Probed(Method):
 
         self.slope.check(fun, x, draw, self.chunk_size)
 
-    def _draw(self, like: PyTree, key: Key) -> PyTree:
+    def _draw(self, like: PyTree, key: Key, words: Any = None) -> PyTree:
         """Draw one probe by itself, in the dtypes of `like`, whatever the law."""
         law = probes.resolve(self.law)
+        if words is not None and isinstance(law, BlockLaw):
+            return redrawn(law, like, key, words).tree(like)
         if law == "orthogonal":
             return trees.unravel(probes.orthogonal_block(like, key=key, count=1)[0], like)
         u = law(like, key=key)
@@ -148,7 +210,7 @@ class Probed(Method):
             )
         return trees.cast_like(u, like)
 
-    def _sum_over_blocks(self, slope: Directional, like: PyTree, key: Key, chunk: int) -> PyTree:
+    def _sum_over_blocks(self, slope: _Along, like: PyTree, key: Key, chunk: int) -> PyTree:
         """Sum over blocks of mutually orthogonal probes, each of which is drawn whole."""
         size = min(self.num_probes, trees.size(like))
         blocks, rest = divmod(self.num_probes, size)
@@ -187,7 +249,7 @@ def probed(
 
 
 def _sum_over_probes(
-    slope: Directional, probe: Callable[[Any], PyTree], count: int, chunk: int
+    slope: _Along, probe: Callable[[Any], PyTree], count: int, chunk: int
 ) -> PyTree:
     """Return sum of s(u_i) u_i, i < count, holding no more than `chunk` probes at a time."""
 
@@ -196,15 +258,15 @@ def _sum_over_probes(
             return _scaled(slope, probe(start))
         own = np if isinstance(start, int) else jnp
         u = jax.vmap(probe)(start + own.arange(length))
-        return _weighted(jax.vmap(lambda u: slope(Held(u)))(u), u)
+        return _weighted(jax.vmap(slope)(u), u)
 
     chunks, rest = divmod(count, chunk)
     total = _sum_over(lambda i: several(i * chunk, chunk), chunks)
     return _add(total, several(chunks * chunk, rest)) if rest else total
 
 
-def _scaled(slope: Directional, u: PyTree) -> PyTree:
-    return _times(slope(Held(u)), u)
+def _scaled(slope: _Along, u: PyTree) -> PyTree:
+    return _times(slope(u), u)
 
 
 @one_program()

@@ -89,6 +89,33 @@ class GradientFn(Generic[Params, Rest]):
             value, aux, gradient = own_errors(lambda: self.method.value_and_estimate(fun, x, key))
             return ((value, aux) if self.has_aux else value), self.method.finished(gradient, x)
 
+    def prepare(self, *args: Any, key: Key) -> Any:
+        """Draw the random words of many calls at once: what they take as `key` instead.
+
+        Drawing a few words takes a machine about as long as drawing many: in a loop of small
+        problems it may take longer than all else. So draw those of some twenty calls beforehand:
+
+        >>> from adlab.gradients import two_point
+        >>> g = two_point(lambda x: jnp.sum(x**2), law="rademacher", smoothing=1e-2)
+        >>> x, keys = jnp.ones(100), jax.random.split(jax.random.key(0), 20)
+        >>> step = lambda x, drawn: (x - 1e-3 * g(x, key=drawn), None)
+        >>> x, _ = jax.lax.scan(step, x, g.prepare(x, key=keys))
+
+        The gradients are those of the keys themselves. `minimize` does this on its own.
+
+        Args:
+          *args: the arguments of a call; only the shapes of what is differentiated matter.
+          key: keys along a first axis.
+
+        Returns:
+          A pytree with that first axis, for `jax.lax.scan`, or to be indexed by `jax.tree.map`. It
+          is the keys themselves where nothing can be gained: of a gradient without probes, of
+          probes of more than 65,536 numbers, "orthogonal" ones or those of a law of your own, and
+          of keys other than Threefry's, whose words differ when they are drawn together.
+        """
+        x = calls.argument(self.method.name, args, self.argnums)
+        return self.method.prepare(jax.tree.map(jnp.asarray, x), key)
+
     def cost(self, *args: Any, **kwargs: Any) -> Cost:
         """Return what one call costs: known before running, from shapes and dtypes alone."""
         return self.method.cost(self._bind(args, kwargs)[1], value=self.has_aux)

@@ -45,6 +45,16 @@ class Method(abc.ABC):
     ) -> PyTree:
         """Return the gradient of `fun` at x, in any dtypes; `value` is fun(x) where it is known."""
 
+    def prepare(self, x: PyTree, keys: Key) -> Any:
+        """Return what `estimate` takes for each of several keys: the keys, or more."""
+        del x
+        return keys
+
+    def words(self, x: PyTree, keys: Key) -> int:
+        """Return how many random words `prepare` draws per key; 0 where it draws none."""
+        del x, keys
+        return 0
+
     @abc.abstractmethod
     def cost(self, x: PyTree, *, value: bool) -> Cost:
         """Return what `estimate` costs, with fun(x) besides if `value`; x may be shapes."""

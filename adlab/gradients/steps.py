@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, Literal, cast, get_args
 
 import jax
@@ -156,22 +157,37 @@ def _root_mean_square(x: PyTree, factor: float) -> Array:
     return jax.lax.stop_gradient(factor * jnp.maximum(scale, 1))
 
 
-@one_program()
-def moved(start: PyTree, end: PyTree, u: PyTree) -> Array:
+@one_program(3)
+def moved(start: PyTree, end: PyTree, u: PyTree, signs: bool = False) -> Array:
     """Return t such that end - start is about t u: how far a step really went.
 
     t = <end - start, u> / <u, u>, which leaves rounding in the dtypes of x out of the quotient.
-    NaN when most coordinates along which u points are the same at both ends.
+    NaN when most coordinates along which u points are the same at both ends. `signs` tells that
+    all coordinates of u are 1 or -1, so that two of the three sums are known.
     """
     dtype = trees.common_dtype(u)
-    balance: Any = 0  # coordinates that stay, less those that move
-    along: Any = 0
-    square: Any = 0
-    for a, b, c in zip(*map(jax.tree.leaves, (start, end, u)), strict=True):
-        balance += jnp.sum(jnp.where(c != 0, jnp.where(a == b, 1.0, -1.0), 0.0), dtype=jnp.float32)
-        c = c.astype(dtype)
-        along += jnp.sum((b.astype(dtype) - a.astype(dtype)) * c)
-        square += jnp.sum(c * c)
+    sums = [
+        _run(a, b, c, dtype, signs)
+        for a, b, c in zip(*map(jax.tree.leaves, (start, end, u)), strict=True)
+    ]
+    return _length(*functools.reduce(_added, sums))
+
+
+def _run(a: Array, b: Array, u: Array, dtype: Any, signs: bool) -> tuple[Array, ...]:
+    """Return sums over a leaf: coordinates that stay less those that move, <b - a, u>, <u, u>."""
+    stays: Any = jnp.where(a == b, 1.0, -1.0)
+    balance = jnp.sum(stays if signs else jnp.where(u != 0, stays, 0.0), dtype=jnp.float32)
+    wide = u.astype(dtype)
+    along = jnp.sum((b.astype(dtype) - a.astype(dtype)) * wide)
+    square = jnp.asarray(u.size, dtype) if signs else jnp.sum(wide * wide)
+    return balance, along, square
+
+
+def _added(a: tuple[Array, ...], b: tuple[Array, ...]) -> tuple[Array, ...]:
+    return tuple(map(jnp.add, a, b))
+
+
+def _length(balance: Array, along: Array, square: Array) -> Array:
     return jnp.where(balance > 0, jnp.nan, along / square)
 
 
@@ -185,13 +201,10 @@ def end_and_run(x: PyTree, h: Array, probe: Probe, both: bool) -> tuple[PyTree, 
 
     def body(u: Array, at: Array) -> tuple[Array, tuple[Array, ...]]:
         end, other = _rounded(at, h, u), _rounded(at, -h, u) if both else at.astype(u.dtype)
-        balance = jnp.sum(jnp.where(u != 0, jnp.where(end == other, 1.0, -1.0), 0.0))
-        wide = u.astype(dtype)
-        along = jnp.sum((end.astype(dtype) - other.astype(dtype)) * wide)
-        return end, (balance.astype(jnp.float32), along, jnp.sum(wide * wide))
+        return end, _run(other, end, u, dtype, probe.signs)
 
-    point, (balance, along, square) = probe.visit(body, into=x, update=True)
-    return point, jnp.where(balance > 0, jnp.nan, along / square)
+    point, sums = probe.visit(body, into=x, update=True)
+    return point, _length(*sums)
 
 
 def _rounded(at: Array, h: Array, u: Array) -> Array:

@@ -22,7 +22,7 @@ from adlab.gradients import _ladders
 from adlab.gradients._probed import Directional, Slope, probed
 from adlab.gradients._step_checks import DIRECTIONS, require_accuracy
 from adlab.gradients.gradient_fn import GradientFn
-from adlab.gradients.measured_steps import EVALUATIONS, measurable, measure, powers_of, spread
+from adlab.gradients.measured_steps import EVALUATIONS, measurable, measure
 from adlab.gradients.stencils import STENCILS
 from adlab.gradients.steps import (
     ROUNDING,
@@ -103,7 +103,7 @@ class Quotient(Slope):
             behind, ahead = self._ends(x, h, probe.held)
             front = fun(ahead)
             back = value if value is not None and self.scheme == "forward" else fun(behind)
-            return quotient(front, back, moved(behind, ahead, probe.held))
+            return quotient(front, back, moved(behind, ahead, probe.held, probe.signs))
 
         return slope
 
@@ -207,10 +207,10 @@ def _measured_step(best: Array, relative: Array, x: PyTree, probe: Probe, order:
     )
 
     def powers(u: Array, at: Array) -> tuple[None, tuple[Array]]:
-        return None, (powers_of(scaled(u, at) / longest.astype(u.dtype), order),)
+        return None, (_ladders.powers_of(scaled(u, at) / longest.astype(u.dtype), order),)
 
     _, (total,) = probe.visit(powers, x)
-    wider = spread(total, order).astype(dtype) ** (1 / (order + 1))
+    wider = _ladders.spread(total, order).astype(dtype) ** (1 / (order + 1))
     along = best.astype(dtype) / (longest.astype(dtype) * wider)
     otherwise = valid_step(relative, dtype) / _longest(probe, dtype)
     return jnp.where(jnp.isnan(along), otherwise, valid_step(along, dtype))
