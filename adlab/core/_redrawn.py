@@ -23,7 +23,7 @@ from adlab.core._programs import one_program
 from adlab.core.nodes import register
 from adlab.core.types import Array, Key, PyTree
 
-__all__ = ["BlockLaw", "Held", "Probe", "Redrawn", "redrawn", "summed"]
+__all__ = ["BlockLaw", "Held", "Probe", "Redrawn", "added", "redrawn", "summed"]
 
 
 class BlockLaw(abc.ABC):
@@ -169,7 +169,16 @@ def summed(stack: Redrawn, weights: Array, into: PyTree) -> PyTree:
       weights: w_i, (m,).
       into: arrays, or their shapes.
     """
+    return _combined(stack, weights, lambda u: (u, ()), into, update=False)
 
+
+@one_program()
+def added(stack: Redrawn, weights: Array, x: PyTree) -> PyTree:
+    """Return x plus the sum of w_i u_i, in the place of x if that is given away."""
+    return _combined(stack, weights, lambda u, at: (at.astype(u.dtype) + u, ()), x, update=True)
+
+
+def _combined(stack: Redrawn, weights: Array, body: Body, into: PyTree, *, update: bool) -> PyTree:
     def source(block: Block) -> Array:
         def add(i: Any, total: Array) -> Array:
             probe = jax.tree.map(lambda a: a[i], stack)
@@ -182,5 +191,5 @@ def summed(stack: Redrawn, weights: Array, into: PyTree) -> PyTree:
         return total
 
     leaves = jax.tree.leaves(into)
-    written, _ = _blocks.visit(stack.like, source, lambda u: (u, ()), into=leaves)
+    written, _ = _blocks.visit(stack.like, source, body, into=leaves, update=update)
     return jax.tree.unflatten(stack.structure, written or [])

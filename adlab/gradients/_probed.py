@@ -15,12 +15,13 @@ import numpy as np
 from adlab.core import _devices, checks, probes, trees
 from adlab.core._blocks import CAPACITY
 from adlab.core._programs import one_program
-from adlab.core._redrawn import BlockLaw, Held, Probe, Redrawn, redrawn, summed
+from adlab.core._redrawn import BlockLaw, Held, Probe, Redrawn, added, redrawn, summed
 from adlab.core.calls import Bound
 from adlab.core.cost import Cost
 from adlab.core.nodes import register
 from adlab.core.probes import Law, LawName
 from adlab.core.types import Argnums, Array, ChunkSize, Key, Objective, Params, PyTree, Rest
+from adlab.gradients import _in_place
 from adlab.gradients._chunks import chunk_length, in_chunks
 from adlab.gradients.gradient_fn import GradientFn, gradient_fn
 from adlab.gradients.method import Method
@@ -62,6 +63,11 @@ class Slope(abc.ABC):
     ) -> Directional:
         """Return u -> the slope of `fun` at x along u; `value` is fun(x) where it is known."""
 
+    def there_and_back(self, fun: Bound, x: PyTree, chunk_size: ChunkSize) -> Directional:
+        """Return u -> the smoothing, if x may be moved there and back for the slope."""
+        del x, chunk_size
+        raise ValueError(f"{fun.name}: in_place must be False, got True: only two_point moves x")
+
     @abc.abstractmethod
     def cost(self, x: PyTree, num_probes: int, *, value: bool) -> Cost:
         """Return the cost of the slopes along all probes, with fun(x) besides if `value`."""
@@ -97,20 +103,12 @@ class Probed(Method):
     def estimate(
         self, fun: Bound, x: PyTree, key: Key | None, value: Array | None = None
     ) -> PyTree:
-        words: Any = None
-        if isinstance(key, Prepared):
-            if key.made != self._made(x):
-                raise ValueError(
-                    f"{fun.name}: key must be prepared for this law, this number of probes, and "
-                    f"the shape of this x, {self._made(x)}, got one prepared for {key.made}"
-                )
-            key, words = key.key, key.words
-        key = checks.require_key(fun.name, key)
-        _devices.require_shared(fun.name, key, x)
+        key, words = self._required(fun.name, key, x)
         slope, like = self.slope.along(fun, x, value, self.chunk_size), trees.probe_like(x)
         law = probes.resolve(self.law)
         if isinstance(law, BlockLaw) and trees.size(x) > CAPACITY:
-            return self._redrawn(law, slope, fun, x, key)
+            weights, stack = self._redrawn(law, slope, fun, x, key)
+            return summed(stack, weights, x)
 
         def along(u: PyTree) -> Array:
             return slope(Held(u, self._signs))
@@ -128,6 +126,20 @@ class Probed(Method):
 
             total = _sum_over_probes(along, probe, self.num_probes, chunk)
         return _over(total, self.num_probes)
+
+    def _required(self, name: str, key: Any, x: PyTree) -> tuple[Key, Any]:
+        """Return the key, and the words of its probes if they were drawn beforehand."""
+        words: Any = None
+        if isinstance(key, Prepared):
+            if key.made != self._made(x):
+                raise ValueError(
+                    f"{name}: key must be prepared for this law, number of probes, and size of x, "
+                    f"{_told(self._made(x))}, got one for {_told(key.made)}"
+                )
+            key, words = key.key, key.words
+        key = checks.require_key(name, key)
+        _devices.require_shared(name, key, x)
+        return key, words
 
     @property
     def _signs(self) -> bool:
@@ -156,28 +168,54 @@ class Probed(Method):
         return Prepared(keys, jax.vmap(one)(keys), self._made(x))
 
     def _made(self, x: PyTree) -> tuple[Any, ...]:
-        return self.law, self.num_probes, trees.size(x), trees.common_dtype(x).name
+        return str(self.law), self.num_probes, trees.size(x), trees.common_dtype(x).name
 
     def _redrawn(
         self, law: BlockLaw, slope: Directional, fun: Bound, x: PyTree, key: Key
-    ) -> PyTree:
-        """Estimate without holding a probe: all slopes first, then the probes once more.
+    ) -> tuple[Array, Redrawn]:
+        """Return slopes over m, and the probes, of which none is held.
 
         Besides `fun`'s own memory that takes x + h u, whose place the gradient then has.
         """
-        count = self.num_probes
 
         def along(key: Key) -> tuple[Array, Redrawn]:
             probe = redrawn(law, x, key)
             return slope(probe), probe
 
+        count, keys = self.num_probes, self._keys(key)
         if count == 1:
-            found = jax.tree.map(lambda leaf: leaf[None], along(key))
+            slopes, stack = jax.tree.map(lambda leaf: leaf[None], along(keys[0]))
         else:
-            keys = jax.vmap(jax.random.fold_in, (None, 0))(key, np.arange(count))
-            found = in_chunks(along, keys, chunk_length(self.chunk_size, fun, x, count))
-        slopes, stack = found
-        return summed(stack, slopes / count, x)
+            slopes, stack = in_chunks(along, keys, chunk_length(self.chunk_size, fun, x, count))
+        return slopes / count, stack
+
+    def _keys(self, key: Key) -> Key:
+        """Return the keys of all probes."""
+        if self.num_probes == 1:
+            return key[None]
+        return jax.vmap(jax.random.fold_in, (None, 0))(key, np.arange(self.num_probes))
+
+    def descended(
+        self, fun: Bound, x: PyTree, key: Key | None, size: Array, *, in_place: bool
+    ) -> PyTree:
+        law = probes.resolve(self.law)
+        if not isinstance(law, BlockLaw):
+            if in_place:
+                raise ValueError(
+                    f"{fun.name}: law must be one that is drawn block by block to move x in place, "
+                    f'got {self.law!r}; use "rademacher", "sphere", "gaussian" or "coordinate"'
+                )
+            return super().descended(fun, x, key, size, in_place=False)
+        if in_place:
+            key = self._required(fun.name, key, x)[0]
+            step = self.slope.there_and_back(fun, x, self.chunk_size)
+            return _in_place.descended(fun, x, step, law, self._keys(key), size)
+        if trees.size(x) <= CAPACITY:
+            return super().descended(fun, x, key, size, in_place=False)
+        key = self._required(fun.name, key, x)[0]
+        slope = self.slope.along(fun, x, None, self.chunk_size)
+        weights, stack = self._redrawn(law, slope, fun, x, key)
+        return added(stack, -size * weights, x)
 
     def cost(self, x: PyTree, *, value: bool) -> Cost:
         return self.slope.cost(x, self.num_probes, value=value)
@@ -228,6 +266,11 @@ class Probed(Method):
         # block is made to wait for the others, through an index that depends on their sum.
         done = jnp.sum(jax.tree.leaves(total)[0])
         return _add(total, block(jnp.where(jnp.isnan(done), 0, blocks), rest))
+
+
+def _told(made: tuple[Any, ...]) -> str:
+    law, count, size, dtype = made
+    return f"({law}, {count}, {size} numbers of {dtype})"
 
 
 def probed(

@@ -65,6 +65,11 @@ class Quotient(Slope):
             value = fun(x)
         return self._quotients(fun, x, value, self._step(fun, x, value, chunk_size))
 
+    def there_and_back(self, fun: Bound, x: PyTree, chunk_size: ChunkSize) -> Directional:
+        if self.scheme != "central":
+            return super().there_and_back(fun, x, chunk_size)
+        return self._step(fun, x, None, chunk_size)
+
     def cost(self, x: PyTree, num_probes: int, *, value: bool) -> Cost:
         central = self.scheme == "central"
         values = 2 * num_probes + int(value) if central else num_probes + 1

@@ -21,6 +21,7 @@ __all__ = [
     "Program",
     "State",
     "advance",
+    "descend",
     "mean_dtype",
     "measure",
     "observe",
@@ -86,12 +87,26 @@ def _means(program: Program, state: State, k: Any) -> Metrics:
     return {name: running_mean(state.averages[name], value, k) for name, value in seen.items()}
 
 
+def descend(
+    gradient: Callable[..., PyTree],
+    update: Callable[..., Any],
+    x: PyTree,
+    opt_state: PyTree,
+    args: tuple[Any, ...],
+    key: Any,
+) -> tuple[PyTree, PyTree]:
+    """Return the next x, and the next state of the optimiser."""
+    found = gradient(x, *args, key=key)
+    if getattr(gradient, "has_aux", False):
+        found, _ = found
+    updates, opt_state = update(found, opt_state, x)
+    return optax.apply_updates(x, updates), opt_state
+
+
 def _iterate(program: Program, state: State, key: Any, k: Any) -> State:
-    gradient = program.gradient(state.x, *program.args, key=key)
-    if getattr(program.gradient, "has_aux", False):
-        gradient, _ = gradient
-    updates, opt_state = program.update(gradient, state.opt_state, state.x)
-    x = optax.apply_updates(state.x, updates)
+    x, opt_state = descend(
+        program.gradient, program.update, state.x, state.opt_state, program.args, key
+    )
     after: State = jax.tree.map(strong, State(x, opt_state, _means(program, state, k)))
     return after
 
