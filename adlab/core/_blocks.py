@@ -186,6 +186,7 @@ def visit(
     *read: Sequence[Array],
     into: Sequence[Any] | None = None,
     update: bool = False,
+    blank: Array | float = 0.0,
     join: Join = jnp.add,
 ) -> tuple[list[Array] | None, tuple[Array, ...]]:
     """Go through all blocks: return what `body` writes, as leaves, and the sums of its terms.
@@ -197,6 +198,8 @@ def visit(
       *read: leaves of arrays, whose parts `body` gets.
       into: leaves, or their shapes, in whose dtypes and layout the result is written.
       update: whether `into` are arrays that are changed in place; `body` gets their parts first.
+      blank: what leaves hold before they are written, if not updated: room is made for them when
+        it is there.
       join: adds a term to a sum that starts at 0.
     """
     grid = grid_of(like)
@@ -217,6 +220,8 @@ def visit(
             leaves = (part.leaf,)
             own = [tree[part.leaf] for tree in read]
             start = None if into is None else into[part.leaf]
+            if start is not None and not update:
+                start = trees.zeros_like(start) + jnp.asarray(blank, start.dtype)
             dtype = like[part.leaf].dtype
             found = [_tiled(grid, part, source, body, own, dtype, start, update, join)]
         for leaf, (new, terms) in zip(leaves, found, strict=True):
@@ -297,8 +302,7 @@ def _tiled(
             return out, tuple(map(join, sums, terms))
 
         if carry is None:
-            out = into if update or into is None else trees.zeros_like(into)
-            carry = _started(functools.partial(one, [0] * len(shape), cell), out)
+            carry = _started(functools.partial(one, [0] * len(shape), cell), into)
         count = math.prod(counts)
         carry = step(0, carry) if count == 1 else jax.lax.fori_loop(0, count, step, carry)
     out, sums = carry

@@ -191,5 +191,7 @@ def _combined(stack: Redrawn, weights: Array, body: Body, into: PyTree, *, updat
         return total
 
     leaves = jax.tree.leaves(into)
-    written, _ = _blocks.visit(stack.like, source, body, into=leaves, update=update)
+    written, _ = _blocks.visit(
+        stack.like, source, body, into=leaves, update=update, blank=weights[0]
+    )
     return jax.tree.unflatten(stack.structure, written or [])

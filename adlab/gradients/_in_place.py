@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 
 from adlab.core._redrawn import BlockLaw, Probe, Redrawn, added, redrawn
 from adlab.core.types import Array, Key, PyTree, ValueFn
@@ -38,7 +39,7 @@ def descended(
 
     def one(x: PyTree, key: Key) -> tuple[PyTree, tuple[Array, Redrawn]]:
         x, slope, h, probe = _there_and_back(fun, x, step, law, key)
-        return end_and_run(x, h, probe, False)[0], (slope, probe)
+        return end_and_run(x, _after(slope, h), probe, False)[0], (slope, probe)
 
     x, (slopes, stack) = jax.lax.scan(one, x, keys)
     return added(stack, -size * slopes / len(keys), x)
@@ -51,7 +52,14 @@ def _there_and_back(
     probe = redrawn(law, x, key)
     h = step(probe)
     ahead, _ = end_and_run(x, h, probe, False)
-    ahead, front = jax.lax.optimization_barrier((ahead, fun(ahead)))  # before its place is taken
-    behind, run = end_and_run(ahead, -2 * h, probe, False)
-    behind, back = jax.lax.optimization_barrier((behind, fun(behind)))
-    return behind, quotient(back, front, run), h, probe
+    front = fun(ahead)
+    behind, run = end_and_run(ahead, _after(front, -2 * h), probe, False)
+    return behind, quotient(fun(behind), front, run), h, probe
+
+
+def _after(value: Array, h: Array) -> Array:
+    """Return h once the value is there, so that its point may be overwritten then.
+
+    NaN where the value is, of which x would become NaN all the same.
+    """
+    return jnp.where(jnp.isnan(value), jnp.nan, h)

@@ -201,7 +201,11 @@ def end_and_run(x: PyTree, h: Array, probe: Probe, both: bool) -> tuple[PyTree, 
 
     def body(u: Array, at: Array) -> tuple[Array, tuple[Array, ...]]:
         end, other = _rounded(at, h, u), _rounded(at, -h, u) if both else at.astype(u.dtype)
-        return end, _run(other, end, u, dtype, probe.signs)
+        sums = _run(other, end, u, dtype, probe.signs)
+        # A count is never that large, and where the run is NaN, so is the slope. But so both sums
+        # are taken before the part is overwritten; else XLA copies the whole leaf for every part.
+        lost = (sums[0] > 2.0 * u.size) | jnp.isnan(sums[1])
+        return jnp.where(lost, jnp.nan, end), sums
 
     point, sums = probe.visit(body, into=x, update=True)
     return point, _length(*sums)
