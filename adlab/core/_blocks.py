@@ -17,7 +17,7 @@ import functools
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
@@ -110,7 +110,7 @@ class Block(NamedTuple):
 
 
 Source: TypeAlias = Callable[[Block], Array]
-"""The numbers of a block, in its shape."""
+"""The numbers of a block, in its shape. A `jax.tree_util.Partial`, if it holds arrays."""
 
 _Terms: TypeAlias = tuple[Array, ...]
 
@@ -118,7 +118,9 @@ Join: TypeAlias = Callable[[Array, Array], Array]
 """Adds a term to a sum that begins with 0."""
 
 Body: TypeAlias = Callable[..., tuple[Array | None, _Terms]]
-"""(numbers, parts of trees...) of a leaf or tile -> what is written there, and terms of sums."""
+"""(numbers, parts of trees...) of a leaf or tile -> what is written there, and terms of sums.
+
+A `jax.tree_util.Partial`, if it holds arrays."""
 
 
 def grid_of(like: PyTree) -> Grid:
@@ -222,8 +224,9 @@ def visit(
             start = None if into is None else into[part.leaf]
             if start is not None and not update:
                 start = trees.zeros_like(start) + jnp.asarray(blank, start.dtype)
-            dtype = like[part.leaf].dtype
-            found = [_tiled(grid, part, source, body, own, dtype, start, update, join)]
+            shape = grid.shapes[part.leaf]
+            tiles = _Leaf(part, shape, like[part.leaf], source, body, update, join)
+            found = [tiles.visit(start, own)]
         for leaf, (new, terms) in zip(leaves, found, strict=True):
             written[leaf] = new
             sums = terms if sums is None else tuple(map(join, sums, terms))
@@ -239,10 +242,8 @@ def visit_blocks(
         if isinstance(part, Pack):
             new = terms(source(_whole(grid, part)))
         else:
-            dtype = trees.common_dtype(like)
-            _, new = _tiled(
-                grid, part, source, lambda u: (None, terms(u)), [], dtype, None, False, join
-            )
+            shape, own = grid.shapes[part.leaf], lambda u: (None, terms(u))
+            _, new = _Leaf(part, shape, like[part.leaf], source, own, False, join).visit(None, [])
         sums = new if sums is None else tuple(map(join, sums, new))
     return () if sums is None else sums
 
@@ -262,51 +263,118 @@ def _packed(grid: Grid, pack: Pack, source: Source) -> Iterator[Array]:
         yield piece.reshape(shape)
 
 
-def _tiled(
-    grid: Grid,
-    part: Tiled,
-    source: Source,
-    body: Body,
-    leaves: list[Array],
-    dtype: Any,
-    into: Any,
-    update: bool,
-    join: Join,
-) -> tuple[Array | None, tuple[Array, ...]]:
-    """Go through the tiles of one leaf, in a loop for all that have one shape."""
-    shape = grid.shapes[part.leaf]
-    grids = tuple(-(-n // t) for n, t in zip(shape, part.tile, strict=True))
-    at_origin = (0,) * len(shape)
+@dataclass(frozen=True)
+class _Leaf:
+    """How to go through the tiles of one leaf: see `visit`."""
 
-    def one(place: list[Any], cell: _Shape, out: Any) -> tuple[Array | None, _Terms]:
-        corner = tuple(a * t for a, t in zip(place, part.tile, strict=True))
-        number = part.first + _ravelled(place, grids)
-        block = Block(number, part.tile, cell, at_origin, corner, shape, part.start)
-        read = [out, *leaves] if update else leaves
-        u = source(block).astype(dtype)
-        new, terms = body(u, *(jax.lax.dynamic_slice(a, corner, cell) for a in read))
+    part: Tiled
+    shape: _Shape
+    like: Any
+    source: Source
+    body: Body
+    update: bool
+    join: Join
+
+    def visit(self, into: Any, read: list[Array]) -> tuple[Array | None, _Terms]:
+        """Return what is written, and the sums: on each device of its own part of the leaf."""
+        whole = [_Axis(0, n, t, t) for n, t in zip(self.shape, self.part.tile, strict=True)]
+        layout = _shardings.divided(self.like)
+        if layout is None:
+            return self._window(whole, into, read)
+        mesh, spec, names = layout
+        every = tuple(itertools.chain(*names))
+        total: Any = jax.lax.pmax if self.join is jnp.maximum else jax.lax.psum
+
+        # On a mesh with explicit axes nothing may be closed over: what functions hold goes along.
+        held, structure = jax.tree.flatten((self.source, self.body))
+        arrays = [leaf if isinstance(leaf, Array) else None for leaf in held]
+
+        def local(into: Any, read: list[Array], arrays: list[Any]) -> tuple[Any, Any]:
+            given = [b if a is None else a for a, b in zip(arrays, held, strict=True)]
+            source, body = jax.tree.unflatten(structure, given)
+            axes = list(map(_Axis.of_device, self.shape, self.part.tile, names))
+            own = replace(self, source=source, body=body)
+            out, terms = own._window(axes, into, read)
+            return out, tuple(total(term, every) for term in terms)
+
+        of_leaf, of_all = jax.tree.map(lambda _: spec, (into, read)), jax.P()
+        along = jax.tree.map(lambda _: of_all, arrays)
+        # One spec stands for all sums.
+        found: tuple[Any, _Terms] = jax.shard_map(
+            local, mesh=mesh, in_specs=(*of_leaf, along), out_specs=(of_leaf[0], of_all)
+        )(into, read, arrays)
+        return found
+
+    def _window(self, axes: list[_Axis], into: Any, read: list[Array]) -> tuple[Any, _Terms]:
+        """Go through a part of the leaf: in a loop for all cells of one shape."""
+        carry: Any = None
+        origin = (0,) * len(axes)
+        for region in itertools.product(*(axis.regions() for axis in axes)):
+            firsts, counts, cell = zip(*region, strict=True)
+
+            def step(
+                j: Any, carry: Any, firsts: Any = firsts, counts: Any = counts, cell: Any = cell
+            ) -> Any:
+                out, sums = carry
+                steps = zip(firsts, _unravelled(j, counts), cell, strict=True)
+                corner = tuple(a + b * n for a, b, n in steps)
+                out, terms = self._cell(axes, corner, cell, read, out)
+                return out, tuple(map(self.join, sums, terms))
+
+            if carry is None:
+                carry = _started(functools.partial(self._cell, axes, origin, cell, read), into)
+            count = math.prod(counts)
+            carry = step(0, carry) if count == 1 else jax.lax.fori_loop(0, count, step, carry)
+        out, sums = carry
+        return out, sums
+
+    def _cell(
+        self, axes: list[_Axis], corner: tuple[Any, ...], cell: _Shape, read: list[Array], out: Any
+    ) -> tuple[Any, _Terms]:
+        """Write a tile, or a part of one, at a corner within the window."""
+        tile, pairs = self.part.tile, list(zip(axes, corner, strict=True))
+        counts = tuple(-(-n // t) for n, t in zip(self.shape, tile, strict=True))
+        number = self.part.first + _ravelled([axis.tile_at(at) for axis, at in pairs], counts)
+        inside = tuple(axis.inside(at) for axis, at in pairs)
+        place = tuple(axis.origin + at for axis, at in pairs)
+        block = Block(number, tile, cell, inside, place, self.shape, self.part.start)
+        u = self.source(block).astype(self.like.dtype)
+        given = [out, *read] if self.update else read
+        new, terms = self.body(u, *(jax.lax.dynamic_slice(a, corner, cell) for a in given))
         if out is not None and new is not None:
             out = jax.lax.dynamic_update_slice(out, new.astype(out.dtype), corner)
         return out, terms
 
-    carry: Any = None
-    for region in _regions(shape, part.tile):
-        firsts, counts, cell = zip(*region, strict=True)
 
-        def step(
-            j: Any, carry: Any, firsts: Any = firsts, counts: Any = counts, cell: Any = cell
-        ) -> Any:
-            out, sums = carry
-            place = [a + b for a, b in zip(firsts, _unravelled(j, counts), strict=True)]
-            out, terms = one(place, cell, out)
-            return out, tuple(map(join, sums, terms))
+@dataclass(frozen=True)
+class _Axis:
+    """A window along one axis: where it begins, its length, the tiles' edge, and that of cells."""
 
-        if carry is None:
-            carry = _started(functools.partial(one, [0] * len(shape), cell), into)
-        count = math.prod(counts)
-        carry = step(0, carry) if count == 1 else jax.lax.fori_loop(0, count, step, carry)
-    out, sums = carry
-    return out, sums
+    origin: Any
+    size: int
+    edge: int
+    cell: int
+
+    @classmethod
+    def of_device(cls, size: int, edge: int, names: tuple[str, ...]) -> _Axis:
+        """Return the part of this device, in cells that divide both its part and a tile."""
+        if not names:
+            return cls(0, size, edge, edge)
+        length = size // math.prod(jax.lax.axis_size(name) for name in names)
+        return cls(jax.lax.axis_index(names) * length, length, edge, math.gcd(length, edge))
+
+    def regions(self) -> list[tuple[int, int, int]]:
+        """Return where cells of one length lie: first place, how many, their length."""
+        full, rest = divmod(self.size, self.cell)
+        return [(0, full, self.cell), *([(full * self.cell, 1, rest)] if rest else [])]
+
+    def tile_at(self, place: Any) -> Any:
+        """Return the tile that a place of the window lies in."""
+        return (self.origin + place) // self.edge
+
+    def inside(self, place: Any) -> Any:
+        """Return where in the tile."""
+        return (self.origin + place) % self.edge
 
 
 def _started(one: Callable[[Any], tuple[Any, _Terms]], out: Any) -> tuple[Any, _Terms]:
@@ -315,15 +383,6 @@ def _started(one: Callable[[Any], tuple[Any, _Terms]], out: Any) -> tuple[Any, _
     if out is not None:
         out = _shardings.like_type(out, written)
     return out, trees.zeros_like(terms)
-
-
-def _regions(shape: _Shape, tile: _Shape) -> Iterator[tuple[tuple[int, int, int], ...]]:
-    """Yield where tiles of one shape lie: along each axis (first, how many, their edge)."""
-    axes = []
-    for n, edge in zip(shape, tile, strict=True):
-        full, rest = divmod(n, edge)
-        axes.append([(0, full, edge), *([(full, 1, rest)] if rest else [])])
-    return itertools.product(*axes)
 
 
 def _unravelled(j: Any, counts: _Shape) -> list[Any]:

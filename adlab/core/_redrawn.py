@@ -16,6 +16,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import Partial
 
 from adlab.core import _blocks, trees
 from adlab.core._blocks import Block, Body, Join
@@ -139,7 +140,7 @@ class Redrawn(Probe):
     ) -> tuple[PyTree, tuple[Array, ...]]:  # fmt: skip
         leaves = None if into is None else jax.tree.leaves(into)
         written, sums = _blocks.visit(
-            self.like, lambda block: self.law.part(self, block), body,
+            self.like, Partial(_part, self), body,
             *map(jax.tree.leaves, read), into=leaves, update=update, join=join,
         )  # fmt: skip
         return None if written is None else jax.tree.unflatten(self.structure, written), sums
@@ -179,19 +180,27 @@ def added(stack: Redrawn, weights: Array, x: PyTree) -> PyTree:
 
 
 def _combined(stack: Redrawn, weights: Array, body: Body, into: PyTree, *, update: bool) -> PyTree:
-    def source(block: Block) -> Array:
-        def add(i: Any, total: Array) -> Array:
-            probe = jax.tree.map(lambda a: a[i], stack)
-            return total + weights[i].astype(stack.dtype) * stack.law.part(probe, block)
-
-        if len(weights) == 1:
-            return add(0, jnp.zeros((), stack.dtype))
-        start = jax.eval_shape(lambda: add(0, jnp.zeros(block.shape, stack.dtype)))
-        total: Array = jax.lax.fori_loop(0, len(weights), add, trees.zeros_like(start))
-        return total
-
-    leaves = jax.tree.leaves(into)
+    leaves, source = jax.tree.leaves(into), Partial(_weighted, stack, weights)
     written, _ = _blocks.visit(
         stack.like, source, body, into=leaves, update=update, blank=weights[0]
     )
     return jax.tree.unflatten(stack.structure, written or [])
+
+
+def _part(probe: Redrawn, block: Block) -> Array:
+    return probe.law.part(probe, block)
+
+
+def _weighted(stack: Redrawn, weights: Array, block: Block) -> Array:
+    """Return a block of the sum of w_i u_i."""
+
+    def add(i: Any, total: Array) -> Array:
+        return total + weights[i].astype(stack.dtype) * _part(
+            jax.tree.map(lambda a: a[i], stack), block
+        )
+
+    if len(weights) == 1:
+        return add(0, jnp.zeros((), stack.dtype))
+    start = jax.eval_shape(lambda: add(0, jnp.zeros(block.shape, stack.dtype)))
+    total: Array = jax.lax.fori_loop(0, len(weights), add, trees.zeros_like(start))
+    return total

@@ -11,6 +11,7 @@ one block, which takes the key as it is.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Literal, Protocol, get_args
 
 import jax
@@ -84,16 +85,18 @@ class _Sphere(_Gaussian):
     """Draws u uniformly from the sphere of radius sqrt(d): a Gaussian vector, rescaled."""
 
     def shared(self, probe: Redrawn) -> Array:
-        def source(block: Block) -> Array:
-            return _Gaussian.part(self, probe, block)
-
-        (square,) = _blocks.visit_blocks(probe.like, source, lambda z: (jnp.vdot(z, z),))
+        source = jax.tree_util.Partial(gaussian.part, replace(probe, law=gaussian))
+        (square,) = _blocks.visit_blocks(probe.like, source, _square)
         scale: Array = jnp.sqrt(probe.grid.size / square)
         return scale
 
     def part(self, probe: Redrawn, block: Block) -> Array:
         scale: Array = probe.state
         return super().part(probe, block) * scale
+
+
+def _square(z: Array) -> tuple[Array]:
+    return (jnp.vdot(z, z),)
 
 
 class _Rademacher(_Named):

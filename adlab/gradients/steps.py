@@ -8,6 +8,7 @@ from typing import Any, Literal, cast, get_args
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import Partial
 
 from adlab.core import checks, trees
 from adlab.core._programs import one_program
@@ -197,18 +198,20 @@ def end_and_run(x: PyTree, h: Array, probe: Probe, both: bool) -> tuple[PyTree, 
 
     In one walk over the blocks of u, which is drawn for that; of the ends, only the one is held.
     """
-    dtype = trees.common_dtype(x)
-
-    def body(u: Array, at: Array) -> tuple[Array, tuple[Array, ...]]:
-        end, other = _rounded(at, h, u), _rounded(at, -h, u) if both else at.astype(u.dtype)
-        sums = _run(other, end, u, dtype, probe.signs)
-        # A count is never that large, and where the run is NaN, so is the slope. But so both sums
-        # are taken before the part is overwritten; else XLA copies the whole leaf for every part.
-        lost = (sums[0] > 2.0 * u.size) | jnp.isnan(sums[1])
-        return jnp.where(lost, jnp.nan, end), sums
-
+    body = Partial(functools.partial(_end_part, trees.common_dtype(x), both, probe.signs), h)
     point, sums = probe.visit(body, into=x, update=True)
     return point, _length(*sums)
+
+
+def _end_part(
+    dtype: Any, both: bool, signs: bool, h: Array, u: Array, at: Array
+) -> tuple[Array, tuple[Array, ...]]:
+    end, other = _rounded(at, h, u), _rounded(at, -h, u) if both else at.astype(u.dtype)
+    sums = _run(other, end, u, dtype, signs)
+    # A count is never that large, and where the run is NaN, so is the slope. But so both sums are
+    # taken before the part is overwritten; else XLA copies the whole leaf for every part.
+    lost = (sums[0] > 2.0 * u.size) | jnp.isnan(sums[1])
+    return jnp.where(lost, jnp.nan, end), sums
 
 
 def _rounded(at: Array, h: Array, u: Array) -> Array:

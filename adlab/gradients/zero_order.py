@@ -9,6 +9,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import Partial
 
 from adlab.core import checks, trees
 from adlab.core._programs import one_program
@@ -211,10 +212,10 @@ def _measured_step(best: Array, relative: Array, x: PyTree, probe: Probe, order:
         lambda u, at: (None, (_size(scaled(u, at)).astype(dtype),)), x, join=jnp.maximum
     )
 
-    def powers(u: Array, at: Array) -> tuple[None, tuple[Array]]:
+    def powers(longest: Array, u: Array, at: Array) -> tuple[None, tuple[Array]]:
         return None, (_ladders.powers_of(scaled(u, at) / longest.astype(u.dtype), order),)
 
-    _, (total,) = probe.visit(powers, x)
+    _, (total,) = probe.visit(Partial(powers, longest), x)
     wider = _ladders.spread(total, order).astype(dtype) ** (1 / (order + 1))
     along = best.astype(dtype) / (longest.astype(dtype) * wider)
     otherwise = valid_step(relative, dtype) / _longest(probe, dtype)

@@ -148,7 +148,9 @@ def advance(
 
         def several(carry: tuple[Any, State]) -> tuple[Any, State]:
             k, state = carry
-            keys = jax.vmap(jax.random.fold_in, (None, 0))(key, k + jnp.arange(together))
+            keys = jax.vmap(jax.random.fold_in, (None, 0))(
+                key, k + jnp.arange(together, dtype=k.dtype)
+            )
             drawn = program.gradient.prepare(state.x, *program.args, key=keys)  # type: ignore[attr-defined]
 
             def iterate(j: Any, state: State) -> State:
