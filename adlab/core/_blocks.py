@@ -160,7 +160,7 @@ def _tile(shape: _Shape) -> _Shape:
     """Return the shape of a large leaf's tiles.
 
     >>> _tile((24, 512, 512)), _tile((50_257, 768)), _tile((1_000_000,)), _tile((9, 9, 64, 64))
-    ((1, 256, 256), (256, 256), (65536,), (2, 8, 64, 64))
+    ((1, 256, 256), (256, 256), (65536,), (1, 9, 64, 64))
     """
     if len(shape) == 1:
         return (min(shape[0], CAPACITY),)
