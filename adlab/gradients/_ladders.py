@@ -112,14 +112,14 @@ def directions(x: PyTree, seed: int = 0) -> PyTree:
 
     def leaf_direction(size: Array) -> Array:
         nonlocal start
-        index = jnp.arange(start, start + size.size, dtype=jnp.uint32)
+        index = jnp.arange(start, start + size.size, dtype=jnp.uint32).reshape(size.shape)
         start += size.size
         bits = index + jnp.uint32(1 + 0x9E3779B9 * seed & 0xFFFFFFFF)
         for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):
             bits = (bits ^ (bits >> shift)) * jnp.uint32(factor)
         signs = 1 - 2 * ((bits >> 16) & 1).astype(jnp.float32)
         parts = signs * jnp.asarray(LENGTHS, jnp.float32)[index % len(LENGTHS)]
-        found: Array = size * parts.reshape(size.shape).astype(size.dtype)
+        found: Array = size * parts.astype(size.dtype)
         return found
 
     return jax.tree.map(leaf_direction, unit(x))

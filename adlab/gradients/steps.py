@@ -156,7 +156,7 @@ def _root_mean_square(x: PyTree, factor: float) -> Array:
     """Return that of x, but at least 1, times a factor."""
     dtype = trees.common_dtype(x)
     parts = [leaf.astype(dtype) for leaf in jax.tree.leaves(x)]
-    squares = [jnp.vdot(a, a) if a.ndim == 1 else jnp.sum(a * a) for a in parts]
+    squares = [trees.vdot(a, a) if a.ndim == 1 else jnp.sum(a * a) for a in parts]
     scale = jnp.sqrt(functools.reduce(jnp.add, squares) / trees.size(x))
     return jax.lax.stop_gradient(factor * jnp.maximum(scale, 1))
 
