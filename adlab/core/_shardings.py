@@ -17,7 +17,16 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from adlab.core import checks
 from adlab.core.types import Array, PyTree
 
-__all__ = ["all_gathered", "explicit", "gathered", "like_type", "on_mesh", "struct", "varying"]
+__all__ = [
+    "all_gathered",
+    "divided",
+    "explicit",
+    "gathered",
+    "like_type",
+    "on_mesh",
+    "struct",
+    "varying",
+]
 
 
 def explicit(leaf: Any) -> NamedSharding | None:
@@ -26,6 +35,24 @@ def explicit(leaf: Any) -> NamedSharding | None:
     if sharding is None or AxisType.Explicit not in sharding.mesh.axis_types:
         return None
     return sharding
+
+
+def divided(leaf: Any) -> tuple[Any, PartitionSpec, tuple[tuple[str, ...], ...]] | None:
+    """Return mesh, spec, and the mesh's axes along each axis of a leaf that devices share out.
+
+    None where all its numbers lie together, or where it isn't said how they lie.
+    """
+    sharding = getattr(leaf, "sharding", None)
+    if not isinstance(sharding, NamedSharding):
+        return None
+    entries = [*sharding.spec, *[None] * (len(leaf.shape) - len(sharding.spec))]
+    names = tuple(
+        () if entry is None else entry if isinstance(entry, tuple) else (entry,)
+        for entry in entries
+    )
+    if not any(names):
+        return None
+    return sharding.mesh, sharding.spec, names
 
 
 def varying(leaf: Any) -> frozenset[str]:
@@ -37,6 +64,13 @@ def varying(leaf: Any) -> frozenset[str]:
 def struct(leaf: Any, dtype: Any) -> jax.ShapeDtypeStruct:
     """Return the shape of `leaf` with another dtype, on the same devices."""
     kind: Any = jax.typeof(leaf)
+    placed = (
+        getattr(leaf, "sharding", None)
+        if isinstance(leaf, Array | jax.ShapeDtypeStruct) and checks.concrete(leaf)
+        else None
+    )
+    if isinstance(placed, NamedSharding) and any(placed.spec):
+        return jax.ShapeDtypeStruct(np.shape(leaf), dtype, sharding=placed)
     if kind.sharding is None or (kind.sharding.mesh.empty and not varying(leaf)):
         return jax.ShapeDtypeStruct(np.shape(leaf), dtype)
     return jax.ShapeDtypeStruct(

@@ -1,21 +1,28 @@
-"""Laws of random probes u with E[u u^T] = I, over a whole pytree ravelled into one vector.
+"""Laws of random probes u with E[u u^T] = I, over a whole tree taken as one vector.
 
 With that normalisation E[(u . g) u] = g whatever the law, so that no estimator contains the
 dimension d. A probe on the sphere has length sqrt(d): the displacement h u is h sqrt(d) long.
+
+Named laws draw block by block: each block of a large tree has a key of its own (`_blocks`), so that
+a probe is the same on however many devices, and needn't be held. Trees of up to 65,536 numbers are
+one block, which takes the key as it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Literal, Protocol, TypeAlias, get_args
+import math
+from dataclasses import replace
+from typing import Literal, Protocol, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adlab.core import checks, trees
+from adlab.core import _blocks, _shardings, checks, trees
+from adlab.core._blocks import Block
 from adlab.core._programs import one_program
-from adlab.core.types import PyTree
+from adlab.core._redrawn import BlockLaw, Redrawn, redrawn
+from adlab.core.types import Array, Key, PyTree
 
 __all__ = [
     "Law",
@@ -41,53 +48,99 @@ class Law(Protocol):
         ...
 
 
-_Draw: TypeAlias = Callable[[jax.Array, int, np.dtype], jax.Array]
+class _Named(BlockLaw):
+    """A law that has a name; called, it draws the whole probe."""
+
+    def __call__(self, like: PyTree, *, key: jax.Array) -> PyTree:
+        leaves, structure = jax.tree.flatten(like)
+        shapes = tuple(_shardings.struct(leaf, jnp.result_type(leaf)) for leaf in leaves)
+        return jax.tree.unflatten(structure, _leaves(self, shapes, key))
 
 
-def _flat(draw: _Draw, like: PyTree, key: Any) -> PyTree:
-    dtype = trees.common_dtype(like)
-    return trees.unravel(draw(key, trees.size(like), dtype), like)
+@one_program(0, 1)
+def _leaves(law: BlockLaw, shapes: tuple[jax.ShapeDtypeStruct, ...], key: Key) -> list[Array]:
+    found: list[Array] = redrawn(law, list(shapes), key).tree(list(shapes))
+    return found
 
 
-def gaussian(like: PyTree, *, key: jax.Array) -> PyTree:
-    """Draw u ~ N(0, I). E|u|^4 = d (d + 2)."""
-    return _flat(lambda k, d, dtype: jax.random.normal(k, (d,), dtype), like, key)
+class _Gaussian(_Named):
+    """Draws u ~ N(0, I). E|u|^4 = d (d + 2)."""
+
+    def words(self, key: Key, count: int, dtype: np.dtype) -> Array:
+        return jax.random.bits(key, (count,), f"uint{8 * dtype.itemsize}")
+
+    def numbers(self, words: Array, count: int, dtype: np.dtype) -> Array:
+        """Return sqrt(2) erfinv(v), where v is uniform on (-1, 1): the leading bits of a word."""
+        del count
+        info = jnp.finfo(dtype)
+        one = np.asarray(1, dtype).view(words.dtype)
+        mantissa = (words >> np.asarray(info.bits - info.nmant, words.dtype)) | one
+        v = jax.lax.bitcast_convert_type(mantissa, dtype) - np.asarray(1, dtype)  # in [0, 1)
+        low = np.nextafter(np.asarray(-1, dtype), np.asarray(0, dtype))
+        v = jnp.maximum(low, v * (1 - low) + low)
+        return jax.lax.erf_inv(v) * np.asarray(np.sqrt(2), dtype)
 
 
-def sphere(like: PyTree, *, key: jax.Array) -> PyTree:
-    """Draw u uniformly from the sphere of radius sqrt(d): a Gaussian vector, rescaled."""
-    return _flat(_on_sphere, like, key)
+class _Sphere(_Gaussian):
+    """Draws u uniformly from the sphere of radius sqrt(d): a Gaussian vector, rescaled."""
+
+    def shared(self, probe: Redrawn) -> Array:
+        source = jax.tree_util.Partial(gaussian.part, replace(probe, law=gaussian))
+        (square,) = _blocks.visit_blocks(probe.like, source, _square)
+        scale: Array = jnp.sqrt(probe.grid.size / square)
+        return scale
+
+    def part(self, probe: Redrawn, block: Block) -> Array:
+        scale: Array = probe.state
+        return super().part(probe, block) * scale
 
 
-@one_program(1, 2)
-def _on_sphere(key: jax.Array, d: int, dtype: np.dtype) -> jax.Array:
-    z = jax.random.normal(key, (d,), dtype)
-    return z * jnp.sqrt(d / jnp.vdot(z, z))
+def _square(z: Array) -> tuple[Array]:
+    return (jnp.vdot(z, z),)
 
 
-def rademacher(like: PyTree, *, key: jax.Array) -> PyTree:
-    """Draw independent signs, +1 or -1 with probability 1/2: 32 of them from each random word."""
-    return _flat(_signs, like, key)
+class _Rademacher(_Named):
+    """Draws independent signs, +1 or -1 with probability 1/2: 32 of them from each random word."""
+
+    signs = True
+
+    def words(self, key: Key, count: int, dtype: np.dtype) -> Array:
+        del dtype
+        return jax.random.bits(key, (-(-count // _WORD),), jnp.uint32)
+
+    def numbers(self, words: Array, count: int, dtype: np.dtype) -> Array:
+        shifts = jnp.arange(count, dtype=jnp.uint32) % _WORD
+        sign = (jnp.repeat(words, _WORD)[:count] << shifts) & jnp.uint32(0x80000000)
+        one = jnp.uint32(0x3F800000)  # the bits of 1.0 in float32, whose first is the sign
+        return jax.lax.bitcast_convert_type(sign | one, jnp.float32).astype(dtype)
 
 
-@one_program(1, 2)
-def _signs(key: jax.Array, d: int, dtype: np.dtype) -> jax.Array:
-    words = jax.random.bits(key, (-(-d // _WORD),), jnp.uint32)
-    shifts = jnp.arange(d, dtype=jnp.uint32) % _WORD
-    sign = (jnp.repeat(words, _WORD)[:d] << shifts) & jnp.uint32(0x80000000)
-    one = jnp.uint32(0x3F800000)  # the bits of 1.0 in float32, whose first is the sign
-    return jax.lax.bitcast_convert_type(sign | one, jnp.float32).astype(dtype)
+class _Coordinate(_Named):
+    """Draws u = sqrt(d) e_i with i uniform on the d coordinates, with replacement."""
+
+    def words(self, key: Key, count: int, dtype: np.dtype) -> Array:
+        del dtype
+        return jax.random.randint(key, (), 0, count)
+
+    def numbers(self, words: Array, count: int, dtype: np.dtype) -> Array:
+        return jnp.where(jnp.arange(count) == words, jnp.asarray(count**0.5, dtype), 0)
+
+    def shared(self, probe: Redrawn) -> Array:
+        """Return i, in the order of the grid."""
+        size = probe.grid.size
+        return self.words(probe.key, size, probe.dtype) if probe.words is None else probe.words
+
+    def part(self, probe: Redrawn, block: Block) -> Array:
+        index = probe.state - block.start
+        hit = (index >= 0) & (index < math.prod(block.whole))
+        for axis in reversed(range(len(block.whole))):
+            places = jax.lax.broadcasted_iota(index.dtype, block.shape, axis) + block.corner[axis]
+            hit = hit & (places == index % block.whole[axis])
+            index = index // block.whole[axis]
+        return jnp.where(hit, jnp.asarray(probe.grid.size**0.5, probe.dtype), 0)
 
 
-def coordinate(like: PyTree, *, key: jax.Array) -> PyTree:
-    """Draw u = sqrt(d) e_i with i uniform on the d coordinates, with replacement."""
-    return _flat(_unit, like, key)
-
-
-@one_program(1, 2)
-def _unit(key: jax.Array, d: int, dtype: np.dtype) -> jax.Array:
-    index = jax.random.randint(key, (), 0, d)
-    return jnp.where(jnp.arange(d) == index, jnp.asarray(d**0.5, dtype), 0)
+gaussian, sphere, rademacher, coordinate = _Gaussian(), _Sphere(), _Rademacher(), _Coordinate()
 
 
 def orthogonal_block(like: PyTree, *, key: jax.Array, count: int) -> jax.Array:

@@ -33,11 +33,10 @@ def chunk_length(chunk_size: ChunkSize, fun: Callable[[PyTree], Any], x: PyTree,
     return min(int(chunk_size), count)
 
 
-def in_chunks(fun: Callable[[Any], Array], points: PyTree, chunk: int) -> Array:
+def in_chunks(fun: Callable[[Any], PyTree], points: PyTree, chunk: int) -> Any:
     """Return `fun` of every point along the first axis, `chunk` of them at a time."""
     # One at a time is a plain loop: a batch of one would still make products of batches.
-    values: Array = jax.lax.map(fun, points, batch_size=chunk if chunk > 1 else None)
-    return values
+    return jax.lax.map(fun, points, batch_size=chunk if chunk > 1 else None)
 
 
 def over_coordinates(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,12 +17,15 @@ from adlab.gradients.host import searching
 __all__ = [
     "LENGTHS",
     "RUNGS",
+    "along_ladder",
     "directions",
     "largest",
     "measurable",
+    "powers_of",
     "rungs",
     "sample",
     "small",
+    "spread",
     "unit",
 ]
 
@@ -107,14 +112,14 @@ def directions(x: PyTree, seed: int = 0) -> PyTree:
 
     def leaf_direction(size: Array) -> Array:
         nonlocal start
-        index = jnp.arange(start, start + size.size, dtype=jnp.uint32)
+        index = jnp.arange(start, start + size.size, dtype=jnp.uint32).reshape(size.shape)
         start += size.size
         bits = index + jnp.uint32(1 + 0x9E3779B9 * seed & 0xFFFFFFFF)
         for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):
             bits = (bits ^ (bits >> shift)) * jnp.uint32(factor)
         signs = 1 - 2 * ((bits >> 16) & 1).astype(jnp.float32)
         parts = signs * jnp.asarray(LENGTHS, jnp.float32)[index % len(LENGTHS)]
-        found: Array = size * parts.reshape(size.shape).astype(size.dtype)
+        found: Array = size * parts.astype(size.dtype)
         return found
 
     return jax.tree.map(leaf_direction, unit(x))
@@ -146,3 +151,35 @@ def _values(fun: ValueFn, x: PyTree, chunk_size: ChunkSize) -> tuple[jax.Array, 
     values = in_chunks(value, ends, chunk)
     ahead, behind = jnp.split(values, 2)
     return ahead, behind
+
+
+def powers_of(u: Array, order: int) -> Array:
+    """Return the part of a leaf, or of a piece of it, in the sum that `spread` asks for."""
+    return jnp.sum(jnp.abs(u) ** _power(order))
+
+
+def spread(total: Array, order: int) -> Array:
+    """Return by how much the derivative of order p + 1 along u exceeds that along one coordinate.
+
+    For a sum of functions of one coordinate each it is that of one times sum_i |u_i|^(p + 1) if
+    p + 1 is even, and about times the root of sum_i u_i^(2p + 2) if it is odd, as signs are in no
+    order. That of a function of the sum of all coordinates is larger: its step comes out short,
+    which costs accuracy by that factor; too long a step would cost the power p of it.
+
+    Args:
+      total: the sum of `powers_of`.
+      order: p.
+    """
+    return total if order % 2 else jnp.sqrt(total)
+
+
+def _power(order: int) -> int:
+    return (order + 1) * (1 if order % 2 else 2)
+
+
+def along_ladder(dim: int, order: int) -> float:
+    """Return `spread` of the direction along which `fun` is sampled, known from its size."""
+    power, lengths = _power(order), LENGTHS
+    counts = [len(range(k, dim, len(lengths))) for k in range(len(lengths))]
+    total = sum(n * length**power for n, length in zip(counts, lengths, strict=True))
+    return total if order % 2 else math.sqrt(total)

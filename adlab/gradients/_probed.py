@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -12,20 +13,41 @@ import jax.numpy as jnp
 import numpy as np
 
 from adlab.core import _devices, checks, probes, trees
+from adlab.core._blocks import CAPACITY
 from adlab.core._programs import one_program
+from adlab.core._redrawn import BlockLaw, Held, Probe, Redrawn, added, redrawn, summed
 from adlab.core.calls import Bound
 from adlab.core.cost import Cost
 from adlab.core.nodes import register
 from adlab.core.probes import Law, LawName
 from adlab.core.types import Argnums, Array, ChunkSize, Key, Objective, Params, PyTree, Rest
-from adlab.gradients._chunks import chunk_length
+from adlab.gradients import _in_place
+from adlab.gradients._chunks import chunk_length, in_chunks
 from adlab.gradients.gradient_fn import GradientFn, gradient_fn
 from adlab.gradients.method import Method
 
 __all__ = ["Directional", "Probed", "Slope", "probed"]
 
-Directional: TypeAlias = Callable[[PyTree], Array]
+Directional: TypeAlias = Callable[[Probe], Array]
 """u -> the slope of a function along u."""
+_Along: TypeAlias = Callable[[PyTree], Array]
+"""The same of a probe that is there."""
+
+
+@register("key", "words")
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A key whose random words are drawn already.
+
+    Attributes:
+      key: the key.
+      words: those of every probe, (m, ...).
+      made: the law, the numbers m and d, and the dtype that they are for.
+    """
+
+    key: Key
+    words: Array
+    made: tuple[Any, ...]
 
 
 class Slope(abc.ABC):
@@ -40,6 +62,11 @@ class Slope(abc.ABC):
         self, fun: Bound, x: PyTree, value: Array | None, chunk_size: ChunkSize
     ) -> Directional:
         """Return u -> the slope of `fun` at x along u; `value` is fun(x) where it is known."""
+
+    def there_and_back(self, fun: Bound, x: PyTree, chunk_size: ChunkSize) -> Directional:
+        """Return u -> the smoothing, if x may be moved there and back for the slope."""
+        del x, chunk_size
+        raise ValueError(f"{fun.name}: in_place must be False, got True: only two_point moves x")
 
     @abc.abstractmethod
     def cost(self, x: PyTree, num_probes: int, *, value: bool) -> Cost:
@@ -76,22 +103,119 @@ class Probed(Method):
     def estimate(
         self, fun: Bound, x: PyTree, key: Key | None, value: Array | None = None
     ) -> PyTree:
-        key = checks.require_key(fun.name, key)
-        _devices.require_shared(fun.name, key, x)
+        key, words = self._required(fun.name, key, x)
         slope, like = self.slope.along(fun, x, value, self.chunk_size), trees.probe_like(x)
+        law = probes.resolve(self.law)
+        if isinstance(law, BlockLaw) and trees.size(x) > CAPACITY:
+            weights, stack = self._redrawn(law, slope, fun, x, key)
+            return summed(stack, weights, x)
+
+        def along(u: PyTree) -> Array:
+            return slope(Held(u, self._signs))
+
         if self.num_probes == 1:
-            return _scaled(slope, self._draw(like, key))
+            return _scaled(along, self._draw(like, key, None if words is None else words[0]))
         chunk = chunk_length(self.chunk_size, fun, x, self.num_probes)
         if self.law == "orthogonal":
-            total = self._sum_over_blocks(slope, like, key, chunk)
+            total = self._sum_over_blocks(along, like, key, chunk)
         else:
-            total = _sum_over_probes(
-                slope,
-                lambda i: self._draw(like, jax.random.fold_in(key, i)),
-                self.num_probes,
-                chunk,
-            )
+
+            def probe(i: Any) -> PyTree:
+                drawn = None if words is None else words[i]
+                return self._draw(like, jax.random.fold_in(key, i), drawn)
+
+            total = _sum_over_probes(along, probe, self.num_probes, chunk)
         return _over(total, self.num_probes)
+
+    def _required(self, name: str, key: Any, x: PyTree) -> tuple[Key, Any]:
+        """Return the key, and the words of its probes if they were drawn beforehand."""
+        words: Any = None
+        if isinstance(key, Prepared):
+            if key.made != self._made(x):
+                raise ValueError(
+                    f"{name}: key must be prepared for this law, number of probes, and size of x, "
+                    f"{_told(self._made(x))}, got one for {_told(key.made)}"
+                )
+            key, words = key.key, key.words
+        key = checks.require_key(name, key)
+        _devices.require_shared(name, key, x)
+        return key, words
+
+    @property
+    def _signs(self) -> bool:
+        return bool(getattr(probes.resolve(self.law), "signs", False))
+
+    def words(self, x: PyTree, keys: Key) -> int:
+        law, size = probes.resolve(self.law), trees.size(x)
+        threefry = str(jax.random.key_impl(keys)) == "threefry2x32"  # alone and together the same
+        if not threefry or not isinstance(law, BlockLaw) or not 0 < size <= CAPACITY:
+            return 0
+        dtype = trees.common_dtype(x)
+        drawn = jax.eval_shape(lambda: law.words(jax.random.key(0), size, dtype))
+        return self.num_probes * math.prod(drawn.shape)
+
+    def prepare(self, x: PyTree, keys: Key) -> Any:
+        law, size, dtype = probes.resolve(self.law), trees.size(x), trees.common_dtype(x)
+        if not self.words(x, keys) or not isinstance(law, BlockLaw):
+            return keys
+
+        def one(key: Key) -> Array:
+            if self.num_probes == 1:
+                return law.words(key, size, dtype)[None]
+            own = jax.vmap(jax.random.fold_in, (None, 0))(key, np.arange(self.num_probes))
+            return jax.vmap(lambda key: law.words(key, size, dtype))(own)
+
+        return Prepared(keys, jax.vmap(one)(keys), self._made(x))
+
+    def _made(self, x: PyTree) -> tuple[Any, ...]:
+        return str(self.law), self.num_probes, trees.size(x), trees.common_dtype(x).name
+
+    def _redrawn(
+        self, law: BlockLaw, slope: Directional, fun: Bound, x: PyTree, key: Key
+    ) -> tuple[Array, Redrawn]:
+        """Return slopes over m, and the probes, of which none is held.
+
+        Besides `fun`'s own memory that takes x + h u, whose place the gradient then has.
+        """
+
+        def along(key: Key) -> tuple[Array, Redrawn]:
+            probe = redrawn(law, x, key)
+            return slope(probe), probe
+
+        count, keys = self.num_probes, self._keys(key)
+        if count == 1:
+            slopes, stack = jax.tree.map(lambda leaf: leaf[None], along(keys[0]))
+        else:
+            slopes, stack = in_chunks(along, keys, chunk_length(self.chunk_size, fun, x, count))
+        return slopes / count, stack
+
+    def _keys(self, key: Key) -> Key:
+        """Return the keys of all probes."""
+        if self.num_probes == 1:
+            return key[None]
+        return jax.vmap(jax.random.fold_in, (None, 0))(key, np.arange(self.num_probes))
+
+    def descended(
+        self, fun: Bound, x: PyTree, key: Key | None, size: Array, *, in_place: bool
+    ) -> PyTree:
+        law = probes.resolve(self.law)
+        if not isinstance(law, BlockLaw):
+            if in_place:
+                raise ValueError(
+                    f"{fun.name}: law must be one that is drawn block by block to move x in place, "
+                    f'got {self.law!r}; use "rademacher", "sphere", "gaussian" or "coordinate"'
+                )
+            return super().descended(fun, x, key, size, in_place=False)
+        if in_place:
+            key = self._required(fun.name, key, x)[0]
+            step = self.slope.there_and_back(fun, x, self.chunk_size)
+            return _in_place.descended(fun, x, step, law, self._keys(key), size)
+        if trees.size(x) <= CAPACITY:
+            return super().descended(fun, x, key, size, in_place=False)
+        key = self._required(fun.name, key, x)[0]
+        slope = self.slope.along(fun, x, None, self.chunk_size)
+        weights, stack = self._redrawn(law, slope, fun, x, key)
+        return added(stack, -size * weights, x)
 
     def cost(self, x: PyTree, *, value: bool) -> Cost:
         return self.slope.cost(x, self.num_probes, value=value)
@@ -107,9 +231,11 @@ class Probed(Method):
 
         self.slope.check(fun, x, draw, self.chunk_size)
 
-    def _draw(self, like: PyTree, key: Key) -> PyTree:
+    def _draw(self, like: PyTree, key: Key, words: Any = None) -> PyTree:
         """Draw one probe by itself, in the dtypes of `like`, whatever the law."""
         law = probes.resolve(self.law)
+        if words is not None and isinstance(law, BlockLaw):
+            return redrawn(law, like, key, words).tree(like)
         if law == "orthogonal":
             return trees.unravel(probes.orthogonal_block(like, key=key, count=1)[0], like)
         u = law(like, key=key)
@@ -122,7 +248,7 @@ class Probed(Method):
             )
         return trees.cast_like(u, like)
 
-    def _sum_over_blocks(self, slope: Directional, like: PyTree, key: Key, chunk: int) -> PyTree:
+    def _sum_over_blocks(self, slope: _Along, like: PyTree, key: Key, chunk: int) -> PyTree:
         """Sum over blocks of mutually orthogonal probes, each of which is drawn whole."""
         size = min(self.num_probes, trees.size(like))
         blocks, rest = divmod(self.num_probes, size)
@@ -140,6 +266,11 @@ class Probed(Method):
         # block is made to wait for the others, through an index that depends on their sum.
         done = jnp.sum(jax.tree.leaves(total)[0])
         return _add(total, block(jnp.where(jnp.isnan(done), 0, blocks), rest))
+
+
+def _told(made: tuple[Any, ...]) -> str:
+    law, count, size, dtype = made
+    return f"({law}, {count}, {size} numbers of {dtype})"
 
 
 def probed(
@@ -161,7 +292,7 @@ def probed(
 
 
 def _sum_over_probes(
-    slope: Directional, probe: Callable[[Any], PyTree], count: int, chunk: int
+    slope: _Along, probe: Callable[[Any], PyTree], count: int, chunk: int
 ) -> PyTree:
     """Return sum of s(u_i) u_i, i < count, holding no more than `chunk` probes at a time."""
 
@@ -177,7 +308,7 @@ def _sum_over_probes(
     return _add(total, several(chunks * chunk, rest)) if rest else total
 
 
-def _scaled(slope: Directional, u: PyTree) -> PyTree:
+def _scaled(slope: _Along, u: PyTree) -> PyTree:
     return _times(slope(u), u)
 
 

@@ -180,7 +180,8 @@ def _values(
 
         return fun(jax.tree.map(moved, x, ladder))
 
-    return in_chunks(value, (jnp.asarray(index), jnp.asarray(ends)), chunk)
+    values: Array = in_chunks(value, (jnp.asarray(index), jnp.asarray(ends)), chunk)
+    return values
 
 
 @one_program()

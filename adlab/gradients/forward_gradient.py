@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from adlab.core import trees
+from adlab.core._redrawn import Probe
 from adlab.core.calls import Bound
 from adlab.core.cost import Cost
 from adlab.core.nodes import register
@@ -34,8 +34,8 @@ class Tangent(Slope):
     ) -> Directional:
         del value, chunk_size
 
-        def slope(u: PyTree) -> Array:
-            along: Array = jax.jvp(fun, (x,), (trees.cast_like(u, x),))[1]
+        def slope(probe: Probe) -> Array:
+            along: Array = jax.jvp(fun, (x,), (probe.tree(x),))[1]
             return along
 
         return slope

@@ -14,7 +14,7 @@ from adlab.core import _devices, calls, checks, trees
 from adlab.core.calls import Bound, calling
 from adlab.core.cost import Cost
 from adlab.core.nodes import as_data, register
-from adlab.core.types import Argnums, Key, Objective, Params, PyTree, Rest, ScalarFn
+from adlab.core.types import Argnums, Array, Key, Objective, Params, PyTree, Rest, ScalarFn
 from adlab.gradients.host import own_errors
 from adlab.gradients.method import Method
 
@@ -88,6 +88,68 @@ class GradientFn(Generic[Params, Rest]):
         with calling(fun.name, x):
             value, aux, gradient = own_errors(lambda: self.method.value_and_estimate(fun, x, key))
             return ((value, aux) if self.has_aux else value), self.method.finished(gradient, x)
+
+    def descend(
+        self,
+        *args: Any,
+        step_size: float | Array,
+        key: Key | None = None,
+        in_place: bool = False,
+        **kwargs: Any,
+    ) -> PyTree:
+        """Return x - step_size * gradient, in the dtypes of x.
+
+        Of estimates from named laws other than "orthogonal" the gradient is never stored: it is
+        added to x block by block. Where the caller gives the memory of x away (`donate_argnums` of
+        `jax.jit`, or a loop's state) that is all which is needed besides a copy x + h u. With
+        `in_place`, of `two_point`, no copy is needed either: x itself moves to x + h u, x - h u and
+        on. Each move rounds anew, so that x drifts: per probe by at most 1.5 units in the last
+        place of |x_i| + h |u_i|, in no direction, hence after k steps by about the root of k times
+        a third of that.
+
+        Args:
+          *args: the arguments of `fun`.
+          step_size: a number; may be traced.
+          key: as for a call.
+          in_place: whether x is moved there and back.
+          **kwargs: the keyword arguments of `fun`.
+
+        Raises:
+          ValueError: `in_place` of another gradient than `two_point`, or of a law that isn't drawn
+            block by block.
+        """
+        fun, x = self._bind(args, kwargs)
+        _devices.require_one_derivative(fun.name, fun, x, reverse=self.method.reverse)
+        with calling(fun.name, x):
+            size = jnp.asarray(step_size)
+            return own_errors(lambda: self.method.descended(fun, x, key, size, in_place=in_place))
+
+    def prepare(self, *args: Any, key: Key) -> Any:
+        """Draw the random words of many calls at once: what they take as `key` instead.
+
+        Drawing a few words takes a machine about as long as drawing many: in a loop of small
+        problems it may take longer than all else. So draw those of some twenty calls beforehand:
+
+        >>> from adlab.gradients import two_point
+        >>> g = two_point(lambda x: jnp.sum(x**2), law="rademacher", smoothing=1e-2)
+        >>> x, keys = jnp.ones(100), jax.random.split(jax.random.key(0), 20)
+        >>> step = lambda x, drawn: (x - 1e-3 * g(x, key=drawn), None)
+        >>> x, _ = jax.lax.scan(step, x, g.prepare(x, key=keys))
+
+        The gradients are those of the keys themselves. `minimize` does this on its own.
+
+        Args:
+          *args: the arguments of a call; only the shapes of what is differentiated matter.
+          key: keys along a first axis.
+
+        Returns:
+          A pytree with that first axis, for `jax.lax.scan`, or to be indexed by `jax.tree.map`. It
+          is the keys themselves where nothing can be gained: of a gradient without probes, of
+          probes of more than 65,536 numbers, "orthogonal" ones or those of a law of your own, and
+          of keys other than Threefry's, whose words differ when they are drawn together.
+        """
+        x = calls.argument(self.method.name, args, self.argnums)
+        return self.method.prepare(jax.tree.map(jnp.asarray, x), key)
 
     def cost(self, *args: Any, **kwargs: Any) -> Cost:
         """Return what one call costs: known before running, from shapes and dtypes alone."""

@@ -63,7 +63,7 @@ from adlab.gradients import _ladders
 from adlab.gradients._ladders import measurable
 from adlab.gradients.stencils import Stencil
 
-__all__ = ["EVALUATIONS", "SAMPLES", "Balance", "constants", "measurable", "measure", "spread"]
+__all__ = ["EVALUATIONS", "SAMPLES", "Balance", "constants", "measurable", "measure"]
 
 EVALUATIONS = 2 * _ladders.RUNGS
 """Evaluations of one measurement."""
@@ -147,7 +147,7 @@ def measure(
     tells that coordinates move by powers of two: see `_hushed`.
     """
     dim = sum(leaf.size for leaf in jax.tree.leaves(x) if measurable(leaf))
-    ratio, largest = _coordinates(dim, stencil.order), _ladders.largest(x)
+    ratio, largest = _ladders.along_ladder(dim, stencil.order), _ladders.largest(x)
     given = (*_ladders.sample(fun, x, chunk_size), value, largest, ratio)
     if checks.concrete(given):
         with np.errstate(all="ignore"):
@@ -197,29 +197,6 @@ def _balance(
 @functools.partial(jax.jit, static_argnames=("stencil", "powers"))
 def _compiled(*given: Any, stencil: Stencil, powers: bool) -> Balance:
     return _balance(jnp, *given, stencil=stencil, powers=powers)
-
-
-def spread(u: PyTree, order: int) -> Array:
-    """Return by how much the derivative of order p + 1 along u exceeds that along one coordinate.
-
-    For a sum of functions of one coordinate each it is that of one times sum_i |u_i|^(p + 1) if
-    p + 1 is even, and about times the root of sum_i u_i^(2p + 2) if it is odd, as signs are in no
-    order. That of a function of the sum of all coordinates is larger: its step comes out short,
-    which costs accuracy by that factor; too long a step would cost the power p of it.
-    """
-    power = (order + 1) * (1 if order % 2 else 2)
-    parts = [jnp.sum(jnp.abs(leaf) ** power) for leaf in jax.tree.leaves(u)]
-    total = sum(parts[1:], parts[0])
-    return total if order % 2 else jnp.sqrt(total)
-
-
-def _coordinates(dim: int, order: int) -> float:
-    """Return `spread` of the direction along which `fun` is sampled, known from its size."""
-    power = (order + 1) * (1 if order % 2 else 2)
-    lengths = _ladders.LENGTHS
-    counts = [len(range(k, dim, len(lengths))) for k in range(len(lengths))]
-    total = sum(n * length**power for n, length in zip(counts, lengths, strict=True))
-    return total if order % 2 else math.sqrt(total)
 
 
 def _rule_at(xp: Any, largest: Array, order: int) -> _Rule:

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import jax
+
 from adlab.core import trees
 from adlab.core.calls import Bound
 from adlab.core.cost import Cost
@@ -44,6 +46,29 @@ class Method(abc.ABC):
         self, fun: Bound, x: PyTree, key: Key | None, value: Array | None = None
     ) -> PyTree:
         """Return the gradient of `fun` at x, in any dtypes; `value` is fun(x) where it is known."""
+
+    def descended(
+        self, fun: Bound, x: PyTree, key: Key | None, size: Array, *, in_place: bool
+    ) -> PyTree:
+        """Return x - size * the estimate, in the dtypes of x; `in_place` moves x there and back."""
+        if in_place:
+            raise ValueError(
+                f"{fun.name}: in_place must be False, got True: only two_point moves x"
+            )
+        gradient = jax.tree.map(
+            lambda g, at: g.astype(trees.wide_dtype(at)), self.estimate(fun, x, key), x
+        )
+        return trees.add_scaled(x, -size, gradient)
+
+    def prepare(self, x: PyTree, keys: Key) -> Any:
+        """Return what `estimate` takes for each of several keys: the keys, or more."""
+        del x
+        return keys
+
+    def words(self, x: PyTree, keys: Key) -> int:
+        """Return how many random words `prepare` draws per key; 0 where it draws none."""
+        del x, keys
+        return 0
 
     @abc.abstractmethod
     def cost(self, x: PyTree, *, value: bool) -> Cost:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, Literal, cast, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import Partial
 
 from adlab.core import checks, trees
 from adlab.core._programs import one_program
+from adlab.core._redrawn import Probe
 from adlab.core.types import Array, PyTree, ValueFn
 
 __all__ = [
     "StepRule",
     "difference",
     "displacement",
+    "end_and_run",
     "is_leaf",
     "moved",
     "per_coordinate",
@@ -158,27 +162,79 @@ def displacement(fun: ValueFn, x: PyTree, order: int) -> Array:
 @one_program(1)
 def _root_mean_square(x: PyTree, factor: float) -> Array:
     """Return that of x, but at least 1, times a factor."""
-    scale = jnp.sqrt(trees.vdot(x, x) / trees.size(x))
+    dtype = trees.common_dtype(x)
+    parts = [leaf.astype(dtype) for leaf in jax.tree.leaves(x)]
+    squares = [trees.vdot(a, a) if a.ndim == 1 else jnp.sum(a * a) for a in parts]
+    scale = jnp.sqrt(functools.reduce(jnp.add, squares) / trees.size(x))
     return jax.lax.stop_gradient(factor * jnp.maximum(scale, 1))
 
 
-@one_program()
-def moved(start: PyTree, end: PyTree, u: PyTree) -> Array:
+@one_program(3)
+def moved(start: PyTree, end: PyTree, u: PyTree, signs: bool = False) -> Array:
     """Return t such that end - start is about t u: how far a step really went.
 
     t = <end - start, u> / <u, u>, which leaves rounding in the dtypes of x out of the quotient.
-    NaN when most coordinates along which u points are the same at both ends.
+    NaN when most coordinates along which u points are the same at both ends. `signs` tells that
+    all coordinates of u are 1 or -1, so that two of the three sums are known.
     """
     dtype = trees.common_dtype(u)
-    balance: Any = 0  # coordinates that stay, less those that move
-    along: Any = 0
-    square: Any = 0
-    for a, b, c in zip(*map(jax.tree.leaves, (start, end, u)), strict=True):
-        balance += jnp.sum(jnp.where(c != 0, jnp.where(a == b, 1.0, -1.0), 0.0), dtype=jnp.float32)
-        c = c.astype(dtype)
-        along += jnp.sum((b.astype(dtype) - a.astype(dtype)) * c)
-        square += jnp.sum(c * c)
+    sums = [
+        _run(a, b, c, dtype, signs)
+        for a, b, c in zip(*map(jax.tree.leaves, (start, end, u)), strict=True)
+    ]
+    return _length(*functools.reduce(_added, sums))
+
+
+def _run(a: Array, b: Array, u: Array, dtype: Any, signs: bool) -> tuple[Array, ...]:
+    """Return sums over a leaf: coordinates that stay less those that move, <b - a, u>, <u, u>."""
+    stays: Any = jnp.where(a == b, 1.0, -1.0)
+    balance = jnp.sum(stays if signs else jnp.where(u != 0, stays, 0.0), dtype=jnp.float32)
+    wide = u.astype(dtype)
+    along = jnp.sum((b.astype(dtype) - a.astype(dtype)) * wide)
+    square = jnp.asarray(u.size, dtype) if signs else jnp.sum(wide * wide)
+    return balance, along, square
+
+
+def _added(a: tuple[Array, ...], b: tuple[Array, ...]) -> tuple[Array, ...]:
+    return tuple(map(jnp.add, a, b))
+
+
+def _length(balance: Array, along: Array, square: Array) -> Array:
     return jnp.where(balance > 0, jnp.nan, along / square)
+
+
+@one_program(3)
+def end_and_run(x: PyTree, h: Array, probe: Probe, both: bool) -> tuple[PyTree, Array]:
+    """Return x + h u, and what `moved` says of it and of x or, if `both`, of x - h u.
+
+    In one walk over the blocks of u, which is drawn for that; of the ends, only the one is held.
+    """
+    body = Partial(functools.partial(_end_part, trees.common_dtype(x), both, probe.signs), h)
+    point, sums = probe.visit(body, into=x, update=True)
+    return point, _length(*sums)
+
+
+def _end_part(
+    dtype: Any, both: bool, signs: bool, h: Array, u: Array, at: Array
+) -> tuple[Array, tuple[Array, ...]]:
+    end, other = _rounded(at, h, u), _rounded(at, -h, u) if both else at.astype(u.dtype)
+    sums = _run(other, end, u, dtype, signs)
+    # A count is never that large, and where the run is NaN, so is the slope. But so both sums are
+    # taken before the part is overwritten; else XLA copies the whole leaf for every part.
+    lost = (sums[0] > 2.0 * u.size) | jnp.isnan(sums[1])
+    return jnp.where(lost, jnp.nan, end), sums
+
+
+def _rounded(at: Array, h: Array, u: Array) -> Array:
+    """Return at + h u, of the digits that `at` holds, in the dtype of u.
+
+    Said in so many words, since compilers leave out conversions to 16 bits and back.
+    """
+    info = jnp.finfo(at.dtype)
+    moved = at.astype(u.dtype) + h.astype(u.dtype) * u
+    if at.dtype.itemsize >= u.dtype.itemsize:
+        return moved
+    return jax.lax.reduce_precision(moved, info.nexp, info.nmant)
 
 
 @one_program()

@@ -9,9 +9,11 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import Partial
 
-from adlab.core import trees
+from adlab.core import checks, trees
 from adlab.core._programs import one_program
+from adlab.core._redrawn import Held, Probe
 from adlab.core.calls import Bound
 from adlab.core.cost import Cost
 from adlab.core.nodes import register
@@ -21,13 +23,14 @@ from adlab.gradients import _ladders
 from adlab.gradients._probed import Directional, Slope, probed
 from adlab.gradients._step_checks import DIRECTIONS, require_accuracy
 from adlab.gradients.gradient_fn import GradientFn
-from adlab.gradients.measured_steps import EVALUATIONS, measurable, measure, spread
+from adlab.gradients.measured_steps import EVALUATIONS, measurable, measure
 from adlab.gradients.stencils import STENCILS
 from adlab.gradients.steps import (
     ROUNDING,
     StepRule,
     check_leaf_scales,
     displacement,
+    end_and_run,
     moved,
     quotient,
     step_or_rule,
@@ -63,6 +66,11 @@ class Quotient(Slope):
             value = fun(x)
         return self._quotients(fun, x, value, self._step(fun, x, value, chunk_size))
 
+    def there_and_back(self, fun: Bound, x: PyTree, chunk_size: ChunkSize) -> Directional:
+        if self.scheme != "central":
+            return super().there_and_back(fun, x, chunk_size)
+        return self._step(fun, x, None, chunk_size)
+
     def cost(self, x: PyTree, num_probes: int, *, value: bool) -> Cost:
         central = self.scheme == "central"
         values = 2 * num_probes + int(value) if central else num_probes + 1
@@ -73,7 +81,7 @@ class Quotient(Slope):
     ) -> None:
         value = fun(x)
         step, u = self._step(fun, x, value, chunk_size), draw(0)
-        h = step(u)
+        h = step(Held(u))
         self._check_length(fun, x, h, u)
         if not measurable(x):
             return
@@ -84,7 +92,7 @@ class Quotient(Slope):
             for probe in probes
         ]
         slope = self._quotients(fun, x, value, step)
-        tried = [(probe, float(slope(probe))) for probe in kept if _moves(probe)]
+        tried = [(probe, float(slope(Held(probe)))) for probe in kept if _moves(probe)]
         if tried:
             given, automatic = f"smoothing {float(h):.3g}", self.smoothing is None
             require_accuracy(fun.name, given, fun, x, tried, chunk_size, automatic=automatic)
@@ -94,13 +102,34 @@ class Quotient(Slope):
     ) -> Directional:
         """Return u -> the difference quotient along u, whose smoothing is step(u)."""
 
-        def slope(u: PyTree) -> Array:
-            behind, ahead = self._ends(x, step(u), u)
+        def slope(probe: Probe) -> Array:
+            h = step(probe)
+            if not isinstance(probe, Held):
+                return self._redrawn(fun, x, value, h, probe)
+            behind, ahead = self._ends(x, h, probe.held)
             front = fun(ahead)
             back = value if value is not None and self.scheme == "forward" else fun(behind)
-            return quotient(front, back, moved(behind, ahead, u))
+            return quotient(front, back, moved(behind, ahead, probe.held, probe.signs))
 
         return slope
+
+    def _redrawn(self, fun: Bound, x: PyTree, value: Array | None, h: Array, probe: Probe) -> Array:
+        """Return the quotient along a probe that isn't there: one point at a time, in one place."""
+        central = self.scheme == "central"
+
+        def end(scale: Array) -> tuple[Array, Array]:
+            point, run = end_and_run(x, scale, probe, central)
+            return fun(point), run
+
+        if not central:
+            front, run = end(h)
+            return quotient(front, fun(x) if value is None else value, run)
+        ends = jnp.stack([h, -h])
+        if checks.in_trace((x, ends, probe)):
+            (front, back), (run, _) = jax.lax.map(end, ends)
+        else:  # the function may need numbers
+            (front, run), (back, _) = map(end, ends)
+        return quotient(front, back, run)
 
     def _ends(self, x: PyTree, h: Array, u: PyTree) -> tuple[PyTree, PyTree]:
         """Return the two points whose values are compared, the one behind first."""
@@ -122,15 +151,13 @@ class Quotient(Slope):
         |x_i|); along u the derivative that truncates is larger.
         """
         if self.smoothing is not None:
-            return lambda u: valid_step(self.smoothing, trees.common_dtype(u))
+            return lambda _: valid_step(self.smoothing, trees.common_dtype(x))
         stencil = STENCILS[self.scheme]
         relative = displacement(fun, x, stencil.order)
         if not self._measures(x):
-            return lambda u: _over_longest(relative, u)
+            return lambda probe: _over_longest(relative, probe, trees.common_dtype(x))
         best = measure(fun, x, value, stencil, chunk_size).step
-        units = _ladders.unit(x)
-
-        return lambda u: _measured_step(best, relative, units, u, stencil.order)
+        return lambda probe: _measured_step(best, relative, x, probe, stencil.order)
 
     def _check_length(self, fun: Bound, x: PyTree, h: Array, u: PyTree) -> None:
         """Raise ValueError unless the smoothing is a number that moves x, and that `fun` sees."""
@@ -151,7 +178,7 @@ class Quotient(Slope):
             )
         if self.smoothing is not None and float(fun(ahead)) == float(fun(behind)):
             relative = replace(self, smoothing=None, rule="relative")._step(fun, x, None, 1)
-            behind, ahead = self._ends(x, relative(u), u)
+            behind, ahead = self._ends(x, relative(Held(u)), u)
             if float(fun(ahead)) != float(fun(behind)):
                 raise ValueError(
                     f"{fun.name}: smoothing must change fun at x, got {float(h):.3g}, under "
@@ -168,31 +195,44 @@ def _both_ends(x: PyTree, h: Array, u: PyTree) -> tuple[PyTree, PyTree]:
     return trees.add_scaled(x, -h, u), trees.add_scaled(x, h, u)
 
 
-@one_program()
-def _over_longest(relative: Array, u: PyTree) -> Array:
-    return valid_step(relative, trees.common_dtype(u)) / _longest(u)
+@one_program(2)
+def _over_longest(relative: Array, probe: Probe, dtype: Any) -> Array:
+    return valid_step(relative, dtype) / _longest(probe, dtype)
 
 
 @one_program(4)
-def _measured_step(best: Array, relative: Array, units: PyTree, u: PyTree, order: int) -> Array:
+def _measured_step(best: Array, relative: Array, x: PyTree, probe: Probe, order: int) -> Array:
     """Return the step along u that is as good as `best` is along one coordinate."""
-    dtype = trees.common_dtype(u)
-    scaled = jax.tree.map(_over, u, units)
-    longest = _longest(scaled)
-    shape = jax.tree.map(lambda v: v / longest.astype(v.dtype), scaled)
-    wider = spread(shape, order).astype(dtype) ** (1 / (order + 1))
+    dtype = trees.common_dtype(x)
+
+    def scaled(u: Array, at: Array) -> Array:
+        return _over(u, _ladders.unit(at))
+
+    _, (longest,) = probe.visit(
+        lambda u, at: (None, (_size(scaled(u, at)).astype(dtype),)), x, join=jnp.maximum
+    )
+
+    def powers(longest: Array, u: Array, at: Array) -> tuple[None, tuple[Array]]:
+        return None, (_ladders.powers_of(scaled(u, at) / longest.astype(u.dtype), order),)
+
+    _, (total,) = probe.visit(Partial(powers, longest), x)
+    wider = _ladders.spread(total, order).astype(dtype) ** (1 / (order + 1))
     along = best.astype(dtype) / (longest.astype(dtype) * wider)
-    return jnp.where(jnp.isnan(along), _over_longest(relative, u), valid_step(along, dtype))
+    otherwise = valid_step(relative, dtype) / _longest(probe, dtype)
+    return jnp.where(jnp.isnan(along), otherwise, valid_step(along, dtype))
 
 
 def _moves(u: PyTree) -> bool:
     return any(np.any(np.asarray(leaf) != 0) for leaf in jax.tree.leaves(u))
 
 
-def _longest(u: PyTree) -> Array:
-    dtype = trees.common_dtype(u)
-    parts = [jnp.max(jnp.abs(v.astype(dtype)), initial=0) for v in jax.tree.leaves(u)]
-    return jnp.max(jnp.stack(parts))
+def _longest(probe: Probe, dtype: Any) -> Array:
+    _, (longest,) = probe.visit(lambda u: (None, (_size(u).astype(dtype),)), join=jnp.maximum)
+    return longest
+
+
+def _size(u: Array) -> Array:
+    return jnp.max(jnp.abs(u), initial=0)
 
 
 def _over(u: Array, size: Array) -> Array:

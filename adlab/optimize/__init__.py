@@ -14,6 +14,7 @@ from adlab.optimize.loop import minimize
 from adlab.optimize.rates import log_grid, slope, slope_interval
 from adlab.optimize.steps import prescribed_step
 from adlab.optimize.trajectory import Trajectory
+from adlab.optimize.zero_order import zero_order_step
 
 __all__ = [
     "ENOUGH",
@@ -30,4 +31,5 @@ __all__ = [
     "ratio_interval",
     "slope",
     "slope_interval",
+    "zero_order_step",
 ]

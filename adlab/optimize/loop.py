@@ -1,6 +1,6 @@
 """The loop around any optax optimiser and any gradient: compiled once, recorded sparsely.
 
-One traceable function, `_advance`, runs iterations `start` to `stop`; both are data, so that one
+One traceable function, `advance`, runs iterations `start` to `stop`; both are data, so that one
 compilation serves every length and every grid of records. Outside a trace Python calls it from one
 recorded iteration to the next, which leaves room for progress and for Ctrl-C; inside a trace a scan
 does. The third way, one compiled iteration per call, is there for the CPU, whose compiler makes
@@ -9,7 +9,6 @@ gradients of convolutions many times slower inside loops.
 
 from __future__ import annotations
 
-import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
@@ -17,19 +16,15 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax import lax
 
 from adlab.core import checks, jaxprs
 from adlab.core.types import Key, Loop, PyTree
-from adlab.optimize.trajectory import Trajectory, record_grid, running_mean
+from adlab.optimize import _iterations
+from adlab.optimize._iterations import Metric, Metrics, Program, State, strong
+from adlab.optimize.trajectory import Trajectory, record_grid
 
 __all__ = ["minimize"]
-
-Metric = Callable[..., Any]
-"""(x, *args) -> an array."""
-Metrics = dict[str, Any]
-"""name -> what the metric of that name gave."""
 
 
 class Optimizer(Protocol):
@@ -114,7 +109,7 @@ def minimize(
     if num_seeds is not None:
         checks.at_least("num_seeds", num_seeds, 1)
         checks.require_key("minimize with num_seeds", key)
-    x0, args = jax.tree.map(_strong, (x0, args))
+    x0, args = jax.tree.map(strong, (x0, args))
     program = _program(gradient, args, optimizer, metrics, average)
     traced = checks.in_trace((program, x0, key, opt_state))
     if traced:
@@ -141,31 +136,13 @@ def minimize(
     )  # fmt: skip
 
 
-class _Program(NamedTuple):
-    """What runs: functions held as `Partial`, so that the whole may cross jit as one pytree."""
-
-    gradient: Callable[..., PyTree]
-    args: tuple[Any, ...]
-    update: Callable[..., Any]
-    metrics: dict[str, Metric]
-    averaged: dict[str, Metric]
-
-
-class _State(NamedTuple):
-    """What an iteration changes; `averages` are means over the iterates before x."""
-
-    x: PyTree
-    opt_state: PyTree
-    averages: Metrics
-
-
 def _program(
     gradient: Callable[..., PyTree],
     args: tuple[Any, ...],
     optimizer: Optimizer,
     metrics: Mapping[str, Metric] | None,
     average: Sequence[str],
-) -> _Program:
+) -> Program:
     if not callable(gradient):
         raise TypeError(f"gradient must be callable, got {gradient!r}")
     if getattr(gradient, "argnums", 0) != 0:
@@ -184,7 +161,7 @@ def _program(
             raise TypeError(f"metrics[{name!r}] must be callable, got {metric!r}")
     averaged = {name: metrics[name] for name in average}
     parts = (gradient, args, optimizer.update, dict(metrics), averaged)
-    return _Program(*jax.tree.map(_hold, parts))
+    return Program(*jax.tree.map(_hold, parts))
 
 
 def _try_update(optimizer: Optimizer, x0: PyTree, opt_state: PyTree) -> None:
@@ -220,18 +197,6 @@ def _hold(leaf: Any) -> Any:
     return jax.device_put(leaf) if isinstance(leaf, np.ndarray) else jnp.asarray(leaf)
 
 
-def _strong(leaf: Any) -> jax.Array:
-    """Return the leaf as an array that keeps its dtype whatever it meets."""
-    if isinstance(leaf, np.ndarray | np.generic | int | float | complex):  # without a program
-        number: jax.Array = jax.device_put(np.asarray(leaf, jnp.result_type(leaf)))
-        return number
-    array = jnp.asarray(leaf)
-    if jnp.issubdtype(array.dtype, jax.dtypes.extended):
-        return array
-    strong: jax.Array = lax.convert_element_type(array, array.dtype)
-    return strong
-
-
 def _refuse_host(loop: Loop, on_progress: Any) -> None:
     if loop == "host":
         raise ValueError(
@@ -245,105 +210,50 @@ def _refuse_host(loop: Loop, on_progress: Any) -> None:
         )
 
 
-def _start(program: _Program, x0: PyTree, opt_state: PyTree) -> _State:
-    shapes = jax.eval_shape(lambda: _measure(program.averaged, x0, program.args))
-    zeros = {name: jnp.zeros(at.shape, _mean_dtype(at)) for name, at in shapes.items()}
-    return _State(x0, jax.tree.map(_strong, opt_state), zeros)
-
-
-def _mean_dtype(value: Any) -> Any:
-    if not jnp.issubdtype(value.dtype, jnp.inexact):
-        return jnp.result_type(float)
-    return np.promote_types(value.dtype, np.float32)  # a mean of thousands drowns in bfloat16
-
-
-def _measure(metrics: dict[str, Metric], x: PyTree, args: tuple[Any, ...]) -> Metrics:
-    return {name: jnp.asarray(metric(x, *args)) for name, metric in metrics.items()}
-
-
-def _means(program: _Program, state: _State, k: Any) -> Metrics:
-    """Return the means over x_0, ..., x_k, where x_k is the state's own."""
-    seen = _measure(program.averaged, state.x, program.args)
-    return {name: running_mean(state.averages[name], value, k) for name, value in seen.items()}
-
-
-def _iterate(program: _Program, state: _State, key: Any, k: Any) -> _State:
-    key = None if key is None else jax.random.fold_in(key, k)
-    gradient = program.gradient(state.x, *program.args, key=key)
-    if getattr(program.gradient, "has_aux", False):
-        gradient, _ = gradient
-    updates, opt_state = program.update(gradient, state.opt_state, state.x)
-    x = optax.apply_updates(state.x, updates)
-    after: _State = jax.tree.map(_strong, _State(x, opt_state, _means(program, state, k)))
-    return after
-
-
-@functools.partial(jax.jit, static_argnames="seeds")
-def _step(program: _Program, state: _State, key: Any, k: Any, *, seeds: bool) -> _State:
-    """Run iteration k."""
-    one: Callable[[_State, Any, Any], _State] = functools.partial(_iterate, program)
-    return (jax.vmap(one, in_axes=(0, 0, None)) if seeds else one)(state, key, k)
-
-
-@functools.partial(jax.jit, static_argnames="seeds")
-def _advance(
-    program: _Program, state: _State, key: Any, start: Any, stop: Any, *, seeds: bool
-) -> _State:
-    """Run the iterations start, ..., stop - 1."""
-
-    def one(state: _State, key: Any) -> _State:
-        def iterate(k: Any, state: _State) -> _State:
-            return _iterate(program, state, key, k)
-
-        moved: _State = lax.fori_loop(start, stop, iterate, state)
-        return moved
-
-    return (jax.vmap(one) if seeds else one)(state, key)
-
-
-@functools.partial(jax.jit, static_argnames="seeds")
-def _observe(program: _Program, state: _State, k: Any, *, seeds: bool) -> tuple[Metrics, Metrics]:
-    """Return the metrics at x_k, and their means up to it."""
-
-    def one(state: _State) -> tuple[Metrics, Metrics]:
-        return _measure(program.metrics, state.x, program.args), _means(program, state, k)
-
-    seen: tuple[Metrics, Metrics] = (jax.vmap(one) if seeds else one)(state)
-    return seen
+def _start(program: Program, x0: PyTree, opt_state: PyTree) -> State:
+    shapes = jax.eval_shape(lambda: _iterations.measure(program.averaged, x0, program.args))
+    zeros = {name: jnp.zeros(at.shape, _iterations.mean_dtype(at)) for name, at in shapes.items()}
+    return State(x0, jax.tree.map(strong, opt_state), zeros)
 
 
 class _Calls(NamedTuple):
     """The compiled functions with what stays the same in all of a run's calls."""
 
-    program: _Program
+    program: Program
     key: Any
     seeds: bool
 
-    def step(self, state: _State, k: int) -> _State:
-        after: _State = _step(self.program, state, self.key, np.int32(k), seeds=self.seeds)
+    def step(self, state: State, k: int) -> State:
+        after: State = _iterations.step(
+            self.program, state, self.key, np.int32(k), seeds=self.seeds
+        )
         return after
 
-    def advance(self, state: _State, start: Any, stop: Any) -> _State:
+    def advance(self, state: State, start: Any, stop: Any) -> State:
         bounds = (jnp.asarray(start, jnp.int32), jnp.asarray(stop, jnp.int32))
-        after: _State = _advance(self.program, state, self.key, *bounds, seeds=self.seeds)
+        after: State = _iterations.advance(self.program, state, self.key, *bounds, seeds=self.seeds)
         return after
 
-    def observe(self, state: _State, k: Any) -> tuple[Metrics, Metrics]:
+    def observe(self, state: State, k: Any) -> tuple[Metrics, Metrics]:
         k = jnp.asarray(k, jnp.int32)
-        seen: tuple[Metrics, Metrics] = _observe(self.program, state, k, seeds=self.seeds)
+        seen: tuple[Metrics, Metrics] = _iterations.observe(
+            self.program, state, k, seeds=self.seeds
+        )
         return seen
 
-    def compile(self, state: _State, loop: Loop) -> bool:
+    def compile(self, state: State, loop: Loop) -> bool:
         """Compile ahead of the first call; return whether the loop is the host's."""
         zero = jnp.asarray(0, jnp.int32)
-        _observe.lower(self.program, state, zero, seeds=self.seeds).compile()
+        _iterations.observe.lower(self.program, state, zero, seeds=self.seeds).compile()
         if loop != "host":
-            fused = _advance.trace(self.program, state, self.key, zero, zero, seeds=self.seeds)
+            fused = _iterations.advance.trace(
+                self.program, state, self.key, zero, zero, seeds=self.seeds
+            )
             on_cpu = jax.default_backend() == "cpu"
             if loop == "fused" or not (on_cpu and _holds_convolution(fused.jaxpr)):
                 fused.lower().compile()
                 return False
-        _step.lower(self.program, state, self.key, zero, seeds=self.seeds).compile()
+        _iterations.step.lower(self.program, state, self.key, zero, seeds=self.seeds).compile()
         return True
 
 
@@ -355,8 +265,8 @@ def _holds_convolution(jaxpr: Any) -> bool:
 
 
 def _run_concrete(
-    calls: _Calls, state: _State, grid: np.ndarray, num_steps: int, loop: Loop, on_progress: Any
-) -> tuple[_State, Any, _Seconds]:
+    calls: _Calls, state: State, grid: np.ndarray, num_steps: int, loop: Loop, on_progress: Any
+) -> tuple[State, Any, _Seconds]:
     begin = time.perf_counter()
     host = calls.compile(state, loop)
     compiled = time.perf_counter()
@@ -380,9 +290,9 @@ def _run_concrete(
 
 
 def _run_traced(
-    calls: _Calls, state: _State, grid: np.ndarray, num_steps: int
-) -> tuple[_State, Any, _Seconds]:
-    def segment(state: _State, bounds: Any) -> tuple[_State, Any]:
+    calls: _Calls, state: State, grid: np.ndarray, num_steps: int
+) -> tuple[State, Any, _Seconds]:
+    def segment(state: State, bounds: Any) -> tuple[State, Any]:
         state = calls.advance(state, *bounds)
         return state, calls.observe(state, bounds[1])
 

@@ -133,7 +133,9 @@ def _timed(times: np.ndarray, ratio: np.ndarray) -> list[Verdict]:
     """Judge times of shape (sizes, 3, repeats): where they cross, within a factor of 2, and auto's.
 
     The ratio of both modes' times rises with m: the crossing is that of the rising sequence nearest
-    to the measured one in its logarithm, the interval that of medians over resampled repeats.
+    to the measured one in its logarithm, the interval that of medians over resampled repeats. Only
+    times that could move a verdict have to be steady: those of sizes where one mode isn't always
+    ahead of the other, and of sizes where auto does at times as badly as where it does worst.
     """
     again = timing.medians(times)  # (sizes, 3, 1 + resamples)
     crossings = [_rising(ratio, each) for each in (again[:, 1] / again[:, 0]).T]
@@ -141,13 +143,14 @@ def _timed(times: np.ndarray, ratio: np.ndarray) -> list[Verdict]:
     better = np.argmin(np.median(times[:, :2], axis=2), axis=1)
     shares = times[:, 2] / times[np.arange(len(times)), better]
     worst = shares[np.argmax(np.median(shares, axis=1))]
+    forward, reverse = times[:, 0], times[:, 1]
+    ahead = (forward.max(1) < reverse.min(1)) | (reverse.max(1) < forward.min(1))
+    as_bad = shares.max(axis=1) >= worst.min()
     crossing = Text("jacobian_modes.claim.crossing_seconds")
     auto = Text("jacobian_modes.claim.auto_seconds")
-    found = [
-        Verdict(crossing, *timing.interval(np.log2(crossings)), 0.0, 1.0, basis="measured"),
-        Verdict.at_most(auto, *timing.median(worst, len(shares)), MOST, basis="measured"),
-    ]
-    return [timing.judged(verdict, times) for verdict in found]
+    crosses = Verdict(crossing, *timing.interval(np.log2(crossings)), 0.0, 1.0, basis="measured")
+    costs = Verdict.at_most(auto, *timing.median(worst, len(shares)), MOST, basis="measured")
+    return [timing.judged(crosses, times[~ahead]), timing.judged(costs, times[as_bad])]
 
 
 def _rising(x: np.ndarray, ratio: np.ndarray) -> float:

@@ -30,7 +30,9 @@ def measured(**changed):
 def timed(reverse=1.0, auto=1.0, spread=0.01):
     """Times as the counts have them, at 1e-10 s each, of nine repeats that differ by `spread`."""
     noise = 1 + spread * np.random.default_rng(0).standard_normal((len(M), 3, 9))
-    times = measured()["flops"] * [1e-10, 1e-10 * reverse, 1e-10 * auto]
+    times = 1e-10 * measured()["flops"]
+    times[:, 1] *= reverse
+    times[:, 2] *= auto
     return {f"seconds_{m}": t[:, None] * e for m, t, e in zip(M, times, noise, strict=True)}
 
 
@@ -103,11 +105,22 @@ def test_few_repeats_leave_times_undecided_and_sizes_on_one_side_say_nothing_of_
     assert "crossing_seconds" not in outcomes(job, small | timed())
 
 
-def test_one_program_whose_times_scatter_leaves_times_undecided(job):
-    times = timed(auto=2.0)
-    times["seconds_30"][0] *= np.tile([1.0, 1.5, 0.7], 3)
-    found = outcomes(job, measured(**times))
-    assert {found[claim] for claim in TIMED} == {"undecided"}
+def test_times_that_scatter_leave_undecided_what_they_could_move(job):
+    scatter = np.tile([1.0, 1.5, 0.7], 3)
+    near, far = timed(), timed()
+    near["seconds_100"][0] *= scatter  # where both modes take equally long
+    assert outcomes(job, measured(**near))["crossing_seconds"] == "undecided"
+    far["seconds_1000"][:2] *= scatter  # reverse mode takes ten times as long in any repeat
+    assert outcomes(job, measured(**far))["crossing_seconds"] == "holds"
+
+
+def test_auto_is_judged_by_the_sizes_where_it_may_do_worst(job):
+    scatter = np.tile([1.0, 1.5, 0.7], 3)
+    bad, good = timed(auto=2.0), timed(auto=np.where(M == 10, 1.0, 0.3))
+    bad["seconds_30"][0] *= scatter
+    good["seconds_30"][2] *= scatter
+    assert outcomes(job, measured(**bad))["auto_seconds"] == "undecided"
+    assert outcomes(job, measured(**good))["auto_seconds"] == "holds"
 
 
 def test_a_crossing_is_interpolated_on_log_axes_and_none_is_nan(job):
