@@ -23,6 +23,7 @@ check: .venv/.dev-stamp
 
 bench: .venv/.bench-stamp
 	$(BIN)/python benchmarks/gradients.py
+	$(BIN)/python benchmarks/zero_order.py
 	$(BIN)/python benchmarks/curvature.py
 	$(BIN)/python benchmarks/jacobians.py
 	$(BIN)/python benchmarks/rules.py

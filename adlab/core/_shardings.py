@@ -11,6 +11,7 @@ import contextlib
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
@@ -22,6 +23,7 @@ __all__ = [
     "divided",
     "explicit",
     "gathered",
+    "laid",
     "like_type",
     "on_mesh",
     "struct",
@@ -76,6 +78,17 @@ def struct(leaf: Any, dtype: Any) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(
         np.shape(leaf), dtype, sharding=kind.sharding, manual_axis_type=kind.manual_axis_type
     )
+
+
+def laid(leaf: Any, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
+    """Return the shape of `leaf`, in at least single precision, where it lies as it is told to.
+
+    Inside of a program the devices of a mesh with explicit axes are a part of its type already.
+    """
+    dtype = np.promote_types(jnp.result_type(leaf), np.float32)
+    if explicit(leaf) is not None or varying(leaf):
+        return struct(leaf, dtype)
+    return jax.ShapeDtypeStruct(np.shape(leaf), dtype, sharding=sharding)
 
 
 def like_type(leaf: Array, other: Any) -> Array:

@@ -9,36 +9,38 @@ what x + h u holds there, where a copy would be rounded once, by the last move a
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
 
-from adlab.core._redrawn import BlockLaw, Probe, Redrawn, added, redrawn
+from adlab.core._redrawn import Probe, Redrawn, added
 from adlab.core.types import Array, Key, PyTree, ValueFn
 from adlab.gradients.steps import end_and_run, quotient
 
 __all__ = ["descended"]
 
+Step: TypeAlias = Callable[[Probe], Array]
+Draw: TypeAlias = Callable[[Key], Redrawn]
 
-def descended(
-    fun: ValueFn, x: PyTree, step: Callable[[Probe], Array], law: BlockLaw, keys: Key, size: Array
-) -> PyTree:
+
+def descended(fun: ValueFn, x: PyTree, step: Step, draw: Draw, keys: Key, size: Array) -> PyTree:
     """Return x - size * (1/m) sum_i s_i u_i, where m is the number of keys.
 
     Args:
       fun: x -> its value.
       x: what is moved; its memory is used again where its caller gives it away.
       step: u -> the smoothing h.
-      law: of the probes.
+      draw: key -> the probe.
       keys: of the probes, (m,).
       size: how far to go.
     """
     if len(keys) == 1:
-        x, slope, h, probe = _there_and_back(fun, x, step, law, keys[0])
+        x, slope, h, probe = _there_and_back(fun, x, step, draw, keys[0])
         return end_and_run(x, h - size * slope, probe, False)[0]
 
     def one(x: PyTree, key: Key) -> tuple[PyTree, tuple[Array, Redrawn]]:
-        x, slope, h, probe = _there_and_back(fun, x, step, law, key)
+        x, slope, h, probe = _there_and_back(fun, x, step, draw, key)
         return end_and_run(x, _after(slope, h), probe, False)[0], (slope, probe)
 
     x, (slopes, stack) = jax.lax.scan(one, x, keys)
@@ -46,10 +48,10 @@ def descended(
 
 
 def _there_and_back(
-    fun: ValueFn, x: PyTree, step: Callable[[Probe], Array], law: BlockLaw, key: Key
+    fun: ValueFn, x: PyTree, step: Step, draw: Draw, key: Key
 ) -> tuple[PyTree, Array, Array, Redrawn]:
     """Return x - h u, the slope, h and the probe."""
-    probe = redrawn(law, x, key)
+    probe = draw(key)
     h = step(probe)
     ahead, _ = end_and_run(x, h, probe, False)
     front = fun(ahead)

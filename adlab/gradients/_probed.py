@@ -5,14 +5,15 @@ from __future__ import annotations
 import abc
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding
 
-from adlab.core import _devices, checks, probes, trees
+from adlab.core import _devices, _shardings, checks, probes, trees
 from adlab.core._blocks import CAPACITY
 from adlab.core._programs import one_program
 from adlab.core._redrawn import BlockLaw, Held, Probe, Redrawn, added, redrawn, summed
@@ -89,12 +90,14 @@ class Probed(Method):
       law: distribution of the probes.
       num_probes: their number m.
       chunk_size: how many are evaluated at a time.
+      layout: shardings of x, as leaves and structure, where they were told.
     """
 
     slope: Slope
     law: LawName | Law
     num_probes: int
     chunk_size: ChunkSize
+    layout: tuple[tuple[NamedSharding, ...], Any] | None = None
 
     def arguments(self) -> dict[str, Any]:
         own = {"law": self.law, "num_probes": self.num_probes, "chunk_size": self.chunk_size}
@@ -126,6 +129,24 @@ class Probed(Method):
 
             total = _sum_over_probes(along, probe, self.num_probes, chunk)
         return _over(total, self.num_probes)
+
+    def on(self, shardings: PyTree) -> Probed:
+        leaves, structure = jax.tree.flatten(shardings)
+        for leaf in leaves:
+            if not isinstance(leaf, NamedSharding):
+                raise TypeError(f"{self.name}: shardings must be NamedShardings, got {leaf!r}")
+        return replace(self, layout=(tuple(leaves), structure))
+
+    def _like(self, name: str, x: PyTree) -> PyTree:
+        """Return shapes of a probe, with the layout of x where it is known."""
+        if self.layout is None:
+            return trees.probe_like(x)
+        (leaves, told), (parts, own) = self.layout, jax.tree.flatten(x)
+        if len(leaves) == 1 and jax.tree_util.treedef_is_leaf(told):
+            leaves = leaves * len(parts)
+        elif told != own:
+            raise ValueError(f"{name}: shardings must be a tree like x, {own}, got {told}")
+        return jax.tree.unflatten(own, map(_shardings.laid, parts, leaves))
 
     def _required(self, name: str, key: Any, x: PyTree) -> tuple[Key, Any]:
         """Return the key, and the words of its probes if they were drawn beforehand."""
@@ -177,9 +198,10 @@ class Probed(Method):
 
         Besides `fun`'s own memory that takes x + h u, whose place the gradient then has.
         """
+        like = self._like(fun.name, x)
 
         def along(key: Key) -> tuple[Array, Redrawn]:
-            probe = redrawn(law, x, key)
+            probe = redrawn(law, like, key)
             return slope(probe), probe
 
         count, keys = self.num_probes, self._keys(key)
@@ -208,8 +230,11 @@ class Probed(Method):
             return super().descended(fun, x, key, size, in_place=False)
         if in_place:
             key = self._required(fun.name, key, x)[0]
+            like = self._like(fun.name, x)
             step = self.slope.there_and_back(fun, x, self.chunk_size)
-            return _in_place.descended(fun, x, step, law, self._keys(key), size)
+            return _in_place.descended(
+                fun, x, step, lambda key: redrawn(law, like, key), self._keys(key), size
+            )
         if trees.size(x) <= CAPACITY:
             return super().descended(fun, x, key, size, in_place=False)
         key = self._required(fun.name, key, x)[0]

@@ -67,7 +67,7 @@ def forward_gradient(
     Unbiased for every differentiable `fun`. The mean squared error is (d - 1)/m * |grad|^2 for
     sphere, Rademacher and coordinate probes, (d + 1)/m for Gaussian ones, d/m - 1 for orthogonal
     ones (m <= d). Costs m Jacobian-vector products, stores no intermediates. Memory
-    O(chunk_size * d); with law "orthogonal" O(min(m, d) * d).
+    O(chunk_size * d), for a tangent is held; with law "orthogonal" O(min(m, d) * d).
 
     >>> g = forward_gradient(lambda x: jnp.sum(x**2), num_probes=2, law="orthogonal")
     >>> g(jnp.array([1.0, 2.0]), key=jax.random.key(0)).round(2)

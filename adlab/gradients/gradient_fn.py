@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, final, overload
 
 import jax
@@ -88,6 +88,23 @@ class GradientFn(Generic[Params, Rest]):
         with calling(fun.name, x):
             value, aux, gradient = own_errors(lambda: self.method.value_and_estimate(fun, x, key))
             return ((value, aux) if self.has_aux else value), self.method.finished(gradient, x)
+
+    def on(self, shardings: PyTree) -> GradientFn[Params, Rest]:
+        """Return the same gradient, which knows how x lies on devices.
+
+        Under `jax.jit` a function can't see that of arrays on a mesh without explicit axes, and
+        what is drawn block by block would be gathered. The estimates are the same with and without.
+        Needed for none but estimates from probes of large trees, and not outside of `jax.jit`.
+
+        Args:
+          shardings: a tree like x of `NamedSharding`, or one for all leaves, whose mesh divides the
+            axes that it shares out; `jax.tree.map(lambda leaf: leaf.sharding, x)` of an array x.
+
+        Raises:
+          TypeError: a leaf isn't a NamedSharding.
+          ValueError: it has another structure than x (when called).
+        """
+        return replace(self, method=self.method.on(shardings))
 
     def descend(
         self,

@@ -257,8 +257,10 @@ def two_point(
     Unbiased on quadratics; in general E g = grad fun(x) + O(h^2). On a quadratic the mean squared
     error is (d - 1)/m * |grad|^2 for sphere, Rademacher and coordinate probes, (d + 1)/m for
     Gaussian ones, d/m - 1 for orthogonal ones (m <= d). Costs 2m evaluations,
-    and 40 more for smoothing="auto", once per estimate. Memory O(chunk_size * d); with law
-    "orthogonal" O(min(m, d) * d), for a block is drawn whole.
+    and 40 more for smoothing="auto", once per estimate. Memory: of more than 65,536 numbers one
+    point for each of chunk_size probes, in the place of the gradient, whatever m; below, or with a
+    law of your own, the probes of a chunk as well; with "orthogonal" O(min(m, d) * d), for a block
+    is drawn whole. In a loop `descend` doesn't store the gradient either.
 
     >>> g = two_point(lambda x: jnp.sum(x**2), num_probes=2, law="orthogonal")
     >>> g(jnp.array([1.0, 2.0]), key=jax.random.key(0)).round(2)
@@ -275,7 +277,8 @@ def two_point(
         u, eps the round-off of x and `fun`; an x with leaves of 16 bits always goes by it.
       law: distribution of the probes, with E[u u^T] = I: a name, or (like, *, key) -> probe.
       num_probes: number m of probes. Probe i is drawn from fold_in(key, i), as is block i of
-        orthogonal ones; a single probe from the key itself.
+        orthogonal ones; a single probe from the key itself. It depends on the key and on the
+        shapes of x, not on how many devices x lies on.
       chunk_size: how many probes are evaluated at a time; doesn't change them.
       argnums: which positional argument to differentiate, or a tuple of several.
       has_aux: whether `fun` returns auxiliary data beside its value.
@@ -324,7 +327,7 @@ def one_sided(
     Hessian H and one probe, h^2/4 times (tr^2 H + 2 |H|_F^2) multiplied by d^2/(d + 2) on the
     sphere and by d + 4 for Gaussian probes, and h^2/4 * d * (tr^2 H + 2 (|H|_F^2 - sum H_ii^2))
     for Rademacher probes. Costs m + 1 evaluations, and 40 more for smoothing="auto", once per
-    estimate. Memory O(chunk_size * d); with law "orthogonal" O(min(m, d) * d).
+    estimate. Memory as for `two_point`.
 
     >>> g = one_sided(lambda x: jnp.sum(x**2), num_probes=2, law="orthogonal")
     >>> g(jnp.array([1.0, 2.0]), key=jax.random.key(0)).round(1)

@@ -95,6 +95,7 @@ def minimize(
       TypeError: num_seeds without a key; an optimiser that asks for more than gradients; and what
         `gradient.check` finds.
 
+    >>> import optax
     >>> from adlab import gradients, problems
     >>> problem = problems.quadratic(dim=3, condition=2.0)
     >>> g = gradients.reverse_mode(problem.fun)

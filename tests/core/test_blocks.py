@@ -106,6 +106,26 @@ def test_leaves_that_devices_share_out_get_the_same_numbers_without_a_collective
                 assert f" {name}" not in words
 
 
+@pytest.mark.parametrize(("join", "total"), [(jnp.add, 600 * 512), (jnp.maximum, 256 * 256)])
+def test_sums_are_taken_over_all_devices(join, total):
+    mesh = jax.make_mesh((4, 2), ("a", "b"), axis_types=(AxisType.Auto,) * 2)
+    sharding = NamedSharding(mesh, P(None, ("b", "a")))
+    like = [jax.ShapeDtypeStruct((600, 512), jnp.float32, sharding=sharding)]
+
+    def places(block):
+        return block.cut(1 + jnp.arange(math.prod(block.tile), dtype=jnp.float32))
+
+    def terms(u, at):
+        return None, ((jnp.sum(at) if join is jnp.add else jnp.max(u)),)
+
+    @oracles.quickly_compiled
+    def summed(x):
+        return _blocks.visit(like, places, terms, [x], join=join)[1]
+
+    (found,) = summed(jax.device_put(np.ones((600, 512), np.float32), sharding))
+    assert found == total
+
+
 @pytest.mark.parametrize("law", LAWS)
 def test_a_probe_is_the_same_drawn_as_a_whole_and_part_by_part(law):
     named = probes.resolve(law)

@@ -275,3 +275,35 @@ def test_devices_that_share_out_x_give_the_estimate_of_one():
     shared = g(jax.device_put(x, NamedSharding(mesh, P("a", "b"))), key=KEY)
     assert shared.sharding.spec == P("a", "b")
     np.testing.assert_allclose(shared, g(x, key=KEY), rtol=2e-3)  # sums in another order
+
+
+def test_a_layout_that_is_told_needs_no_parameter_of_another_device():
+    x = np.sin(np.arange(600 * 512, dtype=np.float32)).reshape(600, 512)
+    mesh = jax.make_mesh((4, 2), ("a", "b"), axis_types=(AxisType.Auto,) * 2)
+    sharding = NamedSharding(mesh, P("a", "b"))
+    placed = jax.device_put(x, sharding)
+    g = two_point(lambda x: jnp.sum(jnp.sin(x)), law="rademacher", smoothing=0.25)
+    known = g.on(sharding)
+
+    def program(g):
+        return oracles.quickly_compiled(lambda x, key: g(x, key=key)).lower(placed, KEY).compile()
+
+    plain, told = program(g), program(known)
+    assert " all-gather" in plain.as_text()
+    assert " all-gather" not in told.as_text()
+    assert told(placed, KEY).sharding.spec == P("a", "b")
+    np.testing.assert_allclose(told(placed, KEY), plain(placed, KEY), rtol=2e-3)
+    descent = oracles.quickly_compiled(
+        lambda x, key: known.descend(x, step_size=0.1, key=key, in_place=True)
+    )
+    assert " all-gather" not in descent.lower(placed, KEY).compile().as_text()
+
+
+def test_a_layout_has_the_structure_of_x_and_is_a_named_one():
+    mesh = jax.make_mesh((8,), ("a",), axis_types=(AxisType.Auto,))
+    whole = NamedSharding(mesh, P())
+    g = two_point(linear, law="rademacher", smoothing=0.25)
+    with pytest.raises(TypeError, match="shardings must be NamedShardings, got 'data'"):
+        g.on({"w": "data"})
+    with pytest.raises(ValueError, match="shardings must be a tree like x"):
+        g.on({"w": whole})(X, key=KEY)
