@@ -66,6 +66,8 @@ def _leaves(law: BlockLaw, shapes: tuple[jax.ShapeDtypeStruct, ...], key: Key) -
 class _Gaussian(_Named):
     """Draws u ~ N(0, I). E|u|^4 = d (d + 2)."""
 
+    __name__ = "gaussian"
+
     def words(self, key: Key, count: int, dtype: np.dtype) -> Array:
         return jax.random.bits(key, (count,), f"uint{8 * dtype.itemsize}")
 
@@ -83,6 +85,8 @@ class _Gaussian(_Named):
 
 class _Sphere(_Gaussian):
     """Draws u uniformly from the sphere of radius sqrt(d): a Gaussian vector, rescaled."""
+
+    __name__ = "sphere"
 
     def shared(self, probe: Redrawn) -> Array:
         source = jax.tree_util.Partial(gaussian.part, replace(probe, law=gaussian))
@@ -102,6 +106,8 @@ def _square(z: Array) -> tuple[Array]:
 class _Rademacher(_Named):
     """Draws independent signs, +1 or -1 with probability 1/2: 32 of them from each random word."""
 
+    __name__ = "rademacher"
+
     signs = True
 
     def words(self, key: Key, count: int, dtype: np.dtype) -> Array:
@@ -117,6 +123,8 @@ class _Rademacher(_Named):
 
 class _Coordinate(_Named):
     """Draws u = sqrt(d) e_i with i uniform on the d coordinates, with replacement."""
+
+    __name__ = "coordinate"
 
     def words(self, key: Key, count: int, dtype: np.dtype) -> Array:
         del dtype
