@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ast
+import contextlib
+import errno
 import json
+import os
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -103,7 +106,13 @@ def _bound(body: Sequence[ast.stmt]) -> Iterator[str]:
 
 
 def finished(out: Path) -> list[Path]:
-    """Return the finished runs in a folder of results, without those that were put aside."""
+    """Return the finished runs in a folder of results, without those that were put aside.
+
+    Raises:
+      PermissionError: it can't be read, so that nobody knows which there are.
+    """
+    if out.is_dir() and not os.access(out, os.R_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(out))
     found = out.glob("[!.]*/DONE") if out.is_dir() else ()
     runs = [done.parent for done in found if regular.is_regular(done)]
     return [run for run in runs if ".aside-" not in run.name]
@@ -115,7 +124,10 @@ def last_runs(out: Path) -> dict[str, Last]:
     What is damaged is left out: a list isn't the place to mend it.
     """
     found: dict[str, tuple[float, Last]] = {}
-    for folder in finished(out):
+    runs: list[Path] = []
+    with contextlib.suppress(PermissionError):
+        runs = finished(out)
+    for folder in runs:
         done = folder / "DONE"
         about = _object(folder / "run.json")
         name = str(about.get("experiment", folder.name.rpartition("-")[0]))

@@ -89,7 +89,7 @@ def installed() -> Path | None:
 def file_of(folder: Path, name: str) -> Path | None:
     """Return the module `name` in `folder`, or the head of the package of that name."""
     files = (folder / f"{name}.py", folder / name / "__init__.py")
-    return next((file for file in files if file.is_file()), None)
+    return next((file for file in files if regular.is_regular(file)), None)
 
 
 def sources(file: Path) -> tuple[Path, ...]:

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+from pathlib import Path
 
 import pytest
 
@@ -242,3 +243,28 @@ def test_export_writes_no_csv_under_the_name_of_an_archive_or_a_picture(capsys, 
     code, text = said(capsys, "export", "decay", "--out", name)
     assert code == 2
     assert f"choose {better}; " in text
+
+
+@pytest.mark.usefixtures("result")
+def test_a_folder_of_results_that_cannot_be_read_isnt_called_empty(capsys, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: str(path) != "results" or not mode)
+    for command in (["results"], ["show", "decay"]):
+        code, text = said(capsys, *command)
+        assert code == 1
+        assert "results: Permission denied; change its permissions" in text
+    assert said(capsys, "list")[0] == 0
+
+
+@pytest.mark.usefixtures("result")
+def test_list_goes_on_where_experiments_cannot_be_read(capsys, monkeypatch):
+    look = Path.stat
+
+    def stat(path, **kwargs):
+        if path.name == "decay.py":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return look(path, **kwargs)
+
+    monkeypatch.setattr(Path, "stat", stat)
+    code, text = said(capsys, "list")
+    assert code == 0
+    assert "(no experiment 'decay' in experiments)" in text
