@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,11 +61,13 @@ class ChainSweep:
       steps: what is composed.
       actions: of the schedule.
       kinds: which constants have derivatives.
+      dots: places of the constants that are tangents of others; none in the chain itself.
     """
 
     steps: tuple[ChainStep, ...]
     actions: tuple[Action, ...]
     kinds: Flags
+    dots: tuple[int, ...] | None = None
 
     @functools.cached_property
     def tangent(self) -> ChainSweep:
@@ -73,18 +75,19 @@ class ChainSweep:
         some = [place for place, kind in enumerate(self.kinds) if kind]
         dots = {place: len(self.kinds) + k for k, place in enumerate(some)}
         steps = tuple(step.tangent(dots) for step in self.steps)
-        return ChainSweep(steps, self.actions, (*self.kinds, *([True] * len(some))))
+        kinds = (*self.kinds, *([True] * len(some)))
+        return ChainSweep(steps, self.actions, kinds, tuple(dots.values()))
 
     def run(self, inputs: Groups) -> Groups:
         """Compose the steps."""
-        consts, state = inputs
+        consts, state = inputs[0], self._start(inputs)
         for step in self.steps:
             state = step(consts, state)
         return (state,)
 
     def save(self, inputs: Groups) -> tuple[Groups, Any]:
         """Run the chain up to the last step, storing what is restored later on."""
-        consts, state = inputs
+        consts, state = inputs[0], self._start(inputs)
         slots: dict[int, Leaves] = {}
         for event in itertools.takewhile(lambda event: event.done == 0, replay(self.actions)):
             match event.action:
@@ -108,7 +111,7 @@ class ChainSweep:
                 case Store(slot):
                     slots[slot] = state
                 case Restore(slot):
-                    state = _anew(slots[slot], state_bar)
+                    state, state_bar = _anew(slots[slot], state_bar)
                 case Advance():
                     state = self.steps[event.before](consts, state)
                 case Backward():
@@ -116,6 +119,21 @@ class ChainSweep:
                     state_bar = _pulled(step, consts, state, state_bar, sums)
         places = [place for place, kind in enumerate(self.kinds) if kind]
         return [sums[place].astype(consts[place].dtype) for place in places], state_bar
+
+    def _start(self, inputs: Groups) -> Leaves:
+        """Return the first state; with tangents in it, not before all tangents are known.
+
+        In the gradient of a gradient they are known late, when the chain and its backward sweep
+        have run. The states to which they belong are those of the chain: if they might be computed
+        early, the compiler would merge the two, and hold all states from one sweep to the other.
+        """
+        consts, state = inputs
+        if self.dots is None:
+            return state
+        half = len(smooth(state)) // 2  # as many tangents as numbers that have some
+        before, dots = state[: len(state) - half], state[len(state) - half :]
+        before, dots = _anew(before, dots, [consts[place] for place in self.dots])
+        return [*before, *dots]
 
 
 def _pulled(
@@ -137,19 +155,25 @@ def _pulled(
     return state_bar
 
 
-def _anew(state: Leaves, after: Leaves) -> Leaves:
-    """Return the state times a one that the compiler can't know, and not before `after` is known.
+def _anew(state: Leaves, after: Leaves, others: Sequence[Any] = ()) -> tuple[Leaves, Leaves]:
+    """Return the state times a one that isn't known before `after` and the others, and `after`.
 
-    NaN in the state counts as well: a constant cotangent would give the loop away. The loop carries
-    the factor alone: the state itself would be copied for each loop, long before it is needed.
+    The one comes out of a loop that would run only if there were NaN, in the state or elsewhere: of
+    all this something is no constant, which would give the loop away. The loop carries `after`, for
+    a single number of it might be computed apart, long before the rest. It doesn't carry the state,
+    which would be copied for each loop, long before it is needed.
     """
     times = jnp.zeros((), jnp.int32)
-    for leaves in (state, after):
-        some = next((leaf for leaf in smooth(leaves) if leaf.size), None)
-        if some is not None:
-            times = times | jnp.isnan(number_of(some)).astype(jnp.int32)
-    one = lax.fori_loop(0, times, lambda k, one: one * (k + 1), jnp.ones((), jnp.int32))
-    return [_times(leaf, one) for leaf in state]
+    for leaf in [*smooth(state), *after, *others]:
+        if leaf.size:
+            times = times | jnp.isnan(number_of(leaf)).astype(jnp.int32)
+
+    def turn(k: Any, held: Any) -> Any:
+        one, late = held
+        return one * (k + 1), [_times(leaf, k + 1) for leaf in late]
+
+    one, after = lax.fori_loop(0, times, turn, (jnp.ones((), jnp.int32), after))
+    return [_times(leaf, one) for leaf in state], after
 
 
 def _times(leaf: Any, one: jax.Array) -> Any:

@@ -30,12 +30,13 @@ def checkpointed_chain(
     For steps that differ, in their states' shapes too; the program grows with the schedule, so that
     equal steps are better off with `checkpointed_scan`. A function may close over arrays, traced
     ones too; what it computes from them alone isn't computed again, and their derivatives are added
-    up in at least float32. States and transformations are as for `checkpointed_scan`; but the
-    gradient of a gradient stores about one state more for each step, and compiles slowly.
+    up in at least float32. States, transformations, and what second derivatives store are as for
+    `checkpointed_scan`; their programs are some ten times that of the gradient, and compile slowly.
 
     A state that is restored is multiplied by a one that comes out of a loop, which would run only
     if a NaN came along. Without it the compiler would see that the same is computed twice, keep the
-    first result, and save no memory.
+    first result, and save no memory. The first state of a chain that carries tangents is multiplied
+    likewise: forward mode computes the chain twice, once for the value and once for the tangent.
 
     >>> from adlab.checkpointing import optimal
     >>> def loss(x):

@@ -166,6 +166,60 @@ def test_memory_of_unequal_steps_is_within_the_budget_and_two_more_states():
         assert found <= bound < 0.6 * temporary_bytes(None, UNEQUAL)
 
 
+ROW = 16
+NUMBERS = 1024 * ROW  # of a state; a layer has 1/64 of it
+
+
+def layer(w):
+    return lambda pair: (pair[0], jnp.tanh(pair[1] @ w))
+
+
+def product(w):
+    """The compiler merges chains of these alone, and moves choices of a number through them."""
+    return lambda pair: (pair[0], jnp.tanh(pair[1] * w))
+
+
+@functools.cache
+def states(derivative, schedule, length, step=layer):
+    """Return the temporary memory of a derivative, in states; None is the plain composition.
+
+    The first leaf of the states is known to be zero, and so are its cotangents.
+    """
+    chain = composed if schedule is None else checkpointed_chain
+
+    def loss(x, ws):
+        start = (jnp.zeros(ROW), x)
+        return jnp.sum(chain([step(w) for w in ws], start, schedule=schedule)[1] ** 2)
+
+    def penalty(argnum):
+        def squares(*args):
+            found = jax.grad(loss, argnums=argnum)(*args)
+            return sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(found))
+
+        return jax.grad(squares, argnums=argnum)
+
+    taken = {"gradient": jax.grad(loss), "twice in x": penalty(0), "twice in weights": penalty(1)}
+    x = jax.ShapeDtypeStruct((NUMBERS // ROW, ROW), jnp.float32)
+    w = jax.ShapeDtypeStruct((ROW, ROW) if step is layer else (), jnp.float32)
+    compiled = jax.jit(taken[derivative]).lower(x, [w] * length).compile()
+    return compiled.memory_analysis().temp_size_in_bytes / (4 * NUMBERS)
+
+
+@pytest.mark.parametrize("step", [layer, product])
+def test_memory_of_a_gradient_is_that_of_the_slots_at_any_length(step):
+    assert states("gradient", binomial(4), 16, step) == pytest.approx(4 + 1, rel=0.1)
+    assert states("gradient", binomial(4), 8, step) == pytest.approx(4 + 1, rel=0.1)
+
+
+def test_memory_of_a_gradient_of_a_gradient_is_that_of_the_slots_at_any_length():
+    short, middle, long = (states("twice in x", binomial(4), length) for length in (6, 12, 24))
+    assert middle <= short + 1  # beside layers and their cotangents, 1/64 of a state each
+    assert long <= short + 1
+    assert 4 * long < 4 * 23 < states("twice in x", None, 24)
+    more = states("twice in weights", binomial(4), 12) - states("twice in weights", binomial(4), 6)
+    assert more <= 1
+
+
 class Wrong(Schedule):
     """Differentiates the same step again and again."""
 
