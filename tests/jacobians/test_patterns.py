@@ -10,7 +10,7 @@ import pytest
 from pattern_cases import EXACT, WIDER
 from scipy import sparse
 
-from adlab.jacobians import _loops, sparsity
+from adlab.jacobians import _loops, _rounds, sparsity
 from adlab.jacobians._facts import Fact
 from adlab.jacobians._flow import flow
 from adlab.jacobians._rows import identity
@@ -88,7 +88,9 @@ def test_loops_that_are_too_long_to_be_followed_lose_zeros_alone(
     loop, unrolled, rounds, wider, monkeypatch
 ):
     monkeypatch.setattr(_loops, "UNROLLED", unrolled)
-    monkeypatch.setattr(_loops, "ROUNDS", rounds)
+    monkeypatch.setattr(_rounds, "ROUNDS", rounds)
+    for limit in ("ENTRIES", "WORDS"):
+        monkeypatch.setattr(_rounds, limit, 0)
     found = sparsity(loop, jax.ShapeDtypeStruct((5, 2), np.float32)).toarray()
     expected = nonzero(loop, (5, 2))
     if loop in wider:
