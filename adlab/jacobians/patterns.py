@@ -134,11 +134,26 @@ def _reached(program: jex.ClosedJaxpr, seeds: PyTree) -> sparse.csr_array:
     results = [math.prod(aval.shape) for aval in program.out_avals]
     if _writes_in_place(program):
         return sparse.csr_array(np.ones((sum(results), sum(sizes)), bool))
-    with jax.ensure_compile_time_eval():
-        found = flow(program, facts)
+    found = _followed(program, facts)
     pattern = sparse.csr_array(stacked([fact.pattern for fact in found], results, sum(sizes)))
     pattern.sum_duplicates()
     return pattern
+
+
+def _followed(program: jex.ClosedJaxpr, facts: list[Fact]) -> list[Fact]:
+    """Return what is known of a program's outputs.
+
+    Numbers of elements are computed by JAX. Inside of `jax.shard_map` without `jax.jit` it would do
+    so on all devices, with results that can't be read: only under a trace it doesn't.
+    """
+    found: list[Fact] = []
+
+    def traced() -> None:
+        with jax.ensure_compile_time_eval():
+            found.extend(flow(program, facts))
+
+    jax.eval_shape(traced)
+    return found
 
 
 def _writes_in_place(program: jex.ClosedJaxpr) -> bool:

@@ -185,12 +185,17 @@ def test_what_is_not_known_is_dense():
         assert fact.pattern.toarray().all()
 
 
-def test_a_callback_is_not_called_for_its_value():
-    def fun(x):
-        drawn = jax.pure_callback(
+@pytest.mark.parametrize("loops", [False, True])
+def test_a_callback_is_not_called_for_its_value(loops):
+    def drawn():
+        return jax.pure_callback(
             lambda: pytest.fail("called"), jax.ShapeDtypeStruct((), np.float32)
         )
-        return x * drawn
+
+    def fun(x):
+        if loops:
+            return x * jax.lax.fori_loop(0, 3, lambda _, c: c * drawn(), jnp.float32(0))
+        return x * drawn()
 
     assert sparsity(fun, jnp.ones(3)).nnz == 3
 
