@@ -44,7 +44,7 @@ ELEMENTWISE = frozenset(
         *("sqrt", "square", "stop_gradient", "sub", "tan", "tanh", "xor", "zeta"),
     ]
 )
-_ELSEWHERE = ("ffi_call", "shard_map")
+_ELSEWHERE = ("ffi_call", "rng_uniform", "shard_map")  # or drawn once more at each call
 # Which operands of what places entries are indices.
 _INDICES = {
     **{"gather": slice(1, 2), "dynamic_slice": slice(1, None)},

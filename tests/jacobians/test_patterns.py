@@ -185,6 +185,26 @@ def test_what_is_not_known_is_dense():
         assert fact.pattern.toarray().all()
 
 
+def starts(x):
+    return jnp.argmax(x[0]), jnp.argmax(x[1])
+
+
+def test_a_slice_that_data_place_in_two_directions_may_be_anywhere():
+    """Two by one of three by three: rows i and i + 1, of all columns."""
+    found = sparsity(lambda x: jax.lax.dynamic_slice(x, starts(x), (2, 1)), jnp.ones((3, 3)))
+    expected = [[1, 1, 1, 1, 1, 1, 0, 0, 0], [0, 0, 0, 1, 1, 1, 1, 1, 1]]
+    np.testing.assert_array_equal(found.toarray(), np.array(expected, bool))
+
+
+def test_an_update_that_data_place_in_two_directions_may_be_anywhere():
+    """Its two numbers, of columns 1 and 2, may get to rows 0 and 1, and 1 and 2, of any column."""
+    fun = lambda x: jax.lax.dynamic_update_slice(x, x[2:, 1:].T ** 2, starts(x))  # noqa: E731
+    found = sparsity(fun, jnp.ones((3, 3))).toarray()
+    expected = np.eye(9, dtype=bool)  # no place is certain to be overwritten
+    expected[:6, 7] = expected[3:, 8] = True
+    np.testing.assert_array_equal(found, expected)
+
+
 @pytest.mark.parametrize("loops", [False, True])
 def test_a_callback_is_not_called_for_its_value(loops):
     def drawn():

@@ -12,10 +12,11 @@ from adlab.jacobians import jacobian, sparsity
 
 MESH = jax.make_mesh((4,), ("i",), devices=jax.devices()[:4], axis_types=(AxisType.Auto,))
 X = jnp.arange(1.0, 9.0)  # two numbers on each device
+SPLIT = P("i")
 
 
-def spread(fun, *, checked=True, inputs=P("i")):
-    return jax.shard_map(fun, mesh=MESH, in_specs=inputs, out_specs=P("i"), check_vma=checked)
+def spread(fun, *, checked=True, inputs=SPLIT):
+    return jax.shard_map(fun, mesh=MESH, in_specs=inputs, out_specs=SPLIT, check_vma=checked)
 
 
 def place():
