@@ -88,7 +88,7 @@ def _dynamic_update_slice(equation: jex.JaxprEqn, facts: Sequence[Fact]) -> list
     wide = np.empty(shape, bool)[window].shape
     new = facts[1].pattern
     for axis in unknown:
-        local, _ = _slid((*sizes[:axis], *wide[axis:]), axis, sizes[axis])
+        local, _ = _slid((*wide[: axis + 1], *sizes[axis + 1 :]), axis, sizes[axis])
         new = combined(None if new is None else local.T.tocsr(), new)
     places = np.zeros(shape, np.int64)
     places[window] = np.arange(1, int(np.prod(wide)) + 1).reshape(wide)

@@ -17,7 +17,7 @@ import numpy as np
 from jax.extend import core as jex
 
 from adlab.core import checks
-from adlab.core.jaxprs import run_equation
+from adlab.core.jaxprs import equations, run_equation, subjaxprs
 from adlab.jacobians._moves import on_host
 
 __all__ = [
@@ -45,6 +45,7 @@ ELEMENTWISE = frozenset(
         *("sqrt", "square", "stop_gradient", "sub", "tan", "tanh", "xor", "zeta"),
     ]
 )
+_ELSEWHERE = ("ffi_call", "rng_uniform", "shard_map")  # or drawn once more at each call
 # Which operands of what places entries are indices.
 _INDICES = {
     **{"gather": slice(1, 2), "dynamic_slice": slice(1, None)},
@@ -133,11 +134,24 @@ def known_results(equation: jex.JaxprEqn, operands: Sequence[Known | None]) -> l
     """Return what is known of an equation's results."""
     name, count = equation.primitive.name, len(equation.outvars)
     some = name in _IN_PART and any(op is not None for op in operands)
-    pure = not equation.effects and "callback" not in name and name != "ffi_call"
-    if not pure or not (some or all(op is not None for op in operands)):
+    if not (some or all(op is not None for op in operands)) or not _runs_here(equation):
         return [None] * count
     source = _Evaluation(equation, tuple(operands))
     return [Known(source, place) for place in range(count)]
+
+
+def _runs_here(equation: jex.JaxprEqn) -> bool:
+    """Tell whether JAX can compute an equation's results, which are the same on all devices."""
+    inner = (one for jaxpr in subjaxprs(equation) for one in equations(jaxpr))
+    return not (equation.effects or any(map(_varies, equation.outvars))) and not any(
+        "callback" in one.primitive.name or one.primitive.name in _ELSEWHERE
+        for one in (equation, *inner)
+    )
+
+
+def _varies(atom: Any) -> bool:
+    """Tell whether a type says that a value may differ between the devices of `jax.shard_map`."""
+    return bool(getattr(getattr(atom.aval, "manual_axis_type", None), "varying", ()))
 
 
 def _evaluated(equation: jex.JaxprEqn, parts: Sequence[Part | None]) -> list[Part | None]:

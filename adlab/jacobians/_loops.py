@@ -20,13 +20,13 @@ from scipy import sparse
 from adlab.core.jaxprs import closed, equations
 from adlab.jacobians._facts import UNKNOWN, Fact, dense, shape_of, size_of, width_of
 from adlab.jacobians._known import constant, known_value
-from adlab.jacobians._rows import Pattern, identity, offsets, selected, stacked, united
+from adlab.jacobians._rounds import Rounds, carried, reached, repeated
+from adlab.jacobians._rows import Pattern, combined, identity, offsets, selected, stacked, united
 
 __all__ = ["RULES"]
 
 Flow: TypeAlias = Callable[[jex.ClosedJaxpr, Sequence[Fact]], list[Fact]]
 UNROLLED = 20_000  # equations that a loop may be gone through round by round
-ROUNDS = 10_000  # of a scan whose patterns are multiplied one after another
 
 
 @dataclass(frozen=True)
@@ -155,33 +155,36 @@ def _multiplied(equation: jex.JaxprEqn, facts: list[Fact], flow: Flow) -> list[F
     held = _stack(facts[:consts], sizes[:consts], width)
     first = _stack(facts[consts:after], sizes[consts:after], width)
     totals = [size * length for size in sizes[after:]]
-    order = _by_rounds(sizes[after:], length)
+    order = _by_rounds(sizes[after:], length, params["reverse"])
     rows = selected(_stack(facts[after:], totals, width), order + 1)
     kinds = (slice(0, consts), slice(consts, after), slice(after, None))
     to_held, to_carry, to_row = (body.block(slice(carries), out_sizes, kind) for kind in kinds)
-    base, drive = _product(to_held, held), _product(_each(to_row, length), rows)
-    every, last = _carried(to_carry, first, base, drive, length, params["reverse"])
-    to_held, to_carry, to_row = (
-        body.block(slice(carries, None), out_sizes, kind) for kind in kinds
-    )
+    held_seen, seen, row_seen = (body.block(slice(carries, None), out_sizes, k) for k in kinds)
+    base, drive = combined(to_held, held), combined(_each(to_row, length), rows)
+    size = sum(out_sizes[:carries])
+    looked, last = carried(Rounds(to_carry, seen, first, base, drive, length, size, width))
     results = united(
-        _repeated(_product(to_held, held), length),
-        _product(_each(to_carry, length), every),
-        _product(_each(to_row, length), rows),
+        repeated(combined(held_seen, held), length),
+        looked,
+        combined(_each(row_seen, length), rows),
     )
-    places = np.argsort(_by_rounds(out_sizes[carries:], length))
+    places = np.argsort(_by_rounds(out_sizes[carries:], length, params["reverse"]))
     ends = [size * length for size in out_sizes[carries:]]
     return [*_cut(last, out_sizes[:carries]), *_cut(selected(results, places + 1), ends)]
 
 
-def _by_rounds(sizes: Sequence[int], length: int) -> Any:
-    """Return where rows lie that belong to a round, of arrays of all rounds laid end to end."""
+def _by_rounds(sizes: Sequence[int], length: int, reverse: bool) -> Any:
+    """Return where rows lie that belong to a round, of arrays of all rounds laid end to end.
+
+    Rounds are in the order in which they are done.
+    """
     starts = offsets([size * length for size in sizes])
     parts = [
         start + np.arange(size * length).reshape(length, size)
         for start, size in zip(starts, sizes, strict=True)
     ]
-    return np.concatenate([np.zeros((length, 0), np.int64), *parts], axis=1).ravel()
+    lines = np.concatenate([np.zeros((length, 0), np.int64), *parts], axis=1)
+    return (lines[::-1] if reverse else lines).ravel()
 
 
 def _stack(facts: Sequence[Fact], sizes: Sequence[int], width: int) -> Pattern:
@@ -200,53 +203,9 @@ def _cut(pattern: Pattern, sizes: Sequence[int]) -> list[Fact]:
     return [Fact(piece, None) if piece.nnz else UNKNOWN for piece in pieces]
 
 
-def _product(local: Pattern, pattern: Pattern) -> Pattern:
-    return None if local is None or pattern is None else local @ pattern
-
-
 def _each(local: Pattern, length: int) -> Pattern:
     """Return the pattern of a step that is done in each round by itself."""
     return None if local is None else sparse.kron(identity(length, 0, length), local, "csr")
-
-
-def _repeated(pattern: Pattern, length: int) -> Pattern:
-    if pattern is None:
-        return None
-    return selected(pattern, np.tile(np.arange(1, pattern.shape[0] + 1), length))
-
-
-def _carried(
-    local: Pattern, first: Pattern, base: Pattern, drive: Pattern, length: int, reverse: bool
-) -> tuple[Pattern, Pattern]:
-    """Return what is carried into every round, one after another, and what is left at the end.
-
-    base: of constants, in every round. drive: of the rows of all rounds.
-    """
-    some = next((p for p in (first, base, drive) if p is not None), None)
-    if some is None:
-        return None, None
-    size = (local if local is not None else some).shape[0]
-    if local is None and some is drive:
-        size //= length
-    steps = [None if drive is None else drive[t * size : (t + 1) * size] for t in range(length)]
-    if length > ROUNDS:
-        reached = _reached(local, united(first, base, *steps))
-        return _repeated(reached, length), reached
-    carry, every = first, [None] * length
-    for t in range(length)[::-1] if reverse else range(length):
-        every[t] = carry
-        carry = united(_product(local, carry), base, steps[t])
-    return stacked(every, [size] * length, some.shape[1]), carry
-
-
-def _reached(local: Pattern, pattern: Pattern) -> Pattern:
-    """Return the union of B^k P over all k >= 0."""
-    while local is not None:
-        more = pattern + local @ pattern
-        if more.nnz == pattern.nnz:
-            break
-        pattern, local = more, local + local @ local
-    return pattern
 
 
 def _while(equation: jex.JaxprEqn, facts: list[Fact], flow: Flow) -> list[Fact]:
@@ -283,9 +242,9 @@ def _any_rounds(
     every = slice(None)
     to_held = body.block(every, sizes[count:], slice(0, count))
     to_carry = body.block(every, sizes[count:], slice(count, None))
-    base = _product(to_held, _stack(held, sizes[:count], width))
+    base = combined(to_held, _stack(held, sizes[:count], width))
     first = united(_stack(carry, sizes[count:], width), base)
-    return _cut(None if first is None else _reached(to_carry, first), sizes[count:])
+    return _cut(None if first is None else reached(to_carry, first), sizes[count:])
 
 
 def _cond(equation: jex.JaxprEqn, facts: list[Fact], flow: Flow) -> list[Fact]:

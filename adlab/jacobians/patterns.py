@@ -23,7 +23,7 @@ from adlab.jacobians._flow import flow
 from adlab.jacobians._rows import identity, offsets, stacked
 from adlab.jacobians.selection import Selection, select
 
-__all__ = ["find", "has_mode", "sparsity"]
+__all__ = ["find", "has_mode", "sparsity", "types"]
 
 # What JAX raises where it can't differentiate in a mode: rules for reverse mode alone, and loops of
 # unknown length, which have forward mode only.
@@ -103,17 +103,17 @@ def has_mode(chosen: Selection, mode: Literal["forward", "reverse"]) -> bool:
 
 def _program(chosen: Selection, mode: Literal["forward", "reverse"]) -> jex.ClosedJaxpr:
     """Return the program of J t, or of s^T J, whose last inputs are t or s."""
-    x = _types(chosen.x)
+    x = types(chosen.x)
     if mode == "reverse":
         pulled = lambda x, s: jax.vjp(chosen.fun, x)[1](s)[0]  # noqa: E731
-        return jax.make_jaxpr(pulled)(x, _types(chosen.shape))
+        return jax.make_jaxpr(pulled)(x, types(chosen.shape))
     program = jax.make_jaxpr(lambda x, t: jax.jvp(chosen.fun, (x,), (t,))[1])(x, x)
     if any(equation.primitive.name == "custom_lin" for equation in equations(program.jaxpr)):
         raise TypeError("a rule for reverse mode alone has no program in forward mode")
     return program
 
 
-def _types(tree: PyTree) -> PyTree:
+def types(tree: PyTree) -> PyTree:
     """Return shapes and dtypes of a tree."""
 
     def one(leaf: Any) -> jax.ShapeDtypeStruct:
@@ -134,11 +134,26 @@ def _reached(program: jex.ClosedJaxpr, seeds: PyTree) -> sparse.csr_array:
     results = [math.prod(aval.shape) for aval in program.out_avals]
     if _writes_in_place(program):
         return sparse.csr_array(np.ones((sum(results), sum(sizes)), bool))
-    with jax.ensure_compile_time_eval():
-        found = flow(program, facts)
+    found = _followed(program, facts)
     pattern = sparse.csr_array(stacked([fact.pattern for fact in found], results, sum(sizes)))
     pattern.sum_duplicates()
     return pattern
+
+
+def _followed(program: jex.ClosedJaxpr, facts: list[Fact]) -> list[Fact]:
+    """Return what is known of a program's outputs.
+
+    Numbers of elements are computed by JAX. Inside of `jax.shard_map` without `jax.jit` it would do
+    so on all devices, with results that can't be read: only under a trace it doesn't.
+    """
+    found: list[Fact] = []
+
+    def traced() -> None:
+        with jax.ensure_compile_time_eval():
+            found.extend(flow(program, facts))
+
+    jax.eval_shape(traced)
+    return found
 
 
 def _writes_in_place(program: jex.ClosedJaxpr) -> bool:

@@ -1,7 +1,8 @@
 """Sparse Jacobians: columns or rows that share no entry are coloured alike, and swept together.
 
 One product with the sum of the unit vectors of a colour holds the entries of all its columns: each
-row has at most one of them. As many products as colours give the whole matrix.
+row has at most one of them. As many products as colours give the whole matrix. Of one that is
+symmetric it is enough that an entry is alone in one of its two places.
 
 Source: Curtis, Powell & Reid (1974), On the estimation of sparse Jacobian matrices,
 doi:10.1093/imamat/13.1.117.
@@ -24,7 +25,7 @@ from jax.experimental.sparse import BCOO
 from adlab.core import _shardings
 from adlab.core.types import PyTree
 from adlab.jacobians import patterns
-from adlab.jacobians.coloring import colored
+from adlab.jacobians.coloring import colored, read_off, star_colored
 from adlab.jacobians.given import entries_of, verified
 from adlab.jacobians.selection import Selection
 from adlab.jacobians.sweeps import chunked
@@ -39,32 +40,45 @@ class _Plan:
     """A coloured pattern.
 
     rows, cols: of its entries, by rows, then by columns. colors: of the columns, in reverse mode of
-    the rows. blocks: for each leaf of y, for each of x: which entries are in it, and its first row
-    and column.
+    the rows. places, sweeps: at which number of the product with which colour each entry is read
+    off. either: whether that may be in a row of another leaf than the entry's. blocks: for each
+    leaf of y, for each of x: which entries are in it, and its first row and column.
     """
 
     rows: np.ndarray
     cols: np.ndarray
     colors: np.ndarray
     reverse: bool
+    places: np.ndarray
+    sweeps: np.ndarray
+    either: bool
     blocks: list[list[tuple[np.ndarray, int, int]]]
 
 
 def sparse(
-    chosen: Selection, chunk: int | None, plans: dict[Any, Any], pattern: Any = None
+    chosen: Selection,
+    chunk: int | None,
+    plans: dict[Any, Any],
+    pattern: Any = None,
+    *,
+    symmetric: bool = False,
 ) -> tuple[PyTree, Any]:
     """Return the Jacobian as BCOO matrices, and what is auxiliary.
 
     chunk: how many colours are swept at a time, None for all. plans: the patterns coloured so far;
-    one that is new is added. pattern: one that the user gave, else None.
+    one that is new is added. pattern: one that the user gave, else None. symmetric: whether the
+    Jacobian is so, as that of a gradient.
     """
     if pattern is None:  # found at each call: what the function closes over may have changed
         found, forward = patterns.find(chosen)
     else:
         found, forward = entries_of(pattern, chosen), patterns.has_mode(chosen, "forward")
-    key = _digest(found, forward, chosen)
+        symmetric = symmetric and (found != found.T).nnz == 0
+    if symmetric:
+        found = sp.csr_array(found.multiply(found.T))  # the others are zero, as their mirrors are
+    key = _digest(found, forward, symmetric, chosen)
     if key not in plans:
-        plans[key] = _planned(chosen, found, forward)
+        plans[key] = _planned(chosen, found, forward, symmetric)
         if len(plans) > _KEPT:
             del plans[next(iter(plans))]  # the oldest
     plan = plans[key]
@@ -75,34 +89,51 @@ def sparse(
     return _assembled(chosen, plan, data), aux
 
 
-def _digest(found: sp.csr_array, forward: bool, chosen: Selection) -> str:
+def _digest(found: sp.csr_array, forward: bool, symmetric: bool, chosen: Selection) -> str:
     """Return what two calls have in common if and only if one plan serves both."""
     parts = hashlib.sha256(found.indptr.tobytes() + found.indices.tobytes())
     types = jax.tree.map(lambda leaf: (np.shape(leaf), str(leaf.dtype)), (chosen.x, chosen.shape))
-    parts.update(repr((forward, found.shape, types)).encode())
+    parts.update(repr((forward, symmetric, found.shape, types)).encode())
     return parts.hexdigest()
 
 
-def _planned(chosen: Selection, found: sp.csr_array, forward: bool) -> _Plan:
+def _planned(chosen: Selection, found: sp.csr_array, forward: bool, symmetric: bool) -> _Plan:
     """Colour the columns of a pattern, or its rows.
 
-    Rows are swept where they take fewer colours, and where JAX hasn't got forward mode.
+    Rows are swept where they take fewer colours, and where JAX hasn't got forward mode. Of a
+    symmetric matrix stars are taken where they take fewer.
     """
     rows, cols = found.nonzero()
     order = np.lexsort((cols, rows))
     rows, cols = rows[order], cols[order]
     blocks = _blocks(chosen, rows, cols)
+    colors, reverse = _sides(chosen, found, forward)
+    if symmetric and colors.max() > 1 and len({leaf.dtype for leaf in _leaves(chosen)}) == 1:
+        stars = star_colored(found)
+        if stars.max() < colors.max():
+            places, sweeps = read_off(rows, cols, stars)
+            return _Plan(rows, cols, stars, reverse, places, sweeps, True, blocks)
+    places, swept = (cols, rows) if reverse else (rows, cols)
+    return _Plan(rows, cols, colors, reverse, places, colors[swept], False, blocks)
+
+
+def _leaves(chosen: Selection) -> list[Any]:
+    return jax.tree.leaves(chosen.shape)
+
+
+def _sides(chosen: Selection, found: sp.csr_array, forward: bool) -> tuple[np.ndarray, bool]:
+    """Return colours of the columns, or of the rows, and whether it is those."""
     across = None
     if forward:
         along = colored(found)
         # rows that share a column differ: no colouring of rows has fewer colours
-        least = np.bincount(cols, minlength=1).max()
+        least = np.bincount(found.indices, minlength=1).max()
         if along.max() < least:
-            return _Plan(rows, cols, along, False, blocks)
+            return along, False
         across = colored(found.T)
         if across.max() >= along.max() or not patterns.has_mode(chosen, "reverse"):
-            return _Plan(rows, cols, along, False, blocks)
-    return _Plan(rows, cols, colored(found.T) if across is None else across, True, blocks)
+            return along, False
+    return (colored(found.T) if across is None else across), True
 
 
 def _blocks(
@@ -133,15 +164,17 @@ def _swept(chosen: Selection, plan: _Plan, chunk: int | None) -> list[list[jax.A
     product = _product(chosen, reverse=plan.reverse)
     stacked = chunked(lambda c: product(_of_color(c, plan.colors, seeded)), count, chunk or count)
     leaves = jax.tree.leaves(stacked)
+    if plan.either:
+        whole = jnp.concatenate([leaf.reshape(count, -1) for leaf in leaves], axis=1)
     found = []
     for a, line in enumerate(plan.blocks):
         row = []
         for b, (entries, top, left) in enumerate(line):
-            rows, cols = plan.rows[entries], plan.cols[entries]
-            leaf = leaves[b if plan.reverse else a]
-            colors = plan.colors[rows if plan.reverse else cols]
-            places = (cols - left if plan.reverse else rows - top).astype(np.int32)
-            row.append(_taken(leaf, colors, places))
+            leaf, start = (leaves[b], left) if plan.reverse else (leaves[a], top)
+            if plan.either:
+                leaf, start = whole, 0
+            places = (plan.places[entries] - start).astype(np.int32)
+            row.append(_taken(leaf, plan.sweeps[entries], places))
         found.append(row)
     return found
 

@@ -18,7 +18,7 @@ from adlab.jacobians.mixed import mixed
 from adlab.jacobians.selection import Selection, call_key, select
 from adlab.jacobians.sparse import sparse
 
-__all__ = ["jacobian"]
+__all__ = ["check_devices", "jacobian"]
 
 _P = ParamSpec("_P")
 Mode = Literal["auto", "forward", "reverse", "mixed", "sparse"]
@@ -101,7 +101,7 @@ def jacobian(
             if mode in ("mixed", "sparse"):
                 args, kwargs = _shardings.all_gathered((args, kwargs))
             chosen = select(fun, argnums, has_aux, args, kwargs)
-            _check_devices(chosen, mode)
+            check_devices(chosen, mode)
             if mode == "sparse":
                 chunk = None if chunk_size == "auto" else chunk_size
                 matrix, aux = sparse(chosen, chunk, plans, pattern)
@@ -114,7 +114,8 @@ def jacobian(
     return jacobian_of_fun
 
 
-def _check_devices(chosen: Selection, mode: str) -> None:
+def check_devices(chosen: Selection, mode: str) -> None:
+    """Raise unless the mode gives one derivative where x is spread over devices."""
     _devices.require_one_derivative("jacobian", chosen.fun, chosen.x, reverse=mode == "reverse")
     if mode in ("mixed", "sparse") and (axes := _devices.checked_axes()):
         raise ValueError(

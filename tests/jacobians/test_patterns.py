@@ -10,7 +10,7 @@ import pytest
 from pattern_cases import EXACT, WIDER
 from scipy import sparse
 
-from adlab.jacobians import _loops, sparsity
+from adlab.jacobians import _loops, _rounds, sparsity
 from adlab.jacobians._facts import Fact
 from adlab.jacobians._flow import flow
 from adlab.jacobians._rows import identity
@@ -88,7 +88,9 @@ def test_loops_that_are_too_long_to_be_followed_lose_zeros_alone(
     loop, unrolled, rounds, wider, monkeypatch
 ):
     monkeypatch.setattr(_loops, "UNROLLED", unrolled)
-    monkeypatch.setattr(_loops, "ROUNDS", rounds)
+    monkeypatch.setattr(_rounds, "ROUNDS", rounds)
+    for limit in ("ENTRIES", "WORDS"):
+        monkeypatch.setattr(_rounds, limit, 0)
     found = sparsity(loop, jax.ShapeDtypeStruct((5, 2), np.float32)).toarray()
     expected = nonzero(loop, (5, 2))
     if loop in wider:
@@ -183,12 +185,37 @@ def test_what_is_not_known_is_dense():
         assert fact.pattern.toarray().all()
 
 
-def test_a_callback_is_not_called_for_its_value():
-    def fun(x):
-        drawn = jax.pure_callback(
+def starts(x):
+    return jnp.argmax(x[0]), jnp.argmax(x[1])
+
+
+def test_a_slice_that_data_place_in_two_directions_may_be_anywhere():
+    """Two by one of three by three: rows i and i + 1, of all columns."""
+    found = sparsity(lambda x: jax.lax.dynamic_slice(x, starts(x), (2, 1)), jnp.ones((3, 3)))
+    expected = [[1, 1, 1, 1, 1, 1, 0, 0, 0], [0, 0, 0, 1, 1, 1, 1, 1, 1]]
+    np.testing.assert_array_equal(found.toarray(), np.array(expected, bool))
+
+
+def test_an_update_that_data_place_in_two_directions_may_be_anywhere():
+    """Its two numbers, of columns 1 and 2, may get to rows 0 and 1, and 1 and 2, of any column."""
+    fun = lambda x: jax.lax.dynamic_update_slice(x, x[2:, 1:].T ** 2, starts(x))  # noqa: E731
+    found = sparsity(fun, jnp.ones((3, 3))).toarray()
+    expected = np.eye(9, dtype=bool)  # no place is certain to be overwritten
+    expected[:6, 7] = expected[3:, 8] = True
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("loops", [False, True])
+def test_a_callback_is_not_called_for_its_value(loops):
+    def drawn():
+        return jax.pure_callback(
             lambda: pytest.fail("called"), jax.ShapeDtypeStruct((), np.float32)
         )
-        return x * drawn
+
+    def fun(x):
+        if loops:
+            return x * jax.lax.fori_loop(0, 3, lambda _, c: c * drawn(), jnp.float32(0))
+        return x * drawn()
 
     assert sparsity(fun, jnp.ones(3)).nnz == 3
 
