@@ -21,7 +21,7 @@ from .descents import ADAM, PLAIN, Task, descend, reverse, two_point
 Arrays = dict[str, np.ndarray]
 CHUNK = 8  # two-point iterations between looks
 ADAM_CHUNK = 10
-LONGEST = 4  # times the foretold length: a two-point descent isn't followed further
+LONGEST = 2.5  # times the foretold length: a two-point descent isn't followed further
 
 
 def run(config: Config, progress: lab.Progress) -> Arrays:
@@ -31,13 +31,10 @@ def run(config: Config, progress: lab.Progress) -> Arrays:
     data = {name: array for name, array in learned.items() if not name.startswith("leaf_")}
     data["dim"] = np.array(trees.size(params))
     for kind in dict.fromkeys(config.subspaces):
-        found = progress.stage(f"slowdown {kind}", lambda: _slowdown(kind, params, config, progress))  # noqa: B023
-        data |= found
-        trace, largest = (float(found[f"{kind}_{name}"]) for name in ("trace", "largest"))
-        step = 1 / (trace + 2 * largest)
-        data |= progress.stage(
-            f"adaptation {kind}", lambda: _adaptation(kind, params, step, config, progress)  # noqa: B023
-        )
+        parts = (kind, params, config, progress)
+        found = progress.stage(f"slowdown {kind}", functools.partial(_slowdown, *parts))
+        adapt = functools.partial(_adaptation, found, *parts)
+        data |= found | progress.stage(f"adaptation {kind}", adapt)
     data |= progress.stage("adam", lambda: _adam(params, config, progress))
     data |= progress.stage("control", lambda: _control(int(data["dim"]), config, progress))
     return data | progress.stage("account", lambda: _account(params, config))
@@ -112,7 +109,9 @@ def _slowdown(kind: Subspace, params: Any, config: Config, progress: lab.Progres
     hessian = curvature.Hessian(fun, task.z, task.held, task.corpus)
     key, number = jax.random.key(config.seed), config.num_matvecs
     started = time.perf_counter()
-    traced = curvature.trace(hessian, key=key, num_matvecs=number, estimator="hutch++", chunk_size=1)
+    traced = curvature.trace(
+        hessian, key=key, num_matvecs=number, estimator="hutch++", chunk_size=1
+    )
     found = curvature.eigenpairs(
         hessian, key=key, which="largest", num_matvecs=min(number, trees.size(task.z)), rtol=0.01
     )
@@ -147,9 +146,11 @@ def _slowdown(kind: Subspace, params: Any, config: Config, progress: lab.Progres
 
 
 def _adaptation(
-    kind: Subspace, params: Any, step: float, config: Config, progress: lab.Progress
+    found: Arrays, kind: Subspace, params: Any, config: Config, progress: lab.Progress
 ) -> Arrays:
-    """Adapt by two-point estimates on new batches; the step starts as theory's."""
+    """Adapt by two-point estimates on new batches; the step falls to 0."""
+    trace, largest = (float(found[f"{kind}_{name}"]) for name in ("trace", "largest"))
+    step = config.adaptation_fraction / (trace + 2 * largest)
     task = _task(kind, params, "second", config, config.num_seeds)
     steps = _falling(step, config.adaptation)
     course = descend(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from .config import Config
 from adlab import lab
+
+from .config import Config
 
 
 def needs(config: Config) -> lab.Needs:
@@ -18,7 +19,7 @@ def needs(config: Config) -> lab.Needs:
         {
             "num_seeds, width, layers": 4 * 12 * seeds * weights,
             "num_seeds, batch_size, sequence, width": seeds * states / config.layers,
-            "batch_size, sequence, width, layers": 4 * states,
+            "batch_size, sequence, width, layers": states,
             "num_matvecs, width, layers": 4 * (config.num_matvecs + 8) * weights,
             "held_out, sequence, vocabulary": 4 * seeds * config.held_out * config.sequence * 6 * v,
         },
