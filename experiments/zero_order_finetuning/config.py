@@ -38,7 +38,7 @@ class Config(lab.ExperimentConfig):
     """Iterations of Adam on the first language."""
     learning_rate: Annotated[float, Field(gt=0, le=0.1)] = 3e-3
     """Of Adam at first; a third of that in adapting. It falls to 0 along a line."""
-    adaptation: Annotated[int, Field(ge=10)] = 1200
+    adaptation: Annotated[int, Field(ge=10)] = 1000
     """Two-point iterations on the second language, each on a new batch."""
     adaptation_fraction: Annotated[float, Field(gt=0, le=1)] = 0.2
     """Share of the largest step, where they start: batches scatter, and so do probes."""

@@ -184,7 +184,7 @@ def _control(dim: int, config: Config, progress: lab.Progress) -> Arrays:
     x0 = jnp.asarray(start / np.linalg.norm(start), np.float32)
     gradient = gradients.two_point(_half_square, law="rademacher", smoothing=config.smoothing)
     found = optimize.minimize(
-        gradient, x0, optimizer=_sgd(config.fraction / (dim + 2)),
+        gradient, x0, optimizer=_sgd(theory.CONTROL / (dim + 2)),
         num_steps=config.control_steps, record_at=[0, config.control_steps],
         key=jax.random.key(config.seed), num_seeds=config.num_seeds,
     )  # fmt: skip

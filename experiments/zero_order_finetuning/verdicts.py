@@ -75,7 +75,7 @@ def isotropic_slowdowns(data: Arrays, config: Config) -> np.ndarray:
     """
     losses = np.asarray(data["control_losses"], float)
     rates = np.log(losses[:, -1] / losses[:, 0]) / config.control_steps
-    return np.asarray(2 * np.log1p(-config.fraction) / rates)
+    return np.asarray(2 * np.log1p(-theory.CONTROL) / rates)
 
 
 def interval(samples: np.ndarray) -> tuple[float, float, float]:
@@ -108,7 +108,7 @@ def _control(data: Arrays, config: Config) -> list[Verdict]:
         _claim("control", kind=subspace(kind)), *ends, middle, middle - low, control=True,
         basis="measured",
     )  # fmt: skip
-    ends = interval(slow / theory.isotropic_slowdown(dim, config.fraction))
+    ends = interval(slow / theory.isotropic_slowdown(dim, theory.CONTROL))
     return [control, Verdict(_claim("isotropic"), *ends, 1.0, CLOSE, basis="measured")]
 
 

@@ -150,8 +150,8 @@ def measured(config, theory, languages):
     scatter = np.array([0.9, 0.95, 1.05, 1.1])
     entropy = languages.entropy(languages.law(config, "first"))
     n, k = 50_000, np.arange(0, 201, 2)
-    slow = theory.isotropic_slowdown(n, config.fraction) * scatter**0.2
-    rates = 2 * np.log1p(-config.fraction) / slow * config.control_steps
+    slow = theory.isotropic_slowdown(n, theory.CONTROL) * scatter**0.2
+    rates = 2 * np.log1p(-theory.CONTROL) / slow * config.control_steps
     data = {
         "held_out_losses": entropy * (1.03 + 0.02 * np.sin(np.arange(60))),
         "dim": np.array(n),
