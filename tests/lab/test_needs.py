@@ -35,6 +35,7 @@ HUGE = {
     "rates": [{"num_seeds": 10**9}, {"dims": [8, 10**8]}, {"full_dims": [8, 10**8]}],
     "trace_estimation": [{"hidden": 10**5}, {"num_draws": 10**10}],
     "trajectories": [{"num_seeds": 10**9}, {"num_steps": 10**9}],
+    "zero_order_finetuning": [{"num_seeds": 10**9}, {"batch_size": 10**9}, {"held_out": 10**9}],
 }
 SMALL = {"computational_graph", "gpt2_memory"}  # whatever they are asked for
 
