@@ -1,4 +1,4 @@
-"""Two-point fine-tuning slows down by tr H / lambda_max, whatever the number of weights.
+"""Two-point fine-tuning of a GPT is slower by tr H / lambda_max, not by the number of weights.
 
 A GPT learns a language whose entropy is known, and is then adapted to another near by. Along a
 two-point estimate G = (u . g) u, E[u u^T] = I, a step s lowers the loss by s |g|^2 at the price of
