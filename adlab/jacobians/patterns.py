@@ -84,12 +84,14 @@ def sparsity(
 def find(chosen: Selection) -> tuple[sparse.csr_array, bool]:
     """Return the pattern of the Jacobian, booleans (m, n), and whether JAX has forward mode."""
     try:
-        return _reached(_program(chosen, "forward"), chosen.x), True
+        program = _program(chosen, "forward")
     except _NO_MODE as error:
         try:
-            return sparse.csr_array(_reached(_program(chosen, "reverse"), chosen.shape).T), False
+            program = _program(chosen, "reverse")
         except _NO_MODE:
             raise error from None
+        return sparse.csr_array(_reached(program, chosen.shape).T), False
+    return _reached(program, chosen.x), True
 
 
 def has_mode(chosen: Selection, mode: Literal["forward", "reverse"]) -> bool:

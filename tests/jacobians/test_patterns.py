@@ -164,6 +164,15 @@ def test_what_is_a_shape_or_traced_has_no_known_value():
     np.testing.assert_array_equal(found[1].toarray(), known)
 
 
+@pytest.mark.parametrize(
+    "fun", [lambda x: jax.lax.sort((x, x**2), num_keys=1)[1], lambda x: jax.lax.top_k(x, 3)[0]]
+)
+def test_what_orders_numbers_mixes_those_of_a_line(fun):
+    """In programs of derivatives tangents are put in order by gathers; here they are sorted."""
+    (fact,) = flow(jax.make_jaxpr(fun)(jnp.ones((2, 3))), [Fact(identity(6, 0, 6), None)])
+    np.testing.assert_array_equal(fact.pattern.toarray(), np.kron(np.eye(2), np.ones((3, 3))) > 0)
+
+
 def test_what_is_not_known_is_dense():
     """An operation that has no rule, and one whose place depends on the tangents."""
     unknown = jax.make_jaxpr(lambda x: jnp.sin(x)[::-1])(jnp.ones(3))

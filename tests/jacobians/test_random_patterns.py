@@ -3,13 +3,13 @@
 import numpy as np
 import random_patterns
 
-PROGRAMS = 2 * len(random_patterns.RULES)  # each rule stands in two of them at least
+PROGRAMS = range(0, len(random_patterns.RULES), 4)  # each draws four rules more
 
 
 def test_no_nonzero_is_outside_of_a_pattern():
-    found = [random_patterns.faults(seed) for seed in range(PROGRAMS)]
-    missed = {seed: places.tolist() for seed, (places, *_) in enumerate(found) if len(places)}
+    found = {seed: random_patterns.faults(seed) for seed in PROGRAMS}
+    missed = {seed: places.tolist() for seed, (places, *_) in found.items() if len(places)}
     assert missed == {}
-    kept, nonzero, size = np.sum([counts for _, *counts in found], axis=0)
-    assert nonzero > 1000
+    kept, nonzero, size = np.sum([counts for _, *counts in found.values()], axis=0)
+    assert nonzero > 500
     assert kept < 0.6 * size  # not by taking all to be dense
