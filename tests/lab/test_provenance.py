@@ -6,6 +6,7 @@ import sys
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from adlab import lab
@@ -283,3 +284,11 @@ def test_whatever_a_run_enters_is_in_its_closure(name, monkeypatch):
     ours = {(f, line) for f, line in seen if {ROOT / "adlab", ROOT / "experiments"} & {*f.parents}}
     assert len(ours) > 20
     assert {(f, line) for f, line in ours if line not in found.get(f, ())} == set()
+
+
+def test_versions_are_of_what_is_imported_and_of_all_that_requires():
+    found = provenance.versions(["optax"])
+    assert {"python", "adlab", "optax", "jax", "jaxlib", "numpy"} <= found.keys()  # numpy by jax
+    assert found["numpy"] == np.__version__
+    assert "matplotlib" not in found
+    assert provenance.versions(["optax"]) == found
