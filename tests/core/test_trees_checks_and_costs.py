@@ -52,6 +52,17 @@ def test_same_shapes_compares_structure_and_shapes_but_not_dtypes():
         assert not trees.same_shapes(MIXED, other)
 
 
+def test_an_array_that_was_numpys_is_a_copy_and_a_constant_inside_a_trace():
+    numbers = np.zeros(1 << 16, np.float32)  # as many as JAX would otherwise share
+    found = trees.as_array(numbers)
+    numbers[:] = 1
+    assert isinstance(found, jax.Array)
+    np.testing.assert_array_equal(found, 0)
+    program = jax.make_jaxpr(lambda x: trees.as_array(numbers) + x)(numbers)
+    assert [equation.primitive.name for equation in program.eqns] == ["add"]
+    assert trees.as_array(1.0).weak_type
+
+
 def test_ravel_lays_leaves_end_to_end():
     np.testing.assert_array_equal(trees.ravel(MIXED), [1, 1, 1, 1, 1, 1, 2])
 

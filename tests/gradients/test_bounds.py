@@ -83,6 +83,13 @@ def test_rounding_leads_no_point_outside(scheme, dtype):
     np.testing.assert_array_equal(points, jnp.asarray(points, dtype).astype(np.float32))
 
 
+def test_bounds_are_rounded_as_x_is():
+    """The number of bfloat16 next to 0.1 is greater than 0.1."""
+    x = np.full(2, 0.1, jnp.bfloat16)
+    found = finite_difference(jnp.sum, scheme="backward", bounds=(None, 0.1), step=0.05)(x)
+    np.testing.assert_allclose(np.asarray(found, np.float32), 1, rtol=2e-2)  # 8 bits
+
+
 def test_a_guarded_function_is_nan_outside_and_itself_inside():
     fun = guarded(jnp.sum, np.ones(2, np.float32), np.zeros(2, "f"), np.ones(2, "f"))
     assert float(fun(np.array([0.25, 1.0], np.float32))) == 1.25
