@@ -25,6 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adlab.core import _shardings, trees
+from adlab.core._cells import Axis, ravelled, unravelled
 from adlab.core.types import Array, PyTree
 
 __all__ = [
@@ -277,9 +278,9 @@ class _Leaf:
 
     def visit(self, into: Any, read: list[Array]) -> tuple[Array | None, _Terms]:
         """Return what is written, and the sums: on each device of its own part of the leaf."""
-        whole = [_Axis(0, n, t, t) for n, t in zip(self.shape, self.part.tile, strict=True)]
+        whole = [Axis(0, n, t, t) for n, t in zip(self.shape, self.part.tile, strict=True)]
         layout = _shardings.divided(self.like)
-        if layout is None:
+        if layout is None or not self._fits(*layout):
             return self._window(whole, into, read)
         mesh, spec, names = layout
         every = tuple(itertools.chain(*names))
@@ -292,7 +293,7 @@ class _Leaf:
         def local(into: Any, read: list[Array], arrays: list[Any]) -> tuple[Any, Any]:
             given = [b if a is None else a for a, b in zip(arrays, held, strict=True)]
             source, body = jax.tree.unflatten(structure, given)
-            axes = list(map(_Axis.of_device, self.shape, self.part.tile, names))
+            axes = list(map(Axis.of_device, self.shape, self.part.tile, names))
             own = replace(self, source=source, body=body)
             out, terms = own._window(axes, into, read)
             return out, tuple(total(term, every) for term in terms)
@@ -305,7 +306,20 @@ class _Leaf:
         )(into, read, arrays)
         return found
 
-    def _window(self, axes: list[_Axis], into: Any, read: list[Array]) -> tuple[Any, _Terms]:
+    def _fits(self, mesh: Any, _: Any, names: tuple[tuple[str, ...], ...]) -> bool:
+        """Tell whether devices' parts and tiles have large cells in common: each draws a tile.
+
+        If not, XLA moves what it must; but with explicit axes it can't be left to it.
+        """
+        parts = [math.prod(mesh.shape[name] for name in several) for several in names]
+        uneven = any(n % k for n, k in zip(self.shape, parts, strict=True))
+        small = any(
+            k > 1 and math.gcd(n // k, edge) < min(n // k, edge) / 4
+            for n, k, edge in zip(self.shape, parts, self.part.tile, strict=True)
+        )
+        return _shardings.explicit(self.like) is not None or not (uneven or small)
+
+    def _window(self, axes: list[Axis], into: Any, read: list[Array]) -> tuple[Any, _Terms]:
         """Go through a part of the leaf: in a loop for all cells of one shape."""
         carry: Any = None
         origin = (0,) * len(axes)
@@ -316,7 +330,7 @@ class _Leaf:
                 j: Any, carry: Any, firsts: Any = firsts, counts: Any = counts, cell: Any = cell
             ) -> Any:
                 out, sums = carry
-                steps = zip(firsts, _unravelled(j, counts), cell, strict=True)
+                steps = zip(firsts, unravelled(j, counts), cell, strict=True)
                 corner = tuple(a + b * n for a, b, n in steps)
                 out, terms = self._cell(axes, corner, cell, read, out)
                 return out, tuple(map(self.join, sums, terms))
@@ -329,12 +343,12 @@ class _Leaf:
         return out, sums
 
     def _cell(
-        self, axes: list[_Axis], corner: tuple[Any, ...], cell: _Shape, read: list[Array], out: Any
+        self, axes: list[Axis], corner: tuple[Any, ...], cell: _Shape, read: list[Array], out: Any
     ) -> tuple[Any, _Terms]:
         """Write a tile, or a part of one, at a corner within the window."""
         tile, pairs = self.part.tile, list(zip(axes, corner, strict=True))
         counts = tuple(-(-n // t) for n, t in zip(self.shape, tile, strict=True))
-        number = self.part.first + _ravelled([axis.tile_at(at) for axis, at in pairs], counts)
+        number = self.part.first + ravelled([axis.tile_at(at) for axis, at in pairs], counts)
         inside = tuple(axis.inside(at) for axis, at in pairs)
         place = tuple(axis.origin + at for axis, at in pairs)
         block = Block(number, tile, cell, inside, place, self.shape, self.part.start)
@@ -346,55 +360,9 @@ class _Leaf:
         return out, terms
 
 
-@dataclass(frozen=True)
-class _Axis:
-    """A window along one axis: where it begins, its length, the tiles' edge, and that of cells."""
-
-    origin: Any
-    size: int
-    edge: int
-    cell: int
-
-    @classmethod
-    def of_device(cls, size: int, edge: int, names: tuple[str, ...]) -> _Axis:
-        """Return the part of this device, in cells that divide both its part and a tile."""
-        if not names:
-            return cls(0, size, edge, edge)
-        length = size // math.prod(jax.lax.axis_size(name) for name in names)
-        return cls(jax.lax.axis_index(names) * length, length, edge, math.gcd(length, edge))
-
-    def regions(self) -> list[tuple[int, int, int]]:
-        """Return where cells of one length lie: first place, how many, their length."""
-        full, rest = divmod(self.size, self.cell)
-        return [(0, full, self.cell), *([(full * self.cell, 1, rest)] if rest else [])]
-
-    def tile_at(self, place: Any) -> Any:
-        """Return the tile that a place of the window lies in."""
-        return (self.origin + place) // self.edge
-
-    def inside(self, place: Any) -> Any:
-        """Return where in the tile."""
-        return (self.origin + place) % self.edge
-
-
 def _started(one: Callable[[Any], tuple[Any, _Terms]], out: Any) -> tuple[Any, _Terms]:
     """Return what a loop begins with: `out`, of the type it will have, and sums of nothing."""
     written, terms = jax.eval_shape(one, out)
     if out is not None:
         out = _shardings.like_type(out, written)
     return out, trees.zeros_like(terms)
-
-
-def _unravelled(j: Any, counts: _Shape) -> list[Any]:
-    place: list[Any] = []
-    for n in reversed(counts):
-        place.append(j % n if n > 1 else 0)
-        j = j // n if n > 1 else j
-    return place[::-1]
-
-
-def _ravelled(place: Sequence[Any], counts: _Shape) -> Any:
-    number: Any = 0
-    for a, n in zip(place, counts, strict=True):
-        number = number * n + a
-    return number

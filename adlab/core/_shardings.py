@@ -66,18 +66,19 @@ def varying(leaf: Any) -> frozenset[str]:
 def struct(leaf: Any, dtype: Any) -> jax.ShapeDtypeStruct:
     """Return the shape of `leaf` with another dtype, on the same devices."""
     kind: Any = jax.typeof(leaf)
-    placed = (
-        getattr(leaf, "sharding", None)
-        if isinstance(leaf, Array | jax.ShapeDtypeStruct) and checks.concrete(leaf)
-        else None
-    )
-    if isinstance(placed, NamedSharding) and any(placed.spec):
-        return jax.ShapeDtypeStruct(np.shape(leaf), dtype, sharding=placed)
+    apart = isinstance(leaf, Array | jax.ShapeDtypeStruct) and checks.concrete(leaf)
+    if apart and divided(leaf) and not _manual():
+        return jax.ShapeDtypeStruct(np.shape(leaf), dtype, sharding=leaf.sharding)
     if kind.sharding is None or (kind.sharding.mesh.empty and not varying(leaf)):
         return jax.ShapeDtypeStruct(np.shape(leaf), dtype)
     return jax.ShapeDtypeStruct(
         np.shape(leaf), dtype, sharding=kind.sharding, manual_axis_type=kind.manual_axis_type
     )
+
+
+def _manual() -> bool:
+    """Tell whether this is inside of `jax.shard_map`."""
+    return bool(getattr(jax.sharding.get_abstract_mesh(), "manual_axes", ()))
 
 
 def laid(leaf: Any, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
@@ -86,7 +87,7 @@ def laid(leaf: Any, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
     Inside of a program the devices of a mesh with explicit axes are a part of its type already.
     """
     dtype = np.promote_types(jnp.result_type(leaf), np.float32)
-    if explicit(leaf) is not None or varying(leaf):
+    if explicit(leaf) is not None or varying(leaf) or _manual():
         return struct(leaf, dtype)
     return jax.ShapeDtypeStruct(np.shape(leaf), dtype, sharding=sharding)
 

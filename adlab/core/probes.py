@@ -91,7 +91,7 @@ class _Sphere(_Gaussian):
     def shared(self, probe: Redrawn) -> Array:
         source = jax.tree_util.Partial(gaussian.part, replace(probe, law=gaussian))
         (square,) = _blocks.visit_blocks(probe.like, source, _square)
-        scale: Array = jnp.sqrt(probe.grid.size / square)
+        scale: Array = jnp.sqrt(float(probe.grid.size) / square)
         return scale
 
     def part(self, probe: Redrawn, block: Block) -> Array:
@@ -128,6 +128,11 @@ class _Coordinate(_Named):
 
     def words(self, key: Key, count: int, dtype: np.dtype) -> Array:
         del dtype
+        if count >= 2**31:
+            raise ValueError(
+                f'law "coordinate" draws one of fewer than 2**31 coordinates, got {count}; use '
+                '"rademacher", "gaussian" or "sphere"'
+            )
         return jax.random.randint(key, (), 0, count)
 
     def numbers(self, words: Array, count: int, dtype: np.dtype) -> Array:

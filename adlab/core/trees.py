@@ -41,7 +41,7 @@ def as_array(leaf: Any) -> Array:
         or not jax.sharding.get_abstract_mesh().empty
     ):
         return jnp.asarray(leaf)
-    array: Array = jax.device_put(leaf, may_alias=False)
+    array: Array = jax.device_put(np.array(leaf))  # NumPy copies now, JAX later
     return array
 
 

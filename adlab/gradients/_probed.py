@@ -158,6 +158,12 @@ class Probed(Method):
                     f"{_told(self._made(x))}, got one for {_told(key.made)}"
                 )
             key, words = key.key, key.words
+            typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+            if key.ndim != (0 if typed else 1):
+                raise ValueError(
+                    f"{name}: key must be one of those that were prepared, got {len(key)} of them: "
+                    "scan over them, or take one by jax.tree.map(lambda leaf: leaf[i], prepared)"
+                )
         key = checks.require_key(name, key)
         _devices.require_shared(name, key, x)
         return key, words
@@ -168,8 +174,7 @@ class Probed(Method):
 
     def words(self, x: PyTree, keys: Key) -> int:
         law, size = probes.resolve(self.law), trees.size(x)
-        threefry = str(jax.random.key_impl(keys)) == "threefry2x32"  # alone and together the same
-        if not threefry or not isinstance(law, BlockLaw) or not 0 < size <= CAPACITY:
+        if not _threefry(keys) or not isinstance(law, BlockLaw) or not 0 < size <= CAPACITY:
             return 0
         dtype = trees.common_dtype(x)
         drawn = jax.eval_shape(lambda: law.words(jax.random.key(0), size, dtype))
@@ -208,7 +213,10 @@ class Probed(Method):
         if count == 1:
             slopes, stack = jax.tree.map(lambda leaf: leaf[None], along(keys[0]))
         else:
-            slopes, stack = in_chunks(along, keys, chunk_length(self.chunk_size, fun, x, count))
+            # Other generators draw other words together than alone, as the second pass does.
+            alone = not _threefry(key)
+            chunk = 1 if alone else chunk_length(self.chunk_size, fun, x, count)
+            slopes, stack = in_chunks(along, keys, chunk)
         return slopes / count, stack
 
     def _keys(self, key: Key) -> Key:
@@ -291,6 +299,11 @@ class Probed(Method):
         # block is made to wait for the others, through an index that depends on their sum.
         done = jnp.sum(jax.tree.leaves(total)[0])
         return _add(total, block(jnp.where(jnp.isnan(done), 0, blocks), rest))
+
+
+def _threefry(key: Key) -> bool:
+    """Tell whether a key draws the same words alone and together with others."""
+    return str(jax.random.key_impl(key)) == "threefry2x32"
 
 
 def _told(made: tuple[Any, ...]) -> str:

@@ -120,25 +120,27 @@ class GradientFn(Generic[Params, Rest]):
         added to x block by block. Where the caller gives the memory of x away (`donate_argnums` of
         `jax.jit`, or a loop's state) that is all which is needed besides a copy x + h u. With
         `in_place`, of `two_point`, no copy is needed either: x itself moves to x + h u, x - h u and
-        on. Each move rounds anew, so that x drifts: per probe by at most 1.5 units in the last
-        place of |x_i| + h |u_i|, in no direction, hence after k steps by about the root of k times
-        a third of that.
+        on. (That goes for a smoothing that is a number or "relative"; measuring it, "auto", takes
+        a copy and a direction.) Each move rounds anew, so that x drifts: per probe by at most 1.5
+        units in the last place of |x_i| + h |u_i|, in no direction, hence after k steps by about
+        the root of k times a third of that.
 
         Args:
           *args: the arguments of `fun`.
-          step_size: a number; may be traced.
+          step_size: a positive number; may be traced.
           key: as for a call.
           in_place: whether x is moved there and back.
           **kwargs: the keyword arguments of `fun`.
 
         Raises:
           ValueError: `in_place` of another gradient than `two_point`, or of a law that isn't drawn
-            block by block.
+            block by block; a step size that isn't positive.
+          TypeError: a step size that isn't one real number.
         """
         fun, x = self._bind(args, kwargs)
         _devices.require_one_derivative(fun.name, fun, x, reverse=self.method.reverse)
         with calling(fun.name, x):
-            size = jnp.asarray(step_size)
+            size = _step_size(step_size)
             return own_errors(lambda: self.method.descended(fun, x, key, size, in_place=in_place))
 
     def prepare(self, *args: Any, key: Key) -> Any:
@@ -225,6 +227,17 @@ class GradientFn(Generic[Params, Rest]):
             elif value != _short(parameter.default):
                 words.append(f"{parameter.name}={value}")
         return f"{self.method.factory.__name__}({', '.join(words)})"
+
+
+def _step_size(size: Any) -> Array:
+    """Return a step size in single precision at least; raise unless it is one positive number."""
+    if size is None or isinstance(size, str) or np.shape(size) != ():
+        raise TypeError(f"descend: step_size must be one real number, got {size!r}")
+    checks.positive("descend: step_size", size)
+    kind = jnp.result_type(size)
+    if not jnp.issubdtype(kind, jnp.floating):
+        kind = jnp.result_type(float)
+    return jnp.asarray(size, np.promote_types(kind, np.float32))
 
 
 def gradient_fn(

@@ -165,7 +165,7 @@ def _root_mean_square(x: PyTree, factor: float) -> Array:
     dtype = trees.common_dtype(x)
     parts = [leaf.astype(dtype) for leaf in jax.tree.leaves(x)]
     squares = [trees.vdot(a, a) if a.ndim == 1 else jnp.sum(a * a) for a in parts]
-    scale = jnp.sqrt(functools.reduce(jnp.add, squares) / trees.size(x))
+    scale = jnp.sqrt(functools.reduce(jnp.add, squares) / float(trees.size(x)))
     return jax.lax.stop_gradient(factor * jnp.maximum(scale, 1))
 
 
@@ -228,12 +228,15 @@ def _end_part(
 def _rounded(at: Array, h: Array, u: Array) -> Array:
     """Return at + h u, of the digits that `at` holds, in the dtype of u.
 
-    Said in so many words, since compilers leave out conversions to 16 bits and back.
+    Of bfloat16 it is said in so many words, since compilers leave out conversions to it and back;
+    float16 has numbers below its normal ones, which would be lost so.
     """
     info = jnp.finfo(at.dtype)
     moved = at.astype(u.dtype) + h.astype(u.dtype) * u
     if at.dtype.itemsize >= u.dtype.itemsize:
         return moved
+    if at.dtype != jnp.bfloat16:
+        return moved.astype(at.dtype).astype(u.dtype)
     return jax.lax.reduce_precision(moved, info.nexp, info.nmant)
 
 

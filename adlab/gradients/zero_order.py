@@ -257,8 +257,9 @@ def two_point(
     Unbiased on quadratics; in general E g = grad fun(x) + O(h^2). On a quadratic the mean squared
     error is (d - 1)/m * |grad|^2 for sphere, Rademacher and coordinate probes, (d + 1)/m for
     Gaussian ones, d/m - 1 for orthogonal ones (m <= d). Costs 2m evaluations,
-    and 40 more for smoothing="auto", once per estimate. Memory: of more than 65,536 numbers one
-    point for each of chunk_size probes, in the place of the gradient, whatever m; below, or with a
+    and 40 more for smoothing="auto", once per estimate. Memory: of more than 65,536 numbers,
+    with chunk_size = 1, one point in the place of the gradient, whatever m, and about two for each
+    of several probes at a time; "auto" holds a direction as well; below, or with a
     law of your own, the probes of a chunk as well; with "orthogonal" O(min(m, d) * d), for a block
     is drawn whole. In a loop `descend` doesn't store the gradient either.
 

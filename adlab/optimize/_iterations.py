@@ -60,7 +60,7 @@ class State(NamedTuple):
 def strong(leaf: Any) -> jax.Array:
     """Return the leaf as an array that keeps its dtype whatever it meets."""
     if isinstance(leaf, np.ndarray | np.generic | int | float | complex):  # without a program
-        number: jax.Array = jax.device_put(np.asarray(leaf, jnp.result_type(leaf)))
+        number: jax.Array = jax.device_put(np.array(leaf, jnp.result_type(leaf)))
         return number
     array = jnp.asarray(leaf)
     if jnp.issubdtype(array.dtype, jax.dtypes.extended):

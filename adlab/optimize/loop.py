@@ -195,7 +195,7 @@ def _hold(leaf: Any) -> Any:
     """Return a function as a pytree without leaves, compared by identity; anything else as data."""
     if callable(leaf):
         return jax.tree_util.Partial(leaf)
-    return jax.device_put(leaf) if isinstance(leaf, np.ndarray) else jnp.asarray(leaf)
+    return jax.device_put(np.array(leaf)) if isinstance(leaf, np.ndarray) else jnp.asarray(leaf)
 
 
 def _refuse_host(loop: Loop, on_progress: Any) -> None:

@@ -26,7 +26,8 @@ def zero_order_step(
     x and a copy x + h u are all that there is besides the function's own memory, 2 times the
     parameters whatever the number of probes. An optimiser of optax gets the gradient, which has the
     place of that copy: plain `optax.sgd` takes as much, others their state besides. With `in_place`
-    there is no copy either: 1 time the parameters.
+    there is no copy either: 1 time the parameters. That goes for a smoothing that is a number or
+    "relative"; measuring it takes a copy and a direction besides.
 
     >>> from adlab.gradients import two_point
     >>> step = zero_order_step(two_point(lambda x: jnp.sum(x**2)), 1e-3)
@@ -53,7 +54,9 @@ def zero_order_step(
 
     Source: Malladi et al. (2023), arXiv:2305.17333.
     """
-    if getattr(gradient, "argnums", 0) != 0:
+    if not isinstance(gradient, GradientFn):
+        raise TypeError(f"gradient must be a GradientFn, such as two_point(fun), got {gradient!r}")
+    if gradient.argnums != 0:
         raise ValueError(f"gradient.argnums must be 0, got {gradient.argnums!r}")
     number = not hasattr(optimizer, "update")
     if number and not isinstance(optimizer, int | float | np.ndarray | np.generic | jax.Array):

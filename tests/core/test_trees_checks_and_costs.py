@@ -59,7 +59,7 @@ def test_an_array_that_was_numpys_is_a_copy_and_a_constant_inside_a_trace():
     assert isinstance(found, jax.Array)
     np.testing.assert_array_equal(found, 0)
     program = jax.make_jaxpr(lambda x: trees.as_array(numbers) + x)(numbers)
-    assert [equation.primitive.name for equation in program.eqns] == ["add"]
+    assert {equation.primitive.name for equation in program.eqns} == {"add"}
     assert trees.as_array(1.0).weak_type
 
 

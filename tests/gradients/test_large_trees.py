@@ -265,7 +265,7 @@ def test_what_gains_nothing_is_the_keys_and_words_for_another_estimate_are_refus
 
 
 def test_devices_that_share_out_x_give_the_estimate_of_one():
-    x = np.sin(np.arange(600 * 512, dtype=np.float32)).reshape(600, 512)
+    x = np.sin(np.arange(512 * 512, dtype=np.float32)).reshape(512, 512)
 
     def fun(x):
         return jnp.sum(jnp.sin(x))
@@ -278,7 +278,7 @@ def test_devices_that_share_out_x_give_the_estimate_of_one():
 
 
 def test_a_layout_that_is_told_needs_no_parameter_of_another_device():
-    x = np.sin(np.arange(600 * 512, dtype=np.float32)).reshape(600, 512)
+    x = np.sin(np.arange(512 * 512, dtype=np.float32)).reshape(512, 512)
     mesh = jax.make_mesh((4, 2), ("a", "b"), axis_types=(AxisType.Auto,) * 2)
     sharding = NamedSharding(mesh, P("a", "b"))
     placed = jax.device_put(x, sharding)
@@ -307,3 +307,75 @@ def test_a_layout_has_the_structure_of_x_and_is_a_named_one():
         g.on({"w": "data"})
     with pytest.raises(ValueError, match="shardings must be a tree like x"):
         g.on({"w": whole})(X, key=KEY)
+
+
+@pytest.mark.parametrize("factory", [two_point, forward_gradient])
+def test_generators_that_draw_otherwise_together_draw_one_probe_at_a_time(factory):
+    options = {} if factory is forward_gradient else {"smoothing": 0.25}
+    g = factory(linear, law="rademacher", num_probes=3, chunk_size=3, **options)
+    found = oracles.quickly_compiled(lambda x, key: g(x, key=key))(X, jax.random.key(1, impl="rbg"))
+    size, square = 300 * 301 + 30, sum(np.sum(leaf**2) for leaf in SLOPES.values())
+    # Of slopes s_i the mean of s_i u_i has the product mean s_i^2 with the gradient: positive, and
+    # its own square is at most that times the dimension.
+    along = sum(np.sum(np.asarray(found[name]) * SLOPES[name]) for name in X)
+    own = sum(np.sum(np.asarray(leaf, np.float64) ** 2) for leaf in found.values())
+    assert along > 0
+    np.testing.assert_allclose(own, along * size / 3, rtol=0.05)  # three nearly orthogonal probes
+    assert along < 20 * square
+
+
+def test_numbers_below_the_normal_ones_of_half_precision_stay():
+    x = np.full(70_000, 5e-5, np.float16)
+    g = two_point(lambda x: 0.0 * jnp.sum(x.astype(jnp.float32)), law="coordinate", smoothing=1e-4)
+    end = oracles.quickly_compiled(
+        lambda x: g.descend(x, step_size=1e-6, key=KEY, in_place=True)
+    )(x)  # fmt: skip
+    assert np.sum(np.asarray(end) != x) <= 1
+
+
+@pytest.mark.parametrize(
+    ("size", "error"),
+    [(np.array([0.1, 0.2]), TypeError), ("a", TypeError), (None, TypeError), (-1.0, ValueError),
+     (float("nan"), ValueError)],
+)  # fmt: skip
+def test_a_step_size_is_one_positive_number(size, error):
+    with pytest.raises(error, match="step_size must be"):
+        two_point(linear, smoothing=0.1).descend(X, step_size=size, key=KEY)
+
+
+def test_step_sizes_are_numbers_of_any_kind():
+    g, x = two_point(lambda x: jnp.sum(x), smoothing=0.5), np.zeros(3, np.float32)
+    by_integer, by_float = (g.descend(x, step_size=s, key=KEY) for s in (np.uint8(1), 1.0))
+    np.testing.assert_array_equal(by_integer, by_float)
+
+
+def test_several_prepared_keys_are_no_key():
+    g, x = two_point(lambda x: jnp.sum(x), smoothing=0.5), np.zeros(3, np.float32)
+    with pytest.raises(ValueError, match="one of those that were prepared, got 4 of them"):
+        g(x, key=g.prepare(x, key=jax.random.split(KEY, 4)))
+
+
+def test_a_step_is_that_of_a_gradient_of_ours():
+    with pytest.raises(TypeError, match="gradient must be a GradientFn"):
+        zero_order_step(linear, 0.1)
+
+
+def test_trees_of_billions_of_numbers_are_traced():
+    x = [jax.ShapeDtypeStruct((1500, 1000, 1000), jnp.float32)] * 2
+
+    def fun(x):
+        return jnp.sum(x[0][0]) + jnp.sum(x[1][0])
+
+    for options in ({"smoothing": 0.1}, {"smoothing": "relative", "law": "rademacher"}):
+        found = jax.eval_shape(lambda x, o=options: two_point(fun, **o)(x, key=KEY), x)
+        assert found[1].shape == x[1].shape
+    with pytest.raises(ValueError, match="fewer than"):
+        jax.eval_shape(lambda x: two_point(fun, smoothing=0.1, law="coordinate")(x, key=KEY), x)
+
+
+def test_parts_of_devices_that_no_tile_divides_are_left_to_the_compiler():
+    mesh = jax.make_mesh((8,), ("a",), axis_types=(AxisType.Auto,))
+    x = np.sin(np.arange(80_000, dtype=np.float32))
+    g = two_point(lambda x: jnp.sum(jnp.sin(x)), law="rademacher", smoothing=0.25)
+    shared = g(jax.device_put(x, NamedSharding(mesh, P("a"))), key=KEY)
+    np.testing.assert_allclose(shared, g(x, key=KEY), rtol=2e-3)
