@@ -141,7 +141,8 @@ def _timed(times: np.ndarray, ratio: np.ndarray) -> list[Verdict]:
     crossings = [_rising(ratio, each) for each in (again[:, 1] / again[:, 0]).T]
     # The smaller time of each repeat would be below that of either mode, by chance alone.
     better = np.argmin(np.median(times[:, :2], axis=2), axis=1)
-    shares = times[:, 2] / times[np.arange(len(times)), better]
+    pairs = np.stack([times[:, 2], times[np.arange(len(times)), better]], axis=1)
+    shares = pairs[:, 0] / pairs[:, 1]
     worst = shares[np.argmax(np.median(shares, axis=1))]
     forward, reverse = times[:, 0], times[:, 1]
     ahead = (forward.max(1) < reverse.min(1)) | (reverse.max(1) < forward.min(1))
@@ -150,7 +151,7 @@ def _timed(times: np.ndarray, ratio: np.ndarray) -> list[Verdict]:
     auto = Text("jacobian_modes.claim.auto_seconds")
     crosses = Verdict(crossing, *timing.interval(np.log2(crossings)), 0.0, 1.0, basis="measured")
     costs = Verdict.at_most(auto, *timing.median(worst, len(shares)), MOST, basis="measured")
-    return [timing.judged(crosses, times[~ahead]), timing.judged(costs, times[as_bad])]
+    return [timing.judged(crosses, times[~ahead]), timing.judged(costs, pairs[as_bad])]
 
 
 def _rising(x: np.ndarray, ratio: np.ndarray) -> float:

@@ -117,7 +117,7 @@ def test_times_that_scatter_leave_undecided_what_they_could_move(job):
 def test_auto_is_judged_by_the_sizes_where_it_may_do_worst(job):
     scatter = np.tile([1.0, 1.5, 0.7], 3)
     bad, good = timed(auto=2.0), timed(auto=np.where(M == 10, 1.0, 0.3))
-    bad["seconds_30"][0] *= scatter
+    bad["seconds_30"][1] *= scatter
     good["seconds_30"][2] *= scatter
     assert outcomes(job, measured(**bad))["auto_seconds"] == "undecided"
     assert outcomes(job, measured(**good))["auto_seconds"] == "holds"
