@@ -8,7 +8,7 @@ order of the work, a block gets its own numbers.
 A leaf of up to `CAPACITY` numbers isn't cut; such leaves share blocks, *packs*, in the order of the
 tree, for a network has as many biases as matrices, and each block costs a key. A larger leaf is cut
 into *tiles* of up to `CAPACITY` numbers, first along its last two axes, those along which matrices
-lie on many devices, into edges of `EDGE` and more. What is left at the ends are shorter tiles.
+lie on many devices, into edges of `EDGE` and more. Tiles at the ends are drawn whole, and cut off.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ __all__ = [
     "Join",
     "Source",
     "grid_of",
+    "total",
     "visit",
-    "visit_blocks",
 ]
 
 CAPACITY = 1 << 16
@@ -234,19 +234,17 @@ def visit(
     return (None if into is None else written), sums
 
 
-def visit_blocks(
-    like: Sequence[Any], source: Source, terms: Callable[[Array], _Terms], join: Join = jnp.add
-) -> _Terms:
-    """Return sums over all blocks, a pack's taken as one vector."""
-    grid, sums = grid_of(like), None
+def total(like: Sequence[Any], source: Source, term: Callable[[Array], Array]) -> Array:
+    """Return the sum of a term over all blocks, a pack's taken as one vector."""
+    grid, found = grid_of(like), []
     for part in grid.parts:
         if isinstance(part, Pack):
-            new = terms(source(_whole(grid, part)))
+            found.append(term(source(_whole(grid, part))))
         else:
-            shape, own = grid.shapes[part.leaf], lambda u: (None, terms(u))
-            _, new = _Leaf(part, shape, like[part.leaf], source, own, False, join).visit(None, [])
-        sums = new if sums is None else tuple(map(join, sums, new))
-    return () if sums is None else sums
+            shape, body = grid.shapes[part.leaf], lambda u: (None, (term(u),))
+            tiles = _Leaf(part, shape, like[part.leaf], source, body, False, jnp.add)
+            found.append(tiles.visit(None, [])[1][0])
+    return functools.reduce(jnp.add, found)
 
 
 def _whole(grid: Grid, pack: Pack) -> Block:
@@ -280,11 +278,11 @@ class _Leaf:
         """Return what is written, and the sums: on each device of its own part of the leaf."""
         whole = [Axis(0, n, t, t) for n, t in zip(self.shape, self.part.tile, strict=True)]
         layout = _shardings.divided(self.like)
-        if layout is None or not self._fits(*layout):
+        if layout is None or not self._fits(layout[0], layout[2]):
             return self._window(whole, into, read)
         mesh, spec, names = layout
         every = tuple(itertools.chain(*names))
-        total: Any = jax.lax.pmax if self.join is jnp.maximum else jax.lax.psum
+        combined: Any = jax.lax.pmax if self.join is jnp.maximum else jax.lax.psum
 
         # On a mesh with explicit axes nothing may be closed over: what functions hold goes along.
         held, structure = jax.tree.flatten((self.source, self.body))
@@ -296,7 +294,7 @@ class _Leaf:
             axes = list(map(Axis.of_device, self.shape, self.part.tile, names))
             own = replace(self, source=source, body=body)
             out, terms = own._window(axes, into, read)
-            return out, tuple(total(term, every) for term in terms)
+            return out, tuple(combined(term, every) for term in terms)
 
         of_leaf, of_all = jax.tree.map(lambda _: spec, (into, read)), jax.P()
         along = jax.tree.map(lambda _: of_all, arrays)
@@ -306,7 +304,7 @@ class _Leaf:
         )(into, read, arrays)
         return found
 
-    def _fits(self, mesh: Any, _: Any, names: tuple[tuple[str, ...], ...]) -> bool:
+    def _fits(self, mesh: Any, names: tuple[tuple[str, ...], ...]) -> bool:
         """Tell whether devices' parts and tiles have large cells in common: each draws a tile.
 
         If not, XLA moves what it must; but with explicit axes it can't be left to it.

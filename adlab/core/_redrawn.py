@@ -9,7 +9,6 @@ arXiv:2305.17333, do so for whole matrices); drawing costs little beside a netwo
 from __future__ import annotations
 
 import abc
-import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -37,21 +36,14 @@ class BlockLaw(abc.ABC):
     def words(self, key: Key, count: int, dtype: np.dtype) -> Array:
         """Draw the random words of `count` numbers."""
 
-    @abc.abstractmethod
-    def numbers(self, words: Array, count: int, dtype: np.dtype) -> Array:
-        """Return the numbers that words stand for."""
-
     def shared(self, probe: Redrawn) -> PyTree:
         """Return what all blocks of a probe have in common; nothing, if not said otherwise."""
         del probe
         return ()
 
+    @abc.abstractmethod
     def part(self, probe: Redrawn, block: Block) -> Array:
         """Return what is asked of a block, in the widest dtype of the tree."""
-        count, words = math.prod(block.tile), probe.words
-        if words is None:
-            words = self.words(probe.key_of(block), count, probe.dtype)
-        return block.cut(self.numbers(words, count, probe.dtype))
 
 
 class Probe(abc.ABC):

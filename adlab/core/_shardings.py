@@ -82,7 +82,7 @@ def _manual() -> bool:
 
 
 def laid(leaf: Any, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
-    """Return the shape of `leaf`, in at least single precision, where it lies as it is told to.
+    """Return the shape of `leaf`, in at least single precision, with the given layout.
 
     Inside of a program the devices of a mesh with explicit axes are a part of its type already.
     """

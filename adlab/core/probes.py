@@ -10,6 +10,7 @@ one block, which takes the key as it is.
 
 from __future__ import annotations
 
+import abc
 import math
 from dataclasses import replace
 from typing import Literal, Protocol, get_args
@@ -63,7 +64,21 @@ def _leaves(law: BlockLaw, shapes: tuple[jax.ShapeDtypeStruct, ...], key: Key) -
     return found
 
 
-class _Gaussian(_Named):
+class _Filled(_Named):
+    """A law whose blocks are independent of one another, each filled from words of its own."""
+
+    @abc.abstractmethod
+    def numbers(self, words: Array, count: int, dtype: np.dtype) -> Array:
+        """Return the numbers that words stand for."""
+
+    def part(self, probe: Redrawn, block: Block) -> Array:
+        count, words = math.prod(block.tile), probe.words
+        if words is None:
+            words = self.words(probe.key_of(block), count, probe.dtype)
+        return block.cut(self.numbers(words, count, probe.dtype))
+
+
+class _Gaussian(_Filled):
     """Draws u ~ N(0, I). E|u|^4 = d (d + 2)."""
 
     __name__ = "gaussian"
@@ -90,7 +105,7 @@ class _Sphere(_Gaussian):
 
     def shared(self, probe: Redrawn) -> Array:
         source = jax.tree_util.Partial(gaussian.part, replace(probe, law=gaussian))
-        (square,) = _blocks.visit_blocks(probe.like, source, _square)
+        square = _blocks.total(probe.like, source, lambda z: jnp.vdot(z, z))
         scale: Array = jnp.sqrt(float(probe.grid.size) / square)
         return scale
 
@@ -99,11 +114,7 @@ class _Sphere(_Gaussian):
         return super().part(probe, block) * scale
 
 
-def _square(z: Array) -> tuple[Array]:
-    return (jnp.vdot(z, z),)
-
-
-class _Rademacher(_Named):
+class _Rademacher(_Filled):
     """Draws independent signs, +1 or -1 with probability 1/2: 32 of them from each random word."""
 
     __name__ = "rademacher"
@@ -134,9 +145,6 @@ class _Coordinate(_Named):
                 '"rademacher", "gaussian" or "sphere"'
             )
         return jax.random.randint(key, (), 0, count)
-
-    def numbers(self, words: Array, count: int, dtype: np.dtype) -> Array:
-        return jnp.where(jnp.arange(count) == words, jnp.asarray(count**0.5, dtype), 0)
 
     def shared(self, probe: Redrawn) -> Array:
         """Return i, in the order of the grid."""

@@ -2,7 +2,7 @@
 
 x -> x + h u -> x - h u -> x + (h - a s) u, with s the slope between the two: as Malladi et al.
 (2023), arXiv:2305.17333, train language models at the memory of inference. What it costs is digits.
-Each of the three moves rounds every coordinate anew, by at most half a unit in the last place of
+Each of the three moves rounds every coordinate again, by at most half a unit in the last place of
 what x + h u holds there, where a copy would be rounded once, by the last move alone.
 """
 

@@ -194,7 +194,8 @@ class Probed(Method):
         return Prepared(keys, jax.vmap(one)(keys), self._made(x))
 
     def _made(self, x: PyTree) -> tuple[Any, ...]:
-        return str(self.law), self.num_probes, trees.size(x), trees.common_dtype(x).name
+        law = getattr(probes.resolve(self.law), "__name__", self.law)
+        return law, self.num_probes, trees.size(x), trees.common_dtype(x).name
 
     def _redrawn(
         self, law: BlockLaw, slope: Directional, fun: Bound, x: PyTree, key: Key
@@ -229,23 +230,22 @@ class Probed(Method):
         self, fun: Bound, x: PyTree, key: Key | None, size: Array, *, in_place: bool
     ) -> PyTree:
         law = probes.resolve(self.law)
-        if not isinstance(law, BlockLaw):
-            if in_place:
-                raise ValueError(
-                    f"{fun.name}: law must be one that is drawn block by block to move x in place, "
-                    f'got {self.law!r}; use "rademacher", "sphere", "gaussian" or "coordinate"'
-                )
+        by_blocks = isinstance(law, BlockLaw)
+        if in_place and not by_blocks:
+            raise ValueError(
+                f"{fun.name}: law must be one that is drawn block by block to move x in place, "
+                f'got {self.law!r}; use "rademacher", "sphere", "gaussian" or "coordinate"'
+            )
+        if not in_place and not (by_blocks and trees.size(x) > CAPACITY):
             return super().descended(fun, x, key, size, in_place=False)
+        assert isinstance(law, BlockLaw)
+        key = self._required(fun.name, key, x)[0]
         if in_place:
-            key = self._required(fun.name, key, x)[0]
             like = self._like(fun.name, x)
             step = self.slope.there_and_back(fun, x, self.chunk_size)
             return _in_place.descended(
                 fun, x, step, lambda key: redrawn(law, like, key), self._keys(key), size
             )
-        if trees.size(x) <= CAPACITY:
-            return super().descended(fun, x, key, size, in_place=False)
-        key = self._required(fun.name, key, x)[0]
         slope = self.slope.along(fun, x, None, self.chunk_size)
         weights, stack = self._redrawn(law, slope, fun, x, key)
         return added(stack, -size * weights, x)

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 
+from adlab.core._programs import one_program
 from adlab.core._redrawn import Probe
 from adlab.core.calls import Bound
 from adlab.core.cost import Cost
@@ -35,7 +36,7 @@ class Tangent(Slope):
         del value, chunk_size
 
         def slope(probe: Probe) -> Array:
-            along: Array = jax.jvp(fun, (x,), (probe.tree(x),))[1]
+            along: Array = jax.jvp(fun, (x,), (_whole(probe, x),))[1]
             return along
 
         return slope
@@ -49,6 +50,11 @@ class Tangent(Slope):
     ) -> None:
         del draw, chunk_size
         require_finite_slopes(fun, x)
+
+
+@one_program()
+def _whole(probe: Probe, x: PyTree) -> PyTree:
+    return probe.tree(x)
 
 
 def forward_gradient(

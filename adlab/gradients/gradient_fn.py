@@ -97,8 +97,8 @@ class GradientFn(Generic[Params, Rest]):
         Needed for none but estimates from probes of large trees, and not outside of `jax.jit`.
 
         Args:
-          shardings: a tree like x of `NamedSharding`, or one for all leaves, whose mesh divides the
-            axes that it shares out; `jax.tree.map(lambda leaf: leaf.sharding, x)` of an array x.
+          shardings: a tree like x of `NamedSharding`, or one that suits every leaf. Its mesh
+            divides what it shares out. Of arrays: `jax.tree.map(lambda leaf: leaf.sharding, x)`.
 
         Raises:
           TypeError: a leaf isn't a NamedSharding.
@@ -121,7 +121,7 @@ class GradientFn(Generic[Params, Rest]):
         `jax.jit`, or a loop's state) that is all which is needed besides a copy x + h u. With
         `in_place`, of `two_point`, no copy is needed either: x itself moves to x + h u, x - h u and
         on. (That goes for a smoothing that is a number or "relative"; measuring it, "auto", takes
-        a copy and a direction.) Each move rounds anew, so that x drifts: per probe by at most 1.5
+        a copy and a direction.) Each move rounds again, so that x drifts: per probe by at most 1.5
         units in the last place of |x_i| + h |u_i|, in no direction, hence after k steps by about
         the root of k times a third of that.
 

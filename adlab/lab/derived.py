@@ -179,7 +179,7 @@ def derive(job: configs.Job, folder: Path, wanted: Wanted) -> list[str]:
         except KeyboardInterrupt:
             raise
         except BaseException as error:
-            with contextlib.suppress(OSError):  # a full disk is told all the same
+            with contextlib.suppress(OSError):  # a full disk is reported all the same
                 log(traceback.format_exc())
             problems.append(_problem(job, error, folder))
     files.remove(folder / store.FIGURES_NEW)

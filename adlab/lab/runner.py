@@ -194,7 +194,7 @@ def _compute(
         log(str(error))
         raise
     except BaseException as error:
-        with contextlib.suppress(OSError):  # a full disk is told all the same
+        with contextlib.suppress(OSError):  # a full disk is reported all the same
             log(traceback.format_exc())
         raise LabError(
             f"{job.name}: {experiment.failure(error, job.sources)}\n"

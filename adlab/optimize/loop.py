@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from adlab.core import checks, jaxprs
+from adlab.core import checks, jaxprs, trees
 from adlab.core.types import Key, Loop, PyTree
 from adlab.optimize import _iterations
 from adlab.optimize._iterations import Metric, Metrics, Program, State, strong
@@ -195,7 +195,7 @@ def _hold(leaf: Any) -> Any:
     """Return a function as a pytree without leaves, compared by identity; anything else as data."""
     if callable(leaf):
         return jax.tree_util.Partial(leaf)
-    return jax.device_put(np.array(leaf)) if isinstance(leaf, np.ndarray) else jnp.asarray(leaf)
+    return trees.as_array(leaf)
 
 
 def _refuse_host(loop: Loop, on_progress: Any) -> None:

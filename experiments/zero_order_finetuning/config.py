@@ -29,7 +29,7 @@ class Config(lab.ExperimentConfig):
     batch_size: Annotated[int, Field(ge=1)] = 32
     """Sequences in a batch; the descents that are compared see one batch all the time."""
     held_out: Annotated[int, Field(ge=8)] = 64
-    """Other sequences, on which losses are told."""
+    """Other sequences, on which losses are measured."""
     sharpness: Annotated[float, Field(gt=0, le=5)] = 2.0
     """Standard deviation of the logits of the next token."""
     shift: Annotated[float, Field(gt=0, le=1)] = 0.4

@@ -24,7 +24,7 @@ class Task(NamedTuple):
     """What a descent is on, and where it is looked at.
 
     `batches` gives the sequences of iterations start, ..., stop - 1, (seeds, stop - start, b, s),
-    and `corpus`, `held_out` and `law` are what loss and gap are told on.
+    and `corpus`, `held_out` and `law` are what loss and gap are measured on.
     """
 
     kind: Subspace

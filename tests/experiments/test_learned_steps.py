@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from parts import outcomes
 from scipy import optimize
 
 from adlab.lab import config as configs
@@ -119,13 +120,6 @@ def measured():
     data |= {f"{kind}_ends": ends * factor for kind, factor in factors.items()}
     factors = {"learned": 1, "reversed": 80, "constant": 10, "greedy": 9}
     return data | {f"logistic_{kind}_ends": ends * factor for kind, factor in factors.items()}
-
-
-def outcomes(job, data):
-    found = {}
-    for verdict in job.module.verdicts(data, job.config):
-        found.setdefault(verdict.claim.key.rpartition(".")[2], set()).add(verdict.outcome)
-    return found
 
 
 BAD = {

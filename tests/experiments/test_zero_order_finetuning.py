@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from parts import ROOT, part
+from parts import ROOT, outcomes, part
 
 from adlab.lab import config as configs
 
@@ -172,13 +172,6 @@ def measured(config, theory, languages):
             f"{kind}_gaps": 0.2 * np.geomspace(1, 0.6, 101) ** scatter[:, None],
         }  # fmt: skip
     return data
-
-
-def outcomes(job, data):
-    found = {}
-    for verdict in job.module.verdicts(data, job.config):
-        found.setdefault(verdict.claim.key.rpartition(".")[2], set()).add(verdict.outcome)
-    return found
 
 
 BAD = {

@@ -1,4 +1,4 @@
-"""Results that somebody else wrote or broke: each is told in a line, and hides nothing else."""
+"""Results that somebody else wrote or broke: each takes one line, and hides nothing else."""
 
 import errno
 import json
