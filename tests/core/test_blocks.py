@@ -106,6 +106,15 @@ def test_leaves_that_devices_share_out_get_the_same_numbers_without_a_collective
                 assert f" {name}" not in words
 
 
+@pytest.mark.parametrize(("size", "apart"), [(80_000, False), (1 << 17, True)])
+def test_devices_draw_their_parts_where_these_and_tiles_have_large_cells_in_common(size, apart):
+    mesh = jax.make_mesh((8,), ("a",), axis_types=(AxisType.Auto,))
+    like = [jax.ShapeDtypeStruct((size,), jnp.float32, sharding=NamedSharding(mesh, P("a")))]
+    program = jax.make_jaxpr(lambda: _blocks.visit(like, numbered, lambda u: (u, ()), into=like))()
+    # A part of 10,000 and a tile of 65,536 have cells of 16 in common, each of which draws a tile.
+    assert ("shard_map" in str(program)) is apart
+
+
 @pytest.mark.parametrize(("join", "total"), [(jnp.add, 512 * 512), (jnp.maximum, 256 * 256)])
 def test_sums_are_taken_over_all_devices(join, total):
     mesh = jax.make_mesh((4, 2), ("a", "b"), axis_types=(AxisType.Auto,) * 2)

@@ -343,6 +343,12 @@ def test_a_step_size_is_one_positive_number(size, error):
         two_point(linear, smoothing=0.1).descend(X, step_size=size, key=KEY)
 
 
+def test_a_step_size_that_is_traced_is_one_number_too():
+    g = two_point(linear, smoothing=0.1)
+    with pytest.raises(TypeError, match="step_size must be one real number"):
+        jax.eval_shape(lambda size: g.descend(X, step_size=size, key=KEY), np.ones(2, np.float32))
+
+
 def test_step_sizes_are_numbers_of_any_kind():
     g, x = two_point(lambda x: jnp.sum(x), smoothing=0.5), np.zeros(3, np.float32)
     by_integer, by_float = (g.descend(x, step_size=s, key=KEY) for s in (np.uint8(1), 1.0))
