@@ -1,15 +1,13 @@
 """Zero-order descent: its time over two evaluations, its memory over that of inference.
 
 Run by `make bench`. Small problems in a compiled loop, with the words of twenty iterations drawn
-beforehand as `minimize` does; a GPT-2 of 10 M parameters at 8 x 128 tokens, one step at a time; and
-compiled temporaries of 24 layers of 512 x 512. `python benchmarks/zero_order.py resident` shows the
-peak of a fresh process with a step of that network beside one with its inference alone.
+beforehand as `minimize` does; a GPT-2 of 10 M parameters at 8 x 128 tokens, one step at a time;
+compiled temporaries of 24 layers of 512 x 512; and the resident memory of fresh processes, with a
+step of 24 layers of 1024 x 1024 and with inference alone.
 """
 
 from __future__ import annotations
 
-import resource
-import subprocess
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -20,6 +18,7 @@ import numpy as np
 from measure import Target, report, seconds, with_one_malloc
 
 from adlab.gradients import GradientFn, two_point
+from adlab.lab import fresh
 from adlab.models import cross_entropy, gpt2
 from adlab.optimize import zero_order_step
 
@@ -151,28 +150,27 @@ def _temporaries(lowered: Any) -> int:
     return int(lowered.compile().memory_analysis().temp_size_in_bytes)
 
 
-def resident(what: str) -> None:
-    """Print the peak of this process, in bytes, after a step or an inference."""
+def prepared(what: str) -> Callable[[], Any]:
+    """Return a step, or an inference, of a network of 96 MiB, compiled, with all that it needs."""
     weights = jnp.full((LAYERS, 2 * WIDTH, 2 * WIDTH), 1e-3, jnp.float32)
     inputs, key = jnp.ones((8, 2 * WIDTH), jnp.float32), jax.random.key(0)
     if what == "inference":
-        jax.block_until_ready(jax.jit(network)(weights, inputs))
-    else:
-        g = two_point(network, law="rademacher", smoothing=1e-3)
-        step = zero_order_step(g, 1e-3, in_place=what == "in place")
-        for _ in range(3):
-            weights, _state = step(weights, None, inputs, key=key)
-        jax.block_until_ready(weights)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+        program = jax.jit(network).lower(weights, inputs).compile()
+        return lambda: jax.block_until_ready(program(weights, inputs))
+    g = two_point(network, law="rademacher", smoothing=1e-3)
+    step = zero_order_step(g, 1e-3, in_place=what == "in place")
+    program = step.lower(weights, None, inputs, key=key).compile()  # type: ignore[attr-defined]
+    return lambda: jax.block_until_ready(program(weights, None, inputs, key=key))
 
 
 def residents() -> list[Target]:
-    """Compare peaks of fresh processes, over the 96 MiB of the parameters."""
-    names = ("inference", "step", "in place")
-    peaks = {
-        name: int(subprocess.check_output([sys.executable, __file__, "resident", name]))
-        for name in names
-    }
+    """Compare peaks of fresh processes, beyond the arguments, over the bytes of the parameters."""
+    peaks = {}
+    for name in ("inference", "step", "in place"):
+        found = fresh.peak(__file__, "prepared", {"what": name})
+        if isinstance(found, str):
+            raise SystemExit(f"no peak of {name}: {found}")
+        peaks[name] = found.peak_bytes
     whole = LAYERS * (2 * WIDTH) ** 2 * 4
     return [
         Target(
@@ -193,7 +191,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["resident"] and len(sys.argv) > 2:
-        resident(sys.argv[2])
-        sys.exit(0)
     sys.exit(main())
